@@ -1,0 +1,1 @@
+"""Top-k kernels. Import as `pellucid.kernels`."""
