@@ -1,0 +1,75 @@
+"""`ModelConfig`: what fills each slot of the transformer."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pellucid import fields
+from pellucid.errors import ConfigError
+from pellucid.fields import setting, slot
+from pellucid.models.attention import ATTENTIONS
+from pellucid.models.head import HEADS
+from pellucid.models.mlp import MLPS
+from pellucid.models.norm import NORMS
+from pellucid.models.position import POSITIONS
+
+PER_LAYER = {"mlp": MLPS, "attention": ATTENTIONS, "norm": NORMS}
+"""Slots that each layer may fill differently, with their tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(fields.Config):
+    """A decoder-only transformer as a choice for each slot."""
+
+    n_layers: int = setting(2, low=1)
+    """blocks"""
+    d_model: int = setting(128, low=1)
+    """width of the residual stream"""
+    context: int = setting(256, low=1)
+    """tokens seen at once"""
+    dropout: float = setting(0.0, low=0.0, high=0.99)
+    """share of channels dropped from each write to the stream while training"""
+    mlp: Any = slot(MLPS, "topk")
+    """the feed-forward half of a block"""
+    attention: Any = slot(ATTENTIONS, "softmax")
+    """the half of a block that moves information between positions"""
+    position: Any = slot(POSITIONS, "rope")
+    """how the model knows the order of tokens"""
+    norm: Any = slot(NORMS, "rms")
+    """normalization before each half of a block and before the head"""
+    head: Any = slot(HEADS, "unembed")
+    """from the stream to logits"""
+    per_layer: dict[str, Any] = field(default_factory=dict, metadata={"per_layer": PER_LAYER})
+    """fillings of single layers, as `mlp@4` (set by words such as `mlp@4,8=dense`)"""
+
+    def filling(self, slot_name: str, layer: int) -> Any:
+        """What fills a slot in one layer."""
+        return self.per_layer.get(f"{slot_name}@{layer}", getattr(self, slot_name))
+
+    def check(self) -> None:
+        for key in self.per_layer:
+            slot_name, _, layer = key.partition("@")
+            if slot_name not in PER_LAYER:
+                accepted = ", ".join(PER_LAYER)
+                raise ConfigError(f"{key}: slot {slot_name!r} is not set per layer; {accepted} are")
+            if not layer.isdecimal() or int(layer) >= self.n_layers:
+                raise ConfigError(f"{key}: layers 0 … {self.n_layers - 1} are accepted")
+        for layer in range(self.n_layers):
+            self.filling("mlp", layer).resolved_width(self.d_model)
+            self._check_heads(self.filling("attention", layer))
+
+    def _check_heads(self, attention: Any) -> None:
+        attention.check_width(self.d_model)
+        d_head = self.d_model // attention.n_heads
+        if isinstance(self.position, POSITIONS["rope"].Config) and d_head % 2:
+            raise ConfigError(
+                f"position rope turns pairs of channels; d_model / n_heads is {d_head}, "
+                f"an even number is accepted"
+            )
+        if self._head_width() != d_head:
+            raise ConfigError(
+                f"attention.n_heads gives heads of {d_head} and of {self._head_width()} channels; "
+                f"one width for all layers is accepted"
+            )
+
+    def _head_width(self) -> int:
+        return self.d_model // self.filling("attention", 0).n_heads

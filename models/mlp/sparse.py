@@ -1,0 +1,84 @@
+"""What the sparse MLPs share: weights, site, firing statistics, and the revival of dead units."""
+
+from dataclasses import dataclass
+
+import torch
+from pellucid import fields
+from pellucid.errors import ConfigError
+from pellucid.fields import setting
+from pellucid.models.filling import Filling, Told
+from pellucid.models.units import UnitSite
+from torch import Tensor, nn
+
+
+class SparseMLP(Filling):
+    """Encoder `w_enc, b_enc`, decoder `w_dec, b_dec`, and a rule that leaves few units active."""
+
+    signed = False
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(fields.Config):
+        k: int = setting(32, low=1)
+        """active units per token (for batch_topk and jumprelu: on average)"""
+        width: int | None = setting(None, low=1)
+        """units; none gives 8 x d_model"""
+
+        def resolved_width(self, d_model: int) -> int:
+            width = 8 * d_model if self.width is None else self.width
+            if self.k > width:
+                raise ConfigError(f"mlp.k is {self.k}; at most the width, {width}, is accepted")
+            return width
+
+    def __init__(self, config: Config, d_model: int):
+        super().__init__()
+        self.config = config
+        width = config.resolved_width(d_model)
+        self.w_enc = nn.Parameter(torch.empty(width, d_model))
+        self.b_enc = nn.Parameter(torch.zeros(width))
+        self.w_dec = nn.Parameter(torch.empty(width, d_model))
+        self.b_dec = nn.Parameter(torch.zeros(d_model))
+        self.register_buffer("silent_for", torch.zeros(width, dtype=torch.int64))
+        self.register_buffer("firing_rate", torch.zeros(width, dtype=torch.float32))
+        self.site = UnitSite(
+            "mlp",
+            width,
+            signed=self.signed,
+            exactness="linear-given-active-set",
+            write=lambda: self.w_dec,
+            read=lambda: self.w_enc,
+        )
+
+    @torch.no_grad()
+    def after_step(self, told: Told, tokens: int) -> None:
+        fired = told["sum/fired"]
+        self.silent_for += tokens
+        self.silent_for[fired > 0] = 0
+        self.firing_rate.lerp_((fired / tokens).to(self.firing_rate.dtype), 0.01)
+
+    def dead(self, after: int) -> Tensor:
+        """Which units have been silent over the last `after` tokens of training."""
+        return self.silent_for >= after
+
+    @torch.no_grad()
+    def revive(self, after: int, budget: float, generator: torch.Generator) -> dict[str, Tensor]:
+        """Give the longest-silent units a new start, at most `budget` of the width at once.
+
+        A revived unit reads the direction of a living unit, drawn by firing rate, turned by noise
+        of the same length, and writes nothing until it has learned to. Returns the rows by
+        parameter name, so that their optimizer state can be cleared.
+        """
+        most = int(budget * self.site.n_units)
+        dead = self.dead(after).nonzero().flatten()
+        rows = dead[self.silent_for[dead].argsort(descending=True, stable=True)][:most]
+        if len(rows) == 0 or float(self.firing_rate.sum()) == 0:
+            return {}
+        rates = self.firing_rate.double().cpu()
+        parents = torch.multinomial(rates, len(rows), replacement=True, generator=generator)
+        read = self.w_enc[parents.to(rows.device)]
+        noise = torch.randn(read.shape, generator=generator, dtype=torch.float64).to(read)
+        noise *= read.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
+        self.w_enc[rows] = (read + noise) / 2**0.5
+        self.b_enc[rows] = self.b_enc[parents.to(rows.device)]
+        self.w_dec[rows] = 0.0
+        self.silent_for[rows] = 0
+        return {"w_enc": rows, "b_enc": rows, "w_dec": rows}

@@ -1,0 +1,98 @@
+"""Top-k MLPs: of a wide hidden layer only the k strongest units of each token speak."""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from pellucid.kernels import encode_topk, sparse_decode, topk_mlp
+from pellucid.models.activations import Activations
+from pellucid.models.filling import Cost, Told, under_autocast
+from pellucid.models.mlp.sparse import SparseMLP
+from pellucid.models.moments import tail_second_moment
+from torch import Tensor
+
+
+class TopKMLP(SparseMLP):
+    """`relu(topk(x W_enc + b_enc)) W_dec + b_dec` with `k` units per token (arXiv 2406.04093).
+
+    Given which units are active the layer is an affine map of its input, and removing a unit
+    removes exactly what it wrote.
+    """
+
+    signed = False
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SparseMLP.Config):
+        """One dial, k; the rest is shared with the other sparse rules."""
+
+    def __init__(self, config: Config, d_model: int):
+        super().__init__(config, d_model)
+
+    def encode(self, x: Float[Tensor, "batch token d_model"]) -> tuple[Activations, Told]:
+        rows, w_enc, b_enc = under_autocast(x, self.w_enc, self.b_enc)
+        values, indices = encode_topk(
+            rearrange(rows, "batch token d -> (batch token) d"),
+            w_enc,
+            b_enc,
+            self.config.k,
+            signed=self.signed,
+        )
+        told = {"sum/fired": fired(indices, self.site.n_units)}
+        shape = "(batch token) slot -> batch token slot"
+        values, indices = (rearrange(t, shape, batch=x.shape[0]) for t in (values, indices))
+        return Activations(values, indices, self.site.n_units), told
+
+    def decode(self, acts: Activations) -> Float[Tensor, "batch token d_model"]:
+        (w_dec,) = under_autocast(self.w_dec)
+        flat = "batch token slot -> (batch token) slot"
+        y = sparse_decode(rearrange(acts.values, flat), rearrange(acts.indices, flat), w_dec)
+        y = rearrange(y, "(batch token) d -> batch token d", batch=acts.values.shape[0])
+        return y + self.b_dec.to(y.dtype)
+
+    def forward(self, x: Float[Tensor, "batch token d_model"]) -> tuple[Tensor, Told]:
+        rows, w_enc, b_enc, w_dec = under_autocast(x, self.w_enc, self.b_enc, self.w_dec)
+        y, _, indices = topk_mlp(
+            rearrange(rows, "batch token d -> (batch token) d"),
+            w_enc,
+            b_enc,
+            w_dec,
+            self.config.k,
+            signed=self.signed,
+        )
+        y = rearrange(y, "(batch token) d -> batch token d", batch=x.shape[0])
+        return y + self.b_dec.to(y.dtype), {"sum/fired": fired(indices, self.site.n_units)}
+
+    def cost(self, context: int) -> Cost:
+        encode, decode = 2 * self.w_enc.numel(), 2 * self.config.k * self.w_dec.shape[1]
+        active = self.w_enc.numel() + self.b_enc.numel() + decode // 2 + self.b_dec.numel()
+        return Cost(active, encode + decode, encode + decode)
+
+    def write_scale(self) -> float:
+        width = self.site.n_units
+        share = self.config.k / width
+        # By magnitude, both tails of half the share; without sign, one tail above zero at most.
+        tail = (
+            2 * tail_second_moment(share / 2)
+            if self.signed
+            else tail_second_moment(min(share, 0.5))
+        )
+        return (width * tail) ** 0.5
+
+
+class AbsTopKMLP(TopKMLP):
+    """Selection by magnitude: units keep their sign (arXiv 2511.13653 §2)."""
+
+    signed = True
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SparseMLP.Config):
+        """One dial, k; the rest is shared with the other sparse rules."""
+
+
+@torch.no_grad()
+def fired(indices: Tensor, width: int) -> Tensor:
+    """How often each unit is among the indices; index -1 is an empty slot."""
+    counts = torch.zeros(width + 1, dtype=torch.int64, device=indices.device)
+    slots = indices.flatten().long() + 1
+    return counts.scatter_add_(0, slots, torch.ones_like(slots))[1:]

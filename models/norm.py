@@ -1,0 +1,34 @@
+"""Fillings of the `norm` slot."""
+
+from dataclasses import dataclass
+
+from pellucid import fields
+from pellucid.fields import Configurable, setting
+from torch import nn
+
+
+class RMSNorm(Configurable, nn.RMSNorm):
+    """Division by the root mean square, so that 0 keeps its meaning (arXiv 1910.07467)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(fields.Config):
+        eps: float = setting(1e-5, above=0.0)
+        """added to the mean square"""
+
+    def __init__(self, config: Config, d_model: int):
+        super().__init__(d_model, eps=config.eps)
+
+
+class LayerNorm(Configurable, nn.LayerNorm):
+    """Centering, division by the standard deviation, gain and bias (arXiv 1607.06450)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(fields.Config):
+        eps: float = setting(1e-5, above=0.0)
+        """added to the variance"""
+
+    def __init__(self, config: Config, d_model: int):
+        super().__init__(d_model, eps=config.eps)
+
+
+NORMS = {"rms": RMSNorm, "layer": LayerNorm}

@@ -1,0 +1,201 @@
+"""Sites: where a layer shows its units, so that they can be recorded and edited."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pellucid.errors import UserError
+from pellucid.models.activations import Activations, join
+from pellucid.models.edits import Edit, apply
+from torch import Tensor, nn
+
+Exactness = Literal[
+    "weights-exact",
+    "unit-ablation-exact",
+    "edge-exact",
+    "linear-given-active-set",
+    "logit-split-exact",
+    "none",
+]
+
+
+class UnknownSite(UserError, KeyError):
+    """A site name that the model does not have."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class SiteState:
+    """What is being done at a site: immutable, so that a recomputed pass can restore it."""
+
+    edits: tuple[Edit, ...] = ()
+    traces: tuple["Trace", ...] = ()
+    start: int = 0
+
+    @property
+    def in_use(self) -> bool:
+        return bool(self.edits or self.traces)
+
+    def at(self, start: int) -> "SiteState":
+        """The same, told the absolute position of the first token of the coming pass."""
+        return replace(self, start=start)
+
+    def silent(self) -> "SiteState":
+        """The same edits, recorded by nobody: what a recomputation sees."""
+        return replace(self, traces=())
+
+
+class UnitSite:
+    """The units of one layer: what they are called, read and write, and what is done to them.
+
+    `signed` says that units take both signs; `exactness` is the class that the filling declares
+    and a test proves. Directions are `(n_units, d_model)`, or None where a unit has no single one.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["mlp", "attention", "stream"],
+        n_units: int,
+        *,
+        signed: bool,
+        exactness: Exactness,
+        write: Callable[[], Tensor] | None = None,
+        read: Callable[[], Tensor] | None = None,
+    ):
+        self.kind, self.n_units, self.signed, self.exactness = kind, n_units, signed, exactness
+        self._write, self._read = write, read
+        self.name, self.layer = "", -1
+        self.state = SiteState()
+
+    def write_directions(self) -> Float[Tensor, "unit d_model"] | None:
+        """What each unit adds to the residual stream per unit of activation."""
+        return self._write().detach() if self._write else None
+
+    def read_directions(self) -> Float[Tensor, "unit d_model"] | None:
+        """What each unit reads, in the space of its layer's normalized input."""
+        return self._read().detach() if self._read else None
+
+    @torch.compiler.disable
+    def __call__(self, acts: Activations) -> Activations:
+        """Edit, then record: what is recorded is what the rest of the model sees."""
+        for edit in self.state.edits:
+            acts = apply(edit, acts, self.state.start)
+        for trace in self.state.traces:
+            trace._keep(self.name, acts, self.state.start)
+        return acts
+
+    def __repr__(self) -> str:
+        return f"UnitSite({self.name}: {self.n_units} {self.kind} units, {self.exactness})"
+
+
+class Trace(Mapping[str, Activations]):
+    """Recorded activations by site name.
+
+    A later pass replaces an earlier one, except where it continues it (cached generation): then
+    both are joined along the positions.
+    """
+
+    def __init__(self, names: Iterable[str], *, grad: bool):
+        self._names, self._grad = tuple(names), grad
+        self._kept: dict[str, Activations] = {}
+        self._ends: dict[str, int] = {}
+
+    def _keep(self, name: str, acts: Activations, start: int) -> None:
+        acts = acts if self._grad else acts.detach()
+        if start and self._ends.get(name) == start:
+            self._kept[name] = join(self._kept[name], acts)
+        else:
+            self._kept[name] = acts
+        token = 2 if acts.values.ndim == 4 else 1
+        self._ends[name] = start + acts.values.shape[token]
+
+    def __getitem__(self, name: str) -> Activations:
+        if name not in self._kept:
+            reason = "the model has not run yet" if name in self._names else "it was not asked for"
+            raise UnknownSite(f"site {name!r} was not recorded: {reason}")
+        return self._kept[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside DDP and `torch.compile` wrappers, whose sites have canonical names."""
+    while True:
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        else:
+            return model
+
+
+def find(model: nn.Module, names: Iterable[str]) -> list[UnitSite]:
+    """The named sites; raises UnknownSite with the nearest name where there is no such site."""
+    names = [names] if isinstance(names, str) else list(names)
+    sites = unwrap(model).sites()
+    for name in names:
+        if name not in sites:
+            near = get_close_matches(name, sites, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "there are " + ", ".join(sites)
+            raise UnknownSite(f"the model has no site {name!r}; {hint}")
+    return [sites[name] for name in names]
+
+
+@contextmanager
+def record(model: nn.Module, sites: Iterable[str] | str, *, grad: bool = False) -> Iterator[Trace]:
+    """Record the named sites' activations in every forward pass inside the block.
+
+    With `grad`, the recorded tensors stay in the graph: `torch.autograd.grad(loss, trace[…].values)`.
+    Raises UnknownSite for a name that the model does not have.
+    """
+    chosen = find(model, sites)
+    trace = Trace((site.name for site in chosen), grad=grad)
+    with restored(chosen, [replace(s.state, traces=(*s.state.traces, trace)) for s in chosen]):
+        yield trace
+
+
+@contextmanager
+def intervene(model: nn.Module, edits: Mapping[str, Edit | list[Edit]]) -> Iterator[None]:
+    """Edit activations in every forward pass inside the block, also in cached generation.
+
+    Nested blocks add up, the outer edits first. Raises UnknownSite for an unknown site and
+    ValueError for an unknown unit.
+    """
+    chosen = find(model, edits)
+    new = {name: _listed(given) for name, given in edits.items()}
+    for site in chosen:
+        for edit in new[site.name]:
+            edit.check(site.name, site.n_units)
+    stacked = lambda site: replace(site.state, edits=(*site.state.edits, *new[site.name]))
+    with restored(chosen, [stacked(site) for site in chosen]):
+        yield
+
+
+def _listed(edits: Edit | list[Edit]) -> tuple[Edit, ...]:
+    return (edits,) if isinstance(edits, Edit) else tuple(edits)
+
+
+@contextmanager
+def restored(sites: list[UnitSite], states: list[SiteState]) -> Iterator[None]:
+    """Run with the given states, then put back those found: also how a pass is recomputed."""
+    before = [site.state for site in sites]
+    _restore(sites, states)
+    try:
+        yield
+    finally:
+        _restore(sites, before)
+
+
+def _restore(sites: list[UnitSite], states: list[SiteState]) -> None:
+    for site, state in zip(sites, states, strict=True):
+        site.state = state
