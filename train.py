@@ -1,0 +1,157 @@
+"""The training loop, from top to bottom.
+
+`python train.py tiny mlp=topk`, `accelerate launch train.py …` and `pellucid train …` are the same.
+"""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from pellucid import kernels
+from pellucid.config import RunConfig
+from pellucid.errors import EXIT_NONFINITE, EXIT_OK, EXIT_RESUME
+from pellucid.run import RunFolder
+from pellucid.training import devices, nonfinite
+from pellucid.training.progress import Meter
+from pellucid.training.revival import revive
+from pellucid.training.session import Session
+from pellucid.training.signals import StopRequest
+from pellucid.training.step import StepResult, after_step
+from pellucid.training.validation import validate
+
+
+def train(config: RunConfig, path: Path) -> int:
+    """Train a run to its end, or resume it; returns the exit code.
+
+    0: finished. 75: a signal asked to stop, the same command resumes. 3: a loss or gradient was not
+    finite; the batch is on disk. A user's mistake raises UserError before anything is written.
+    """
+    folder = RunFolder(path)
+    accelerator = devices.start(config.train, folder)
+    with StopRequest() as stop, _held(folder, accelerator):
+        session = Session(config, folder, accelerator)
+        with session.meter() as meter:
+            return _run(session, stop, meter)
+
+
+def _run(session: Session, stop: StopRequest, meter: Meter) -> int:
+    _introduce(session, meter)
+    config = session.config.train
+    while True:
+        if not _look(session, stop, meter):
+            return _leave(session, stop, meter)
+        if session.step >= config.steps:
+            return _finish(session, meter)
+        result = session.stepper(session.step)
+        if not result.finite:
+            return _refuse(session, meter, result)
+        after_step(session.model, result.told, session.tokens_per_step)
+        revived = revive(session.config, session.model, session.optimizers, session.step)
+        session.step += 1
+        _note(session, meter, result, revived)
+        if devices.any_rank(bool(stop), session.accelerator):
+            return _leave(session, stop, meter)
+
+
+def _look(session: Session, stop: StopRequest, meter: Meter) -> bool:
+    """Validate and save where this step is due; False where a stop was asked for meanwhile."""
+    config, step = session.config.train, session.step
+    last = step == config.steps
+    if (last or step % config.eval_every == 0) and not session.validated():
+        row = validate(session.config, session.model, session.data, session.accelerator, stop)
+        if row is None:
+            return False
+        session.write({"kind": "val", "step": step, "tokens": step * session.tokens_per_step} | row)
+        meter.say(f"step {step}: held-out {row['bits_per_byte']:.3f} bits per byte")
+    if (
+        step % config.checkpoint_every == 0 or step in session.milestones
+    ) and not session.is_saved():
+        session.save()
+    return not devices.any_rank(bool(stop), session.accelerator)
+
+
+def _note(session: Session, meter: Meter, result: StepResult, revived: int) -> None:
+    step = session.step
+    if revived:
+        session.write({"kind": "event", "event": "revive", "step": step, "units": revived})
+    if step % session.config.train.log_every == 0 or step == session.config.train.steps:
+        row = session.row(result)
+        session.write(row)
+        meter.show(step, row)
+
+
+def _leave(session: Session, stop: StopRequest, meter: Meter) -> int:
+    if not session.is_saved():
+        session.save()
+    why = stop.name or "another process"
+    meter.say(f"{why}: saved at step {session.step}; the same command resumes")
+    return EXIT_RESUME
+
+
+def _refuse(session: Session, meter: Meter, result: StepResult) -> int:
+    if not session.is_saved():
+        session.save()
+    if session.main:
+        meter.say(nonfinite.dump(session.folder, session.step, session.stepper, result))
+    return EXIT_NONFINITE
+
+
+def _finish(session: Session, meter: Meter) -> int:
+    if session.main:
+        session.folder.mark_finished(session.step)
+    if session.config.train.trackers:
+        session.accelerator.end_training()
+    meter.say(f"finished after {session.step} steps: {session.folder.path}")
+    return EXIT_OK
+
+
+def _introduce(session: Session, meter: Meter) -> None:
+    """Say once which device, precision and kernels run, and what a resume found."""
+    config, accelerator, size = session.config.train, session.accelerator, session.account
+    meter.say(
+        f"{size.total:,} parameters ({size.active:,} active per token), "
+        f"{session.data.vocab_size:,} tokens in the vocabulary, data {session.data.fingerprint[:12]}"
+    )
+    meter.say(
+        f"{accelerator.num_processes} x {accelerator.device} in {config.precision}, "
+        f"top-k by {kernels.path(accelerator.device)}"
+    )
+    for line in session.said:
+        meter.say(line)
+    if session.resumed:
+        session.write({"kind": "event", "event": "resume", "step": session.step})
+
+
+def _held(folder: RunFolder, accelerator: Accelerator):
+    return folder.lock() if accelerator.is_main_process else nullcontext()
+
+
+def replay(path: Path, step: int) -> int:
+    """Run one step of a run again from its nearest checkpoint and say what is not finite."""
+    folder = RunFolder.open(path)
+    config = folder.config()
+    accelerator = devices.start(config.train, folder)
+    session = Session(config, folder, accelerator, until=step)
+    while session.step < step:
+        result = session.stepper(session.step)
+        if not result.finite:
+            break
+        after_step(session.model, result.told, session.tokens_per_step)
+        revive(config, session.model, session.optimizers, session.step)
+        session.step += 1
+    print(f"step {session.step} of {folder.path}")
+    print("\n".join(nonfinite.findings(session.stepper, session.step)))
+    return EXIT_OK
+
+
+def main() -> int:
+    """The command line of `pellucid train`."""
+    from pellucid.cli import train_command
+
+    return train_command(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

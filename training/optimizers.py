@@ -1,0 +1,142 @@
+"""AdamW and Muon, their parameter groups, and their state as tensors by parameter name."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from pellucid.checkpoint import match
+from pellucid.config import TrainConfig
+from pellucid.errors import ConfigError
+
+
+class Optimizers:
+    """One or two optimizers over named parameters that step together."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig):
+        self.named = dict(model.named_parameters())
+        self.config = config
+        hidden = _hidden_matrices(self.named) if config.optimizer == "muon" else set()
+        if hidden and config.parallel == "fsdp2":
+            raise ConfigError(
+                "train.optimizer is 'muon', which needs whole matrices; 'adamw' works with fsdp2"
+            )
+        self.all = [_adamw({n: p for n, p in self.named.items() if n not in hidden}, config)]
+        if hidden:
+            matrices = [self.named[name] for name in sorted(hidden)]
+            muon = torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay)
+            self.all.append(muon)
+        self.owner = {
+            id(p): o for o in self.all for group in o.param_groups for p in group["params"]
+        }
+        self.peaks = [[group["lr"] for group in o.param_groups] for o in self.all]
+
+    def step(self, share: float) -> None:
+        """Update the weights at a share of the peak learning rate."""
+        for optimizer, peaks in zip(self.all, self.peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * share
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        for optimizer in self.all:
+            optimizer.zero_grad(set_to_none=True)
+
+    def clear_rows(self, name: str, rows: Tensor) -> None:
+        """Forget the moments of a parameter's rows, which have been given new values."""
+        state = self._state_of(self.named[name])
+        for key, value in state.items():
+            if key != "step" and isinstance(value, Tensor):
+                set_rows(value, rows, torch.zeros((), dtype=value.dtype, device=rows.device))
+
+    def state(self) -> dict[str, Tensor]:
+        """Every moment as `parameter-name/moment`, whole also where parameters are sharded."""
+        return {
+            f"{name}/{key}": whole(value).detach()
+            for name, parameter in self.named.items()
+            for key, value in self._state_of(parameter).items()
+        }
+
+    def load(self, saved: Mapping[str, Tensor], path: str) -> None:
+        """Take every moment from a checkpoint; raises CheckpointError where one does not fit."""
+        expected = {
+            f"{name}/{key}": torch.empty_like(parameter, device="meta")
+            if key != "step"
+            else torch.empty((), device="meta")
+            for name, parameter in self.named.items()
+            for key in self._keys(parameter)
+        }
+        if saved:
+            match(expected, saved, path)
+        for full_name, value in saved.items():
+            name, _, key = full_name.rpartition("/")
+            self._state_of(self.named[name])[key] = like(value, self.named[name], key)
+
+    def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        return self.owner[id(parameter)].state[parameter]
+
+    def _keys(self, parameter: nn.Parameter) -> tuple[str, ...]:
+        muon = isinstance(self.owner[id(parameter)], torch.optim.Muon)
+        return ("momentum_buffer",) if muon else ("step", "exp_avg", "exp_avg_sq")
+
+
+def _adamw(named: Mapping[str, nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
+    """Matrices decay; gains, biases, thresholds and the like do not."""
+    matrices = [p for _, p in sorted(named.items()) if p.ndim >= 2]
+    vectors = [p for _, p in sorted(named.items()) if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        fused=True,
+    )
+
+
+def _hidden_matrices(named: Mapping[str, nn.Parameter]) -> set[str]:
+    return {name for name, p in named.items() if name.startswith("blocks.") and p.ndim == 2}
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor's full value, gathered where it is sharded."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(value: Tensor, parameter: Tensor, key: str = "") -> Tensor:
+    """A saved full tensor in the place, type and sharding of its parameter."""
+    if key == "step":
+        return value.to(parameter.device).clone()
+    value = value.to(device=parameter.device, dtype=parameter.dtype).clone()
+    if isinstance(parameter, DTensor):
+        return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+    return value
+
+
+@torch.no_grad()
+def set_rows(tensor: Tensor, rows: Tensor, values: Tensor) -> None:
+    """`tensor[rows] = values`, also where the tensor is sharded."""
+    if not isinstance(tensor, DTensor):
+        tensor[rows] = values
+        return
+    full = tensor.full_tensor()
+    full[rows] = values
+    tensor.copy_(distribute_tensor(full, tensor.device_mesh, tensor.placements))
+
+
+@torch.no_grad()
+def tame(model: nn.Module, config: TrainConfig) -> Tensor:
+    """Clip the gradient to a norm, or divide it by its root mean square; returns its norm before."""
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    if config.gradient == "clip":
+        limit = config.clip if config.clip > 0 else float("inf")
+        return whole(nn.utils.clip_grad_norm_(parameters, limit, foreach=True))
+    norm = whole(nn.utils.get_total_norm([p.grad for p in parameters], foreach=True))
+    size = sum(p.numel() for p in parameters)
+    for parameter in parameters:
+        parameter.grad.div_(norm / size**0.5 + 1e-5)
+    return norm

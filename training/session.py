@@ -1,0 +1,183 @@
+"""A run in progress: its model, data, optimizers, counters, and how they are kept on disk."""
+
+import time
+
+import torch
+from accelerate import Accelerator
+
+from pellucid import checkpoint, fields
+from pellucid.config import RunConfig, identity_hash
+from pellucid.data import prepare
+from pellucid.errors import CheckpointError, ConfigError
+from pellucid.models import Transformer, account, unwrap
+from pellucid.run import RunFolder
+from pellucid.training import devices, state
+from pellucid.training.optimizers import Optimizers
+from pellucid.training.progress import Meter
+from pellucid.training.revival import active_units, dead_share
+from pellucid.training.schedule import milestones
+from pellucid.training.step import Stepper, StepResult
+
+
+class Session:
+    """Opens or resumes a run, and keeps it."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        accelerator: Accelerator,
+        *,
+        until: int | None = None,
+    ):
+        self.config, self.folder, self.accelerator = config, folder, accelerator
+        self.main = accelerator.is_main_process
+        if folder.exists():
+            folder.belongs(config)
+        self.data = prepare(config.data, progress=self.main)
+        self._claim()
+        self.model = self._build()
+        self.optimizers = Optimizers(unwrap(self.model), config.train)
+        self.stepper = Stepper(config, self.model, self.optimizers, self.data, accelerator)
+        self.step, self.seconds, self.spoken_at = 0, 0.0, time.monotonic()
+        self.tokens_per_step = config.train.batch * config.model.context
+        self.milestones = milestones(config.train.steps)
+        self._validated: set[int] | None = None
+        self.said: list[str] = []
+        self.resumed = False
+        torch.manual_seed(config.seed * 1009 + accelerator.process_index)
+        self._resume(until)
+        self._start_trackers()
+
+    def _claim(self) -> None:
+        """Create the folder, or refuse one whose data is not this run's."""
+        if self.main and not self.folder.exists():
+            self.folder.create(
+                self.config,
+                data_fingerprint=self.data.fingerprint,
+                tokenizer=self.data.tokenizer,
+                world_size=self.accelerator.num_processes,
+            )
+        self.accelerator.wait_for_everyone()
+        self.folder.check_data(self.data.fingerprint)
+
+    def _build(self) -> torch.nn.Module:
+        model = Transformer(
+            self.config.model, vocab_size=self.data.vocab_size, seed=self.config.seed
+        )
+        self.account = account(model)
+        return devices.wrap(model, self.config.train, self.accelerator)
+
+    def _resume(self, until: int | None) -> None:
+        """Continue from the newest whole checkpoint; a replay, from the newest up to a step."""
+        found = checkpoint.latest(self.folder.checkpoints, say=self.said.append, until=until)
+        if found is None:
+            return
+        saved = checkpoint.load(found)
+        self._check_meta(saved.meta, str(found))
+        state.load_model(self.model, saved.model, found)
+        self.optimizers.load(saved.optimizer, str(found))
+        if not state.restore_random(saved.rng, self.accelerator):
+            self.said.append(
+                f"{len(saved.rng)} processes saved this run and {self.accelerator.num_processes} "
+                f"continue it: rows stay the same, dropout and sums do not"
+            )
+        self.step, self.seconds = saved.step, saved.state["seconds"]
+        self.resumed = True
+        if self.main and until is None:
+            self.folder.truncate_metrics(self.step)
+        self.said.append(f"resumed at step {self.step}")
+
+    def _check_meta(self, meta: dict, path: str) -> None:
+        if meta["data_fingerprint"] != self.data.fingerprint:
+            raise CheckpointError(
+                f"{path} was trained on data {meta['data_fingerprint'][:12]}, this is "
+                f"{self.data.fingerprint[:12]}: the same corpus and tokenizer are accepted"
+            )
+        threads = torch.get_num_threads()
+        if meta["threads"] != threads:
+            self.said.append(
+                f"saved with {meta['threads']} threads, continued with {threads}: the sums' order "
+                f"differs, so weights will not be bitwise those of an uninterrupted run"
+            )
+
+    def save(self) -> None:
+        """A checkpoint of this moment; all processes take part."""
+        meta = {
+            "config_hash": identity_hash(self.config),
+            "data_fingerprint": self.data.fingerprint,
+            "world_size": self.accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+        }
+        state.save(
+            self.folder.checkpoints,
+            self.step,
+            self.model,
+            self.optimizers,
+            self.accelerator,
+            keep=self.config.train.keep,
+            milestones=self.milestones,
+            meta=meta,
+            state={"seconds": self.seconds, "tokens": self.step * self.tokens_per_step},
+        )
+
+    def is_saved(self) -> bool:
+        """Whether a checkpoint of this very step is on disk."""
+        return self.step in checkpoint.steps(self.folder.checkpoints)
+
+    def validated(self) -> bool:
+        """Whether this step's validation is already among the metrics (it is after a resume)."""
+        if self._validated is None:
+            rows = self.folder.read_metrics()
+            self._validated = {row["step"] for row in rows if row["kind"] == "val"}
+        return self.step in self._validated
+
+    def row(self, result: StepResult) -> dict:
+        """The metrics of the step just taken."""
+        now = time.monotonic()
+        elapsed, self.spoken_at = now - self.spoken_at, now
+        self.seconds += elapsed
+        steps = min(self.config.train.log_every, self.step)
+        return {
+            "kind": "train",
+            "step": self.step,
+            "tokens": self.step * self.tokens_per_step,
+            "loss": result.loss,
+            "auxiliary": result.auxiliary,
+            "lr": result.lr,
+            "grad_norm": result.grad_norm,
+            "tokens_per_s": steps * self.tokens_per_step / max(elapsed, 1e-9),
+            "seconds": self.seconds,
+            "active_units": active_units(result.told, self.tokens_per_step),
+            "dead_share": dead_share(self.model, self.config.train.revive_after),
+        }
+
+    def write(self, row: dict) -> None:
+        """One line of metrics, to the folder and to the trackers."""
+        if not self.main:
+            return
+        self.folder.append_metrics(row)
+        numbers = {k: v for k, v in row.items() if isinstance(v, int | float) and k != "step"}
+        prefixed = {f"{row['kind']}/{k}": v for k, v in numbers.items()}
+        if self.config.train.trackers:
+            self.accelerator.log(prefixed, step=row["step"])
+
+    def meter(self) -> Meter:
+        return Meter(
+            self.config.train.steps,
+            self.step,
+            shown=self.main,
+            flops_per_token=3 * self.account.flops_executed,
+        )
+
+    def _start_trackers(self) -> None:
+        wanted = self.config.train.trackers
+        if not wanted:
+            return
+        if len(self.accelerator.log_with) != len(wanted):
+            raise ConfigError(
+                f"train.trackers is {', '.join(wanted)}; not all are installed "
+                f"(`pip install pellucid[tensorboard]` brings TensorBoard)"
+            )
+        flat = {row.path: str(row.value) for row in fields.describe(self.config)}
+        self.accelerator.init_trackers("trackers", config=flat)

@@ -1,0 +1,31 @@
+"""SIGTERM, SIGUSR1 and SIGINT ask the run to save and stop; a second signal ends it at once."""
+
+import os
+import signal
+from types import FrameType
+
+CAUGHT = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopRequest:
+    """A flag that signals set; read between steps, in evaluation and in long loops."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._before: dict[int, object] = {}
+
+    def __bool__(self) -> bool:
+        return self.name is not None
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {number: signal.signal(number, self._ask) for number in CAUGHT}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        if self.name is not None:
+            os._exit(128 + number)
+        self.name = signal.Signals(number).name

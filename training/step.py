@@ -1,0 +1,124 @@
+"""One training step: rows in, gradient out, weights changed only if everything is finite."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from pellucid.config import RunConfig
+from pellucid.data import Batch, TokenData
+from pellucid.models import unwrap
+from pellucid.models.filling import Told
+from pellucid.training.devices import reduce_told, total
+from pellucid.training.optimizers import Optimizers, tame
+from pellucid.training.schedule import rate
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did: mean loss in nats per token, gradient norm before clipping, its verdict."""
+
+    loss: float
+    auxiliary: float
+    grad_norm: float
+    lr: float
+    told: Told
+    finite: bool
+
+
+class Stepper:
+    """Everything one step needs, in the order it is used."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        model: nn.Module,
+        optimizers: Optimizers,
+        data: TokenData,
+        accelerator: Accelerator,
+    ):
+        self.config, self.model, self.optimizers = config, model, optimizers
+        self.data, self.accelerator = data, accelerator
+
+    def __call__(self, step: int) -> StepResult:
+        """Train on the rows of a step; a non-finite loss or gradient leaves the weights alone."""
+        losses, told = self.gradient(step)
+        norm = tame(self.model, self.config.train)
+        loss, auxiliary, norm = torch.stack([*losses, norm.to(losses[0])]).tolist()
+        share = rate(self.config.train, step)
+        finite = all(abs(value) < float("inf") for value in (loss, auxiliary, norm))
+        if finite:
+            self.optimizers.step(share)
+        self.optimizers.zero_grad()
+        return StepResult(loss, auxiliary, norm, share * self.config.train.lr, told, finite)
+
+    def gradient(self, step: int) -> tuple[tuple[Tensor, Tensor], Told]:
+        """Accumulate the gradient of a step's mean loss; returns (loss, auxiliary) and `told`."""
+        self.model.train()
+        told: Told = {}
+        batches = list(self._micro_batches(self.rows(step)))
+        sums = torch.zeros(2, dtype=torch.float64)
+        sums = sums.to(self.accelerator.device)
+        for number, tokens in enumerate(batches):
+            last = number == len(batches) - 1
+            with _synced(self.model, last):
+                loss, auxiliary, heard = self._losses(tokens)
+                # DDP and FSDP average over processes; the loss is a sum over global tokens.
+                self.accelerator.backward((loss + auxiliary) * self.accelerator.num_processes)
+            sums += torch.stack([loss.detach(), auxiliary.detach()]).double()
+            told = _merged(told, heard, len(batches))
+        loss, auxiliary = total(sums, self.accelerator)
+        return (loss, auxiliary), reduce_told(told, self.accelerator)
+
+    def _losses(self, tokens: Tensor) -> tuple[Tensor, Tensor, Told]:
+        """This micro-batch's share of the mean loss and of the fillings' auxiliary losses."""
+        logits, told = self.model(tokens[:, :-1])
+        targets = tokens[:, 1:]
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        n_global = self.config.train.batch * targets.shape[1]
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / n_global
+        share = targets.numel() / n_global
+        extra = [value for name, value in told.items() if "loss/" in name]
+        auxiliary = sum(extra) * share if extra else torch.zeros_like(loss)
+        heard = {name: value.detach() for name, value in told.items() if "loss/" not in name}
+        return loss, auxiliary, heard
+
+    def rows(self, step: int) -> Batch:
+        train = self.config.train
+        context = self.config.model.context
+        return self.data.rows(self.config.seed, step, batch=train.batch, context=context)
+
+    def _micro_batches(self, batch: Batch) -> Iterator[Tensor]:
+        per_rank = self.config.train.batch // self.accelerator.num_processes
+        mine = batch.tokens[self.accelerator.process_index * per_rank :][:per_rank]
+        for tokens in mine.split(self.config.train.micro_batch or per_rank):
+            yield tokens.to(self.accelerator.device, non_blocking=True)
+
+
+def _synced(model: nn.Module, last: bool):
+    """Exchange gradients only with the last micro-batch."""
+    if isinstance(model, nn.parallel.DistributedDataParallel) and not last:
+        return model.no_sync()
+    if hasattr(model, "set_requires_gradient_sync"):
+        model.set_requires_gradient_sync(last)
+    return torch.enable_grad()
+
+
+def _merged(told: Told, heard: Told, n_batches: int) -> Told:
+    """Sums add up over micro-batches, means are averaged."""
+    scaled = {k: v if "sum/" in k else v / n_batches for k, v in heard.items()}
+    return {name: told[name] + value if name in told else value for name, value in scaled.items()}
+
+
+def after_step(model: nn.Module, told: Told, tokens: int) -> None:
+    """Hand each filling what its own passes told."""
+    owners: dict[str, Told] = {}
+    for name, value in told.items():
+        owner, kind = name.rsplit(".", 1)
+        owners.setdefault(owner, {})[kind] = value
+    inner = unwrap(model)
+    for owner, heard in owners.items():
+        inner.get_submodule(owner).after_step(heard, tokens)
