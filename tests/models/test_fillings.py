@@ -1,0 +1,151 @@
+"""The fillings of the mlp slot: their definitions, thresholds, declared exactness and revival."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pellucid.models import ModelConfig, Transformer
+from pellucid.models.mlp import MLPS
+
+
+def layer(tag: str, *, width: int = 48, **fields):
+    config = ModelConfig(n_layers=1, d_model=16, mlp=MLPS[tag].Config(width=width, **fields))
+    mlp = Transformer(config, vocab_size=8, seed=2).double().eval().blocks[0].mlp
+    with torch.no_grad():
+        for name, parameter in mlp.named_parameters():
+            if name.startswith("b_"):
+                parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
+    return mlp
+
+
+def inputs(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+
+
+def pre_activations(mlp, x):
+    return F.linear(x, mlp.w_enc, mlp.b_enc)
+
+
+def test_dense_activations_are_the_named_ones():
+    x = inputs(2, 3)
+    for name, act in (("gelu", F.gelu), ("relu", F.relu)):
+        mlp = layer("dense", activation=name)
+        expected = act(x @ mlp.w_in.T + mlp.b_in) @ mlp.w_out + mlp.b_out
+        assert torch.allclose(mlp(x)[0], expected)
+    mlp = layer("dense", activation="swiglu")
+    hidden = F.silu(x @ mlp.w_in.T + mlp.b_in) * (x @ mlp.w_up.T + mlp.b_up)
+    assert torch.allclose(mlp(x)[0], hidden @ mlp.w_out + mlp.b_out)
+
+
+def test_topk_keeps_the_largest_and_abs_topk_the_largest_by_magnitude():
+    x = inputs(2, 3)
+    for tag, key in (("topk", lambda z: z), ("abs_topk", torch.abs)):
+        mlp = layer(tag, k=5)
+        pre = pre_activations(mlp, x)
+        kept = key(pre) >= key(pre).topk(5).values[..., -1:]
+        acts = pre * kept if tag == "abs_topk" else (pre * kept).relu()
+        assert torch.allclose(mlp(x)[0], acts @ mlp.w_dec + mlp.b_dec)
+        assert torch.equal(mlp.encode(x)[0].to_dense(), acts)
+
+
+def test_batch_topk_keeps_k_per_token_over_the_batch_and_a_threshold_in_evaluation():
+    mlp = layer("batch_topk", k=5, momentum=0.5)
+    x, pre = inputs(4, 8), pre_activations(layer("batch_topk", k=5), inputs(4, 8)).relu()
+    mlp.train()
+    acts, told = mlp.encode(x)
+    assert int((acts.values > 0).sum()) == 5 * 32
+    assert acts.count.min() < acts.count.max()
+    smallest = pre.flatten().sort(descending=True).values[5 * 32 - 1]
+    assert told["mean/threshold"] == pytest.approx(float(smallest))
+    before = float(mlp.threshold)
+    mlp.after_step(told, tokens=32)
+    assert float(mlp.threshold) == pytest.approx((before + float(smallest)) / 2)
+    values = mlp.eval().encode(x)[0].values
+    assert torch.equal(values, pre * (pre >= mlp.threshold))
+
+
+def test_jumprelu_is_a_hard_threshold_whose_estimated_gradient_is_the_kernels():
+    mlp = layer("jumprelu", k=5, bandwidth=0.5)
+    x = inputs(2, 4)
+    pre, theta = pre_activations(mlp, x), mlp.log_threshold.exp()
+    values = mlp.encode(x)[0].values
+    assert torch.equal(values, pre * (pre > theta))
+    grad = torch.autograd.grad(values.sum(), mlp.log_threshold)[0]
+    near = ((pre - theta).abs() < 0.25).double().sum((0, 1))
+    assert torch.allclose(grad, -near * theta / 0.5 * theta)
+    penalty = mlp.encode(x)[1]["loss/sparsity"]
+    count = (values != 0).sum(-1).double().mean()
+    assert float(penalty.detach()) == pytest.approx(0.05 * float(count / 5 - 1) ** 2)
+    to_theta = torch.autograd.grad(penalty, mlp.log_threshold)[0]
+    slope = 0.05 * 2 * float(count / 5 - 1) / 5 / 8
+    assert torch.allclose(to_theta, -near * theta / 0.5 * slope)
+
+
+def affine_error(mlp, x, step: torch.Tensor) -> tuple[float, bool]:
+    """Second difference of the layer along a step, and whether the active set stayed the same."""
+    same = all(
+        torch.equal(mlp.encode(x)[0].to_dense() != 0, mlp.encode(x + s)[0].to_dense() != 0)
+        for s in (step, -step)
+    )
+    y = [mlp(x + s)[0] for s in (step, 0 * step, -step)]
+    return float((y[0] - 2 * y[1] + y[2]).abs().max()), same
+
+
+@pytest.mark.parametrize("tag", list(MLPS))
+def test_declared_exactness_holds_and_is_not_held_by_what_does_not_declare_it(tag):
+    """linear-given-active-set: an affine map of the input while the same units are active."""
+    mlp = layer(tag)
+    with torch.no_grad():
+        error, same = affine_error(mlp, inputs(1, 1), 1e-3 * inputs(1, 1).flip(-1))
+    assert same
+    if mlp.site.exactness == "linear-given-active-set":
+        assert error < 1e-14
+    else:
+        assert mlp.site.exactness == "none"
+        assert error > 1e-9
+
+
+@pytest.mark.parametrize("tag", list(MLPS))
+def test_fused_and_split_paths_agree_in_values_and_gradients(tag):
+    x = inputs(2, 5).requires_grad_()
+    mlp = layer(tag)
+    results = []
+    for path in (mlp, mlp.split):
+        y, _ = path(x)
+        weights = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0))
+        grads = torch.autograd.grad((y * weights).sum(), [x, *mlp.parameters()], allow_unused=True)
+        results.append((y, grads))
+    (y_a, grads_a), (y_b, grads_b) = results
+    assert torch.equal(y_a, y_b)
+    for a, b in zip(grads_a, grads_b, strict=True):
+        assert (a is None and b is None) or torch.allclose(a, b, atol=1e-12)
+
+
+def test_directions_are_the_weights_that_read_and_write():
+    mlp = layer("topk", k=5)
+    acts = mlp.encode(inputs(1, 1))[0]
+    written = acts.to_dense() @ mlp.site.write_directions() + mlp.b_dec
+    assert torch.allclose(mlp.decode(acts), written)
+    assert torch.equal(mlp.site.read_directions(), mlp.w_enc)
+    assert layer("dense", activation="swiglu").site.read_directions() is None
+
+
+def test_dead_units_are_counted_and_revived_within_the_budget():
+    mlp = layer("topk", k=4)
+    fired = torch.ones(48, dtype=torch.int64)
+    fired[:10] = 0
+    for _ in range(3):
+        mlp.after_step({"sum/fired": fired}, tokens=100)
+    assert mlp.dead(300).nonzero().flatten().tolist() == list(range(10))
+    assert not mlp.dead(301).any()
+    before = mlp.w_enc.clone()
+    generator = torch.Generator().manual_seed(0)
+    rows = mlp.revive(300, 0.1, generator)
+    assert rows["w_dec"].tolist() == [0, 1, 2, 3]  # 10 % of 48, the longest silent first
+    assert not mlp.w_dec[:4].any()
+    assert mlp.dead(300).nonzero().flatten().tolist() == list(range(4, 10))
+    assert torch.equal(mlp.w_enc[4:], before[4:])
+    living = F.normalize(before[10:], dim=1)
+    cosines = (F.normalize(mlp.w_enc[:4], dim=1) @ living.T).max(1).values
+    assert (cosines > 0.5).all() and (cosines < 0.95).all()
+    assert mlp.revive(300, 0.0, generator) == {}
