@@ -98,7 +98,7 @@ class Transformer(nn.Module):
             told |= {f"blocks.{layer}.{key}": value for key, value in heard.items()}
         if cache is not None:
             cache.length += tokens.shape[1]
-        return Output(self.head(self.norm(stream)), told)
+        return Output(self.unembed(stream), told)
 
     def _run(
         self,
@@ -116,6 +116,12 @@ class Transformer(nn.Module):
     def sites(self) -> dict[str, UnitSite]:
         """Every unit site by its canonical name, e.g. `blocks.0.mlp`."""
         return dict(self._sites)
+
+    def unembed(
+        self, stream: Float[Tensor, "batch token d_model"]
+    ) -> Float[Tensor, "batch token vocab"]:
+        """Logits of a stream at any depth (the logit lens): final norm, then the head."""
+        return self.head(self.norm(stream))
 
     def direct_logits(self, directions: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocab"]:
         """What directions in the stream add to the logits, the final norm's scale aside."""
