@@ -13,6 +13,7 @@ the new one is published and on the disk.
 """
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -104,8 +105,9 @@ def folder(checkpoints: Path, step: int) -> Path:
 
 def steps(checkpoints: Path) -> list[int]:
     """The steps that have a folder in `checkpoints`, ascending, whole or not."""
-    matches = (_STEP.fullmatch(entry.name) for entry in Path(checkpoints).glob("step-*"))
-    return sorted(int(match[1]) for match in matches if match)
+    with files.explained(CheckpointError, f"list {checkpoints}"):
+        names = os.listdir(checkpoints) if Path(checkpoints).exists() else []
+    return sorted(int(found[1]) for name in names if (found := _STEP.fullmatch(name)))
 
 
 def latest(checkpoints: Path, *, say: Callable[[str], None] = print) -> Path | None:
