@@ -13,7 +13,6 @@ the new one is published and on the disk.
 """
 
 import itertools
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -81,21 +80,32 @@ def save(
 def load(path: Path) -> Checkpoint:
     """Read one checkpoint; raises CheckpointError, naming the file, unless all is as written."""
     path = Path(path)
-    manifest = _manifest(path, sealed.manifest(path))
-    entries = manifest["files"]
+    found = manifest(path)
+    entries = found["files"]
     return Checkpoint(
-        step=manifest["step"],
+        step=found["step"],
         model=_tensors(path / MODEL, entries[MODEL]),
         optimizer=_tensors(path / OPTIM, entries[OPTIM]),
         rng={i: _rng(path / name, entries[name]) for i, name in enumerate(_rng_names(entries))},
         state=files.parse(sealed.read(path / STATE, entries[STATE]), path / STATE, CheckpointError),
-        meta=manifest["meta"],
+        meta=found["meta"],
     )
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    """The model's tensors alone, checked as by `load`."""
+    path = Path(path)
+    return _tensors(path / MODEL, manifest(path)["files"][MODEL])
 
 
 def verify(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint all of whose files are as written, else CheckpointError."""
-    return _manifest(Path(path), sealed.verify(Path(path)))
+    return _checked(Path(path), sealed.verify(Path(path)))
+
+
+def manifest(path: Path) -> dict[str, Any]:
+    """The manifest alone, itself checked: `step`, `meta`, and the size and hash of each file."""
+    return _checked(Path(path), sealed.manifest(Path(path)))
 
 
 def folder(checkpoints: Path, step: int) -> Path:
@@ -106,8 +116,8 @@ def folder(checkpoints: Path, step: int) -> Path:
 def steps(checkpoints: Path) -> list[int]:
     """The steps that have a folder in `checkpoints`, ascending, whole or not."""
     with files.explained(CheckpointError, f"list {checkpoints}"):
-        names = os.listdir(checkpoints) if Path(checkpoints).exists() else []
-    return sorted(int(found[1]) for name in names if (found := _STEP.fullmatch(name)))
+        entries = list(Path(checkpoints).iterdir()) if Path(checkpoints).exists() else []
+    return sorted(int(found[1]) for entry in entries if (found := _STEP.fullmatch(entry.name)))
 
 
 def latest(checkpoints: Path, *, say: Callable[[str], None] = print) -> Path | None:
@@ -191,19 +201,19 @@ def _prune(checkpoints: Path, step: int, keep: int, milestones: Collection[int])
             files.discard(folder(checkpoints, old))
 
 
-def _manifest(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def _checked(path: Path, found: dict[str, Any]) -> dict[str, Any]:
     """The manifest, once it is seen to name the files of a checkpoint, all of them and no other."""
-    file, entries = path / sealed.MANIFEST, manifest["files"]
+    file, entries = path / sealed.MANIFEST, found["files"]
     if unknown := sorted(entries.keys() - {MODEL, OPTIM, STATE, *_rng_names(entries)}):
         raise CheckpointError(f"{file} names {_some(unknown)}: not a file of a checkpoint")
     if missing := sorted({MODEL, OPTIM, STATE} - entries.keys()):
         raise CheckpointError(f"{file} does not name {_some(missing)}")
-    step, named = manifest.get("step"), _STEP.fullmatch(path.name)
+    step, named = found.get("step"), _STEP.fullmatch(path.name)
     if type(step) is not int or (named and int(named[1]) != step):
         raise CheckpointError(f"{file} is of step {step}, but its folder is {path.name}")
-    if not isinstance(manifest.get("meta"), dict):
+    if not isinstance(found.get("meta"), dict):
         raise CheckpointError(f"{file} has no meta")
-    return manifest
+    return found
 
 
 def _rng_name(rank: int) -> str:

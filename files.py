@@ -1,4 +1,4 @@
-"""Files that survive a crash: durable writes, atomic replacement, and JSON that reads back as it was."""
+"""Files that survive a crash: durable writes, atomic replacement, JSON that reads back equal."""
 
 import errno
 import json
@@ -39,7 +39,7 @@ def explained(error: type[UserError], action: str, *, after: str = "") -> Iterat
 
 def write(path: Path, data: bytes) -> None:
     """Write a new file and push it to the disk; the name is durable after `sync` of its folder."""
-    with open(path, "xb") as file:
+    with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -51,7 +51,7 @@ def sync(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as problem:
-        # Some network and FUSE mounts have no such call for folders; nothing more can be done there.
+        # Some network and FUSE mounts have no such call for folders; no more can be done.
         if problem.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -59,12 +59,12 @@ def sync(folder: Path) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Put `data` in the place of `path` all at once: a reader sees the old bytes or the new ones."""
+    """Put `data` in the place of `path` all at once: readers see the old bytes or the new."""
     temp = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     temp.unlink(missing_ok=True)
     try:
         write(temp, data)
-        os.replace(temp, path)
+        temp.replace(path)
     except BaseException:
         temp.unlink(missing_ok=True)
         raise
@@ -74,10 +74,10 @@ def replace(path: Path, data: bytes) -> None:
 def discard(folder: Path) -> None:
     """Delete a folder under a hidden name, so that no half-deleted folder keeps the public one.
 
-    What cannot be deleted now (a file still open on a network mount) stays hidden for a later sweep.
+    What cannot be deleted now (a file still open on a network mount) stays hidden until a sweep.
     """
     hidden = folder.with_name(f".old-{os.getpid()}-{folder.name}")
-    os.replace(folder, hidden)
+    folder.replace(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
 
 
@@ -91,19 +91,19 @@ def sweep(folder: Path) -> None:
                 left.unlink(missing_ok=True)
 
 
-def dump(value: Any, name: str, error: type[UserError]) -> bytes:
+def dump(value: Any, name: str, error: type[UserError], *, indent: int | None = 1) -> bytes:
     """JSON bytes, one form for one value; raises `error` where the value would not read back equal.
 
     Refused: NaN and infinities, keys that are not text, and objects JSON does not know. `name` is
-    what the sentence calls the value. A tuple is written as a list.
+    what the sentence calls the value. A tuple is written as a list. `indent=None` gives one line.
     """
     _check_plain(value, name, error)
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, indent=indent, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode("utf-8", "surrogatepass")
 
 
 def parse(data: bytes, name: str | Path, error: type[UserError]) -> Any:
-    """The value of JSON bytes; raises `error`, naming `name`, for anything that is not strict JSON."""
+    """The value of JSON bytes; raises `error`, naming `name`, unless they are strict JSON."""
     try:
         return json.loads(
             data.decode("utf-8", "surrogatepass"),
@@ -123,7 +123,7 @@ def read_json(path: Path, error: type[UserError]) -> Any:
 
 
 def write_json(path: Path, value: Any, error: type[UserError]) -> None:
-    """Replace a JSON file atomically; raises `error` where it cannot be, and then changes nothing."""
+    """Replace a JSON file atomically; raises `error`, and changes nothing, where it cannot be."""
     data = dump(value, path.name, error)
     with explained(error, f"write {path}", after="what was there is unchanged"):
         replace(path, data)

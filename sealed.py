@@ -7,7 +7,6 @@ moment leaves either no folder of that name or a whole one.
 
 import errno
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -49,7 +48,7 @@ def manifest(path: Path) -> dict[str, Any]:
     Raises CheckpointError, naming the file. The files it names are not read: see `verify`, `read`.
     """
     file = path / MANIFEST
-    with files.explained(CheckpointError, f"read {file}"), open(file, "rb") as stream:
+    with files.explained(CheckpointError, f"read {file}"), file.open("rb") as stream:
         data = stream.read(_MAX_MANIFEST + 1)
     found = files.parse(data[:_MAX_MANIFEST], file, CheckpointError)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
@@ -97,7 +96,7 @@ def _write(temp: Path, contents: Iterable[tuple[str, bytes]], about: dict[str, A
 
 def _rename(temp: Path, final: Path) -> None:
     try:
-        os.replace(temp, final)
+        temp.replace(final)
     except OSError as problem:
         if problem.errno not in _RENAME_REFUSED:
             raise
@@ -150,7 +149,7 @@ def _opened(file: Path, entry: dict[str, Any]) -> Iterator[BinaryIO]:
             raise CheckpointError(
                 f"{file} is damaged: {size} bytes where {entry['size']} were written"
             )
-        with open(file, "rb") as stream:
+        with file.open("rb") as stream:
             yield stream
 
 
