@@ -1,0 +1,162 @@
+"""A file or a folder of the user's own: plain text of any kind, JSON lines, Parquet."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pellucid.data.documents import (
+    Document,
+    LeftOut,
+    existing_path,
+    listing_of,
+    readable_text,
+    text_hash,
+)
+from pellucid.errors import DataError
+from pellucid.fields import Config, Configurable, setting
+
+ROWS_PER_READ = 1024
+# One or two plain files (a book) are cut into pieces, so that some of them can be held out.
+FEW_FILES, PIECES_OF_A_FILE, SMALLEST_PIECE = 2, 200, 2048
+
+
+class TextFiles(Configurable):
+    """Every file beneath `path`: `.jsonl` and `.parquet` by row, everything else as one text.
+
+    Where there are one or two files, a plain one is cut at line ends into up to 200 documents.
+    Hidden files and folders are left alone.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Config):
+        path: str = setting("")
+        """The file or the folder to read."""
+        text_field: str = setting("text")
+        """The name of the field or column that holds the text of a `.jsonl` or `.parquet` row."""
+        group: Literal["file", "folder"] = setting("file")
+        """What a split never cuts through: a plain file, or all files of one top-level folder."""
+
+    side_channels: tuple[str, ...] = ()
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.left_out = LeftOut()
+        self.root = existing_path(config.path, field_name="data.path")
+
+    def files(self) -> list[Path]:
+        if not self.root.is_dir():
+            return [self.root]
+        found = []
+        for folder, subfolders, names in os.walk(self.root, onerror=self._unreadable_folder):
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            found += [Path(folder, name) for name in names if not name.startswith(".")]
+        return sorted(found, key=self._name)
+
+    def _unreadable_folder(self, error: OSError) -> None:
+        if Path(error.filename) == self.root:
+            raise DataError(f"data.path={self.config.path!r} cannot be read: {error.strerror}")
+        self.left_out.add("without permission", error.filename)
+
+    def _name(self, path: Path) -> str:
+        return path.name if path == self.root else path.relative_to(self.root).as_posix()
+
+    def listing(self) -> list[str]:
+        return listing_of(self.root.parent, self.files())
+
+    def documents(self) -> Iterator[Document]:
+        self.left_out.reasons.clear()
+        files = self.files()
+        for path in files:
+            if path.suffix == ".jsonl":
+                yield from self._rows(path, json_lines(path, self._name(path), self.left_out))
+            elif path.suffix == ".parquet":
+                yield from self._rows(path, parquet_rows(path, self.config.text_field))
+            else:
+                yield from self._plain(path, few=len(files) <= FEW_FILES)
+
+    def _plain(self, path: Path, *, few: bool) -> Iterator[Document]:
+        name = self._name(path)
+        text = readable_text(path, name, self.left_out)
+        if text is None:
+            return
+        if few:
+            yield from pieces(name, text)
+            return
+        folder = self.config.group == "folder"
+        yield Document(name, name.split("/")[0] if folder else name, text)
+
+    def _rows(self, path: Path, rows: Iterator[dict]) -> Iterator[Document]:
+        name, text_field = self._name(path), self.config.text_field
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, dict) or text_field not in row:
+                known = ", ".join(map(repr, row)) if isinstance(row, dict) else "none"
+                raise DataError(
+                    f"{path}, row {number}: there is no field data.text_field={text_field!r}; "
+                    f"the fields are {known}"
+                )
+            yield from row_document(f"{name}#{number}", row[text_field], self.left_out)
+
+
+def row_document(name: str, text: object, left_out: LeftOut) -> Iterator[Document]:
+    """The document of one row, grouped by its own content; a row without text is counted."""
+    if isinstance(text, str):
+        yield Document(name, text_hash(text.encode(errors="replace").decode()), text)
+    else:
+        left_out.add("rows without text", name)
+
+
+def pieces(name: str, text: str) -> Iterator[Document]:
+    """Documents of at least 2048 characters cut from one text at line ends."""
+    size = max(SMALLEST_PIECE, len(text) // PIECES_OF_A_FILE)
+    start = number = 0
+    while start < len(text):
+        end = text.find("\n", start + size) + 1 or len(text)
+        number += 1
+        piece = f"{name}#{number:04d}"
+        yield Document(piece, piece, text[start:end])
+        start = end
+
+
+def json_lines(path: Path, name: str, left_out: LeftOut) -> Iterator[dict]:
+    """The objects of a JSON lines file; lines that are not UTF-8 are counted."""
+    try:
+        file = path.open("rb")
+    except PermissionError:
+        left_out.add("without permission", name)
+        return
+    with file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError:
+                left_out.add("rows not UTF-8", f"{name}, line {number}")
+                continue
+            if text.strip():
+                yield _json_row(path, number, text)
+
+
+def _json_row(path: Path, number: int, line: str) -> dict:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or str(error)
+        raise DataError(
+            f"{path}, line {number}: {reason}; every line has to be one JSON object"
+        ) from None
+
+
+def parquet_rows(path: Path, text_field: str) -> Iterator[dict]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowInvalid, PermissionError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from None
+    names = file.schema_arrow.names
+    columns = [text_field] if text_field in names else names
+    for batch in file.iter_batches(ROWS_PER_READ, columns=columns):
+        yield from batch.to_pylist()
