@@ -9,8 +9,9 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from pellucid import kernels
+from pellucid import fields, kernels
 from pellucid.config import RunConfig
+from pellucid.data import prepare
 from pellucid.errors import EXIT_NONFINITE, EXIT_OK, EXIT_RESUME
 from pellucid.run import RunFolder
 from pellucid.training import devices, nonfinite
@@ -29,9 +30,15 @@ def train(config: RunConfig, path: Path) -> int:
     finite; the batch is on disk. A user's mistake raises UserError before anything is written.
     """
     folder = RunFolder(path)
+    if folder.exists():
+        folder.belongs(config)
+        if folder.is_finished:
+            print(f"{folder.path} is finished: `pellucid eval {folder.path}` scores it")
+            return EXIT_OK
     accelerator = devices.start(config.train, folder)
+    data = prepare(config.data, progress=accelerator.is_main_process)
     with StopRequest() as stop, _held(folder, accelerator):
-        session = Session(config, folder, accelerator)
+        session = Session(config, folder, accelerator, data)
         with session.meter() as meter:
             return _run(session, stop, meter)
 
@@ -100,7 +107,7 @@ def _refuse(session: Session, meter: Meter, result: StepResult) -> int:
 
 def _finish(session: Session, meter: Meter) -> int:
     if session.main:
-        session.folder.mark_finished(session.step)
+        session.folder.mark_finished(step=session.step, seconds=session.seconds)
     if session.config.train.trackers:
         session.accelerator.end_training()
     meter.say(f"finished after {session.step} steps: {session.folder.path}")
@@ -131,9 +138,9 @@ def _held(folder: RunFolder, accelerator: Accelerator):
 def replay(path: Path, step: int) -> int:
     """Run one step of a run again from its nearest checkpoint and say what is not finite."""
     folder = RunFolder.open(path)
-    config = folder.config()
+    config = fields.from_json(RunConfig, folder.read_config())
     accelerator = devices.start(config.train, folder)
-    session = Session(config, folder, accelerator, until=step)
+    session = Session(config, folder, accelerator, prepare(config.data), until=step)
     while session.step < step:
         result = session.stepper(session.step)
         if not result.finite:

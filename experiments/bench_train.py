@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from pellucid.config import RunConfig
+from pellucid.data import prepare
 from pellucid.experiments import run_config
 from pellucid.models import Transformer
 from pellucid.run import RunFolder
@@ -82,7 +83,7 @@ def trainer_loop(config: RunConfig, session: Session) -> Callable[[int], None]:
 
 def _session(config: RunConfig, folder: Path) -> Session:
     run = RunFolder(folder / "run")
-    return Session(config, run, devices.start(config.train, run))
+    return Session(config, run, devices.start(config.train, run), prepare(config.data))
 
 
 def _rates(config: RunConfig, folder: Path) -> dict[str, list[float]]:

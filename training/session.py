@@ -7,9 +7,10 @@ from accelerate import Accelerator
 
 from pellucid import checkpoint, fields
 from pellucid.config import RunConfig, identity_hash
-from pellucid.data import prepare
-from pellucid.errors import CheckpointError, ConfigError
+from pellucid.data import TokenData
+from pellucid.errors import ConfigError, RunError
 from pellucid.models import Transformer, account, unwrap
+from pellucid.provenance import provenance
 from pellucid.run import RunFolder
 from pellucid.training import devices, state
 from pellucid.training.optimizers import Optimizers
@@ -27,14 +28,13 @@ class Session:
         config: RunConfig,
         folder: RunFolder,
         accelerator: Accelerator,
+        data: TokenData,
         *,
         until: int | None = None,
     ):
         self.config, self.folder, self.accelerator = config, folder, accelerator
         self.main = accelerator.is_main_process
-        if folder.exists():
-            folder.belongs(config)
-        self.data = prepare(config.data, progress=self.main)
+        self.data = data
         self._claim()
         self.model = self._build()
         self.optimizers = Optimizers(unwrap(self.model), config.train)
@@ -52,14 +52,19 @@ class Session:
     def _claim(self) -> None:
         """Create the folder, or refuse one whose data is not this run's."""
         if self.main and not self.folder.exists():
-            self.folder.create(
-                self.config,
-                data_fingerprint=self.data.fingerprint,
-                tokenizer=self.data.tokenizer,
+            about = provenance(
                 world_size=self.accelerator.num_processes,
+                data_fingerprint=self.data.fingerprint,
+                device=str(self.accelerator.device),
             )
+            self.folder.create(fields.to_json(self.config), about, self.data.tokenizer)
         self.accelerator.wait_for_everyone()
-        self.folder.check_data(self.data.fingerprint)
+        begun_with = self.folder.read_manifest()["data_fingerprint"]
+        if begun_with != self.data.fingerprint:
+            raise RunError(
+                f"{self.folder.path} was begun with data {begun_with[:12]}, the corpus is now "
+                f"{self.data.fingerprint[:12]}: give another folder with run=…, or the old corpus"
+            )
 
     def _build(self) -> torch.nn.Module:
         model = Transformer(
@@ -70,11 +75,15 @@ class Session:
 
     def _resume(self, until: int | None) -> None:
         """Continue from the newest whole checkpoint; a replay, from the newest up to a step."""
-        found = checkpoint.latest(self.folder.checkpoints, say=self.said.append, until=until)
+        if until is None:
+            found = checkpoint.latest(self.folder.checkpoints, say=self.said.append)
+        else:
+            steps = [step for step in checkpoint.steps(self.folder.checkpoints) if step <= until]
+            found = checkpoint.folder(self.folder.checkpoints, steps[-1]) if steps else None
         if found is None:
             return
         saved = checkpoint.load(found)
-        self._check_meta(saved.meta, str(found))
+        self._compare_threads(saved.meta)
         state.load_model(self.model, saved.model, found)
         self.optimizers.load(saved.optimizer, str(found))
         if not state.restore_random(saved.rng, self.accelerator):
@@ -88,12 +97,7 @@ class Session:
             self.folder.truncate_metrics(self.step)
         self.said.append(f"resumed at step {self.step}")
 
-    def _check_meta(self, meta: dict, path: str) -> None:
-        if meta["data_fingerprint"] != self.data.fingerprint:
-            raise CheckpointError(
-                f"{path} was trained on data {meta['data_fingerprint'][:12]}, this is "
-                f"{self.data.fingerprint[:12]}: the same corpus and tokenizer are accepted"
-            )
+    def _compare_threads(self, meta: dict) -> None:
         threads = torch.get_num_threads()
         if meta["threads"] != threads:
             self.said.append(
