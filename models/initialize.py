@@ -15,7 +15,8 @@ def initialize(model: nn.Module, seed: int) -> None:
     pre-activations. Writing matrices are divided by the filling's `write_scale`, its root active
     fan-in, and by √(2 n_layers), so that the blocks together add about unit variance to the
     stream, the same for every filling, width and sparsity. Embeddings have that variance when
-    untied. Gains start at 1, biases at 0.
+    untied; an untied unembedding is small, so that the first loss is close to log(vocabulary).
+    Gains start at 1, biases at 0.
     """
     generator = torch.Generator().manual_seed(seed)
     scales = _write_scales(model)
@@ -29,7 +30,7 @@ def initialize(model: nn.Module, seed: int) -> None:
         elif owner in ("embedding", "position"):
             _normal(parameter, 1.0 if not model.head.config.tied else d_model**-0.5, generator)
         elif owner == "head":
-            _normal(parameter, d_model**-0.5, generator)
+            _normal(parameter, 0.1 * d_model**-0.5, generator)
 
 
 def _write_scales(model: nn.Module) -> dict[str, float]:
