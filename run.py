@@ -1,12 +1,13 @@
 """A run is a folder: what is in it, and `load`, which opens a trained one."""
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import torch
 from torch import Tensor
@@ -122,8 +123,9 @@ class RunFolder:
         line = files.dump(_nulled(row), "metrics", RunError, indent=None)
         with (
             files.explained(RunError, f"write {self.metrics_file}"),
-            self.metrics_file.open("ab") as file,
+            self.metrics_file.open("ab+") as file,
         ):
+            _drop_half_line(file)
             file.write(line)
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -267,6 +269,15 @@ def _model(config: "RunConfig", vocab_size: int, place: Path) -> "Transformer":
         model = model.double()
     load_model(model, weights, place / checkpoint.MODEL)
     return model
+
+
+def _drop_half_line(file: BinaryIO) -> None:
+    """Cut what a kill or a full disk left of a line, or the next row would be glued to it."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(end - 1, 0))
+    if end and file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _nulled(value: Any) -> Any:
