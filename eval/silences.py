@@ -1,0 +1,43 @@
+"""Places where a unit may be silent, picked before the pass that finds out."""
+
+from collections import Counter
+
+import numpy as np
+from jaxtyping import Int
+from pellucid.eval.moments import Moments
+from pellucid.eval.stream import Stream
+
+KINDS = {"silent": 3, "near_miss": 3}
+"""Kinds of silence, and how many contexts of each are shown."""
+TRIALS, TOKENS = 16, 8
+"""Places tried for each silence, and different tokens tried for near misses."""
+PLACE = np.dtype([("position", "i8"), ("unit", "i4"), ("kind", "i4"), ("turn", "i4")])
+
+
+def places(
+    stream: Stream, moments: Moments, units: Int[np.ndarray, " shown"], seed: int
+) -> np.ndarray:
+    """Candidates of every shown unit, by position; `turn` is the order in which they are preferred.
+
+    `silent`: anywhere. `near_miss`: where the current token is one of those at which the unit peaked,
+    the most frequent first. `unit` counts shown units.
+    """
+    by_token = np.argsort(stream.tokens, kind="stable")
+    ordered, found = stream.tokens[by_token], []
+    for i, unit in enumerate(units):
+        rng = np.random.default_rng([seed, int(unit)])
+        anywhere = rng.integers(0, len(stream.tokens), TRIALS)
+        found += [(p, i, 0, turn) for turn, p in enumerate(anywhere)]
+        for rank, token in enumerate(peak_tokens(stream, moments, unit)):
+            first, last = np.searchsorted(ordered, [token, token + 1])
+            picked = rng.choice(last - first, min(TRIALS, last - first), replace=False)
+            same = by_token[first + picked]
+            found += [(p, i, 1, turn * TOKENS + rank) for turn, p in enumerate(same)]
+    return np.sort(np.array(found, dtype=PLACE), order=["position", "unit", "kind", "turn"])
+
+
+def peak_tokens(stream: Stream, moments: Moments, unit: int) -> list[int]:
+    """Current tokens at the unit's peaks, the most frequent first."""
+    peaks = [int(peak[unit]) for peak in moments.peaks]
+    counts = Counter(int(stream.tokens[p]) for p in peaks if p >= 0)
+    return [token for token, _ in counts.most_common(TOKENS)]

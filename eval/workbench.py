@@ -1,0 +1,46 @@
+"""What every metric is given: one run reading held-out text, its random twin, and n-grams."""
+
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from jaxtyping import Int
+from pellucid.eval.ngram import NGram
+from pellucid.eval.reader import Predictions, Reader
+from pellucid.eval.stream import Stream
+
+LATER = "made by the full scorecard"
+"""Why a control is missing from a quick evaluation."""
+
+
+@dataclass
+class Workbench:
+    """Everything that costs time is made when first asked for, and kept."""
+
+    reader: Reader
+    """the run"""
+    twin: Reader
+    """the same architecture at step 0, reading the same text"""
+    train: Int[np.ndarray, " token"]
+    """training tokens that the n-grams are fitted on"""
+    vocab_size: int
+    split: str
+    seed: int
+    ngram_flags: tuple[str, ...] = ()
+    """a sentence where the n-grams see fewer training tokens than the model did"""
+    _ngrams: dict[int, Predictions] = field(default_factory=dict)
+
+    @property
+    def stream(self) -> Stream:
+        return self.reader.stream
+
+    def ngram(self, order: int) -> Predictions:
+        """What the n-gram of the training tokens pays for the same stream."""
+        if order not in self._ngrams:
+            start = perf_counter()
+            for _ in self.reader.track([order], f"fitting the {order}-gram", 1):
+                fitted = NGram(self.train, self.vocab_size, order=order)
+            # The eot that begins the stream is given to both, not predicted.
+            bits = -fitted.log2_probs(np.append(self.stream.tokens, self.stream.eot))[1:]
+            self._ngrams[order] = Predictions(bits, {}, perf_counter() - start)
+        return self._ngrams[order]
