@@ -1,26 +1,26 @@
-"""Top-k kernels. Import as `pellucid.kernels`."""
+"""Top-k sparse activation as differentiable operations. Import as `pellucid.kernels`.
 
-import torch
-import torch.nn.functional as F
+For any sparse layer, autoencoder or transcoder: `topk_mlp` is a whole layer, `encode_topk` and
+`sparse_decode` are its two halves (together the same bits), `topk_rows` selects alone, and
+`path(device)` names the code that a device runs. Rows are tokens; indices are int32; an unused
+slot holds value 0 and index -1.
+"""
 
+__version__ = "0.0.0"  # transformers reads this from a top-level `kernels`: not Hugging Face's
 
-def encode_topk(x, w_enc, b_enc, k, *, signed=False):
-    pre = F.linear(x, w_enc, b_enc)
-    key = pre.abs() if signed else pre
-    idx = key.topk(k, dim=-1).indices.sort(-1).values
-    values = pre.gather(-1, idx)
-    if not signed:
-        values = values.relu()
-    order = torch.where(values == 0, w_enc.shape[0], idx)
-    order, place = order.sort(dim=-1, stable=True)
-    empty = order == w_enc.shape[0]
-    return values.gather(-1, place).masked_fill(empty, 0), order.masked_fill(empty, -1).int()
+if __name__ == "kernels":  # reached by the bare name, because the root is on sys.path: step aside
+    import importlib.machinery
+    import importlib.util
+    import os
+    import sys
 
+    _root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    _elsewhere = [entry for entry in sys.path if os.path.abspath(entry or ".") != _root]
+    _spec = importlib.machinery.PathFinder.find_spec("kernels", _elsewhere)
+    if _spec and _spec.loader:
+        sys.modules["kernels"] = _module = importlib.util.module_from_spec(_spec)
+        _spec.loader.exec_module(_module)
+else:
+    from pellucid.kernels.topk import encode_topk, path, sparse_decode, topk_mlp, topk_rows
 
-def sparse_decode(values, indices, w_dec):
-    return torch.einsum("nk,nkd->nd", values, w_dec[indices.clamp_min(0).long()])
-
-
-def topk_mlp(x, w_enc, b_enc, w_dec, k, *, signed=False):
-    values, indices = encode_topk(x, w_enc, b_enc, k, signed=signed)
-    return sparse_decode(values, indices, w_dec), values.detach(), indices
+    __all__ = ["encode_topk", "path", "sparse_decode", "topk_mlp", "topk_rows"]

@@ -1,0 +1,69 @@
+"""What the operations refuse: one `ValueError` sentence with the value and what is accepted."""
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_tensors(op: str, **named: tuple[Tensor, int]) -> None:
+    """Each `name=(tensor, dimensions)`: float, of one dtype and on one device."""
+    first = next(iter(named))
+    example = named[first][0]
+    for name, (tensor, dimensions) in named.items():
+        if tensor.dtype not in FLOATS:
+            raise ValueError(
+                f"{op}: {name} must be float16, bfloat16, float32 or float64, got {tensor.dtype}"
+            )
+        if tensor.dim() != dimensions:
+            raise ValueError(
+                f"{op}: {name} must have {dimensions} dimension(s), got shape {tuple(tensor.shape)}"
+            )
+        if tensor.dtype != example.dtype:
+            raise ValueError(
+                f"{op}: {name} must have the dtype of {first}, {example.dtype}, got {tensor.dtype}"
+            )
+        if tensor.device != example.device:
+            raise ValueError(
+                f"{op}: {name} must be on the device of {first}, {example.device}, "
+                f"got {tensor.device}"
+            )
+
+
+def check_k(op: str, k: int, width: int) -> None:
+    """k is a whole number of slots in 1..width."""
+    if isinstance(k, bool) or not isinstance(k, int):
+        raise ValueError(f"{op}: k must be an int, got {k!r}")
+    if not 1 <= k <= width:
+        raise ValueError(f"{op}: k must be between 1 and the width {width}, got {k}")
+
+
+def check_encode(op: str, x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> None:
+    """x (rows d), w_enc (width d), b_enc (width)."""
+    check_tensors(op, x=(x, 2), w_enc=(w_enc, 2), b_enc=(b_enc, 1))
+    if x.shape[1] != w_enc.shape[1]:
+        raise ValueError(
+            f"{op}: x must have the {w_enc.shape[1]} columns of w_enc, got {x.shape[1]}"
+        )
+    if b_enc.shape[0] != w_enc.shape[0]:
+        raise ValueError(
+            f"{op}: b_enc must have one entry per unit of w_enc, {w_enc.shape[0]}, "
+            f"got {b_enc.shape[0]}"
+        )
+    check_k(op, k, w_enc.shape[0])
+
+
+def check_slots(op: str, values: Tensor, indices: Tensor, w_dec: Tensor) -> None:
+    """values and indices (rows k), w_dec (width d); the range of indices is the kernel's to check."""
+    check_tensors(op, values=(values, 2), w_dec=(w_dec, 2))
+    if indices.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"{op}: indices must be int32 or int64, got {indices.dtype}")
+    if indices.shape != values.shape:
+        raise ValueError(
+            f"{op}: indices must have the shape of values, {tuple(values.shape)}, "
+            f"got {tuple(indices.shape)}"
+        )
+    if indices.device != values.device:
+        raise ValueError(
+            f"{op}: indices must be on the device of values, {values.device}, got {indices.device}"
+        )

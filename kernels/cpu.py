@@ -1,0 +1,230 @@
+"""The CPU path: library calls that exploit sparsity. The meaning of each is in `reference.py`.
+
+float32 and float64 are computed as they are, float16 and bfloat16 in float32 and rounded once at
+the end of each operation. Every function gives the same bits each time for the same thread count.
+Nothing is kept between calls, so any number of threads may call at once.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pellucid.kernels.select import top_indices
+
+CHUNK_BYTES = 4 * 2**20
+"""Pre-activations held at a time: what stays in the cache between the product and the selection."""
+
+MIN_CHUNK_ROWS = 256
+"""Below this the encoder's matrix product loses more than the cache gives."""
+
+
+def topk_rows(x: Tensor, k: int, signed: bool) -> tuple[Tensor, Tensor]:
+    """Values (rows k) in the dtype of x, int32 indices (rows k) ascending."""
+    values, indices = _new_slots(x, k)
+    for part in _chunks(*x.shape, _compute_dtype(x).itemsize):
+        keys = _wide(x[part])
+        chosen = top_indices(keys.abs() if signed else keys, k)
+        values[part], indices[part] = x[part].gather(1, chosen), chosen
+    return values, indices
+
+
+def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
+    """Gradient (rows width) of the values (rows k) that `topk_rows` took from `indices`."""
+    return grad.new_zeros(len(grad), width).scatter(1, indices.long(), grad)
+
+
+def encode_topk(
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
+) -> tuple[Tensor, Tensor]:
+    """One product over a chunk of rows at a time into one buffer, then the selection from it."""
+    values, indices = _new_slots(x, k)
+    inputs, weight, bias = _wide(x), _wide(w_enc).T, _wide(b_enc)
+    parts = _chunks(len(x), len(w_enc), inputs.element_size())
+    buffer = inputs.new_empty(parts[0].stop if parts else 0, len(w_enc))
+    for part in parts:
+        pre = torch.addmm(bias, inputs[part], weight, out=buffer[: part.stop - part.start])
+        chosen = top_indices(pre.abs() if signed else pre, k, positive=not signed)
+        taken = pre.gather(1, chosen)
+        values[part], indices[part] = taken if signed else taken.relu_(), chosen
+    return drop_inactive(values, indices)
+
+
+def drop_inactive(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Moves slots of value 0 to the end of their row, with index -1."""
+    inactive = values == 0
+    if not bool(inactive.any()):
+        return values, indices
+    order = inactive.byte().argsort(dim=-1, stable=True)
+    return values.gather(1, order), indices.masked_fill(inactive, -1).gather(1, order)
+
+
+def encode_topk_backward(
+    grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x (rows d), w_enc (width d) and b_enc (width) from that of the values."""
+    slots = _slots(indices)
+    return _encoder_gradients(grad, slots, _by_unit(slots, len(w_enc)), x, w_enc)
+
+
+def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
+    """An embedding bag per row; rows of w_dec that no slot names are never read."""
+    if indices.numel() and not -1 <= int(indices.min()) <= int(indices.max()) < len(w_dec):
+        raise ValueError(
+            f"sparse_decode: indices must lie between -1 and {len(w_dec) - 1} (the width of w_dec "
+            f"less one), got {int(indices.min())} to {int(indices.max())}"
+        )
+    return _decode(values, _slots(indices), w_dec)
+
+
+def sparse_decode_backward(
+    grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the values (rows k; 0 where the index is -1) and of w_dec (width d)."""
+    slots = _slots(indices)
+    by_unit = _by_unit(slots, len(w_dec))
+    return _value_gradient(grad, values, slots, w_dec), _weight_gradient(values, by_unit, grad)
+
+
+def topk_mlp(
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The two halves, one after the other: the same bits by construction."""
+    values, indices = encode_topk(x, w_enc, b_enc, k, signed)
+    return _decode(values, _slots(indices), w_dec), values, indices
+
+
+def topk_mlp_backward(
+    grad: Tensor, values: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, w_dec: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, w_enc, b_enc, w_dec; one sort by unit serves all the weights."""
+    slots = _slots(indices)
+    by_unit = _by_unit(slots, len(w_enc))
+    d_values = _value_gradient(grad, values, slots, w_dec)
+    d_inputs = _encoder_gradients(d_values, slots, by_unit, x, w_enc)
+    return *d_inputs, _weight_gradient(values, by_unit, grad)
+
+
+class _Slots(NamedTuple):
+    """The slots in use, row by row, as in a CSR matrix of rows by units."""
+
+    offsets: Tensor  # (rows + 1)
+    unit: Tensor  # (used)
+    used: Tensor | None  # (rows k); None where every slot is
+
+    def take(self, slot_values: Tensor) -> Tensor:
+        """(rows k) -> (used)"""
+        return slot_values.flatten() if self.used is None else slot_values[self.used]
+
+
+class _ByUnit(NamedTuple):
+    """The same slots sorted by unit, and by row within a unit: CSR of units by rows."""
+
+    offsets: Tensor  # (width + 1)
+    row: Tensor  # (used)
+    order: Tensor  # (used) positions in the row-by-row list
+    slots: _Slots
+
+    def matrix(self, slot_values: Tensor) -> Tensor:
+        """(rows k) -> sparse (width rows)"""
+        size = len(self.offsets) - 1, len(self.slots.offsets) - 1
+        return _csr(self.offsets, self.row, self.slots.take(slot_values)[self.order], size)
+
+
+def _slots(indices: Tensor) -> _Slots:
+    rows, k = indices.shape
+    used = indices >= 0
+    if bool(used.all()):
+        offsets = torch.arange(rows + 1, dtype=torch.int32) * k
+        return _Slots(offsets, indices.flatten(), None)
+    return _Slots(_running_total(used.sum(dim=-1)), indices[used], used)
+
+
+def _by_unit(slots: _Slots, width: int) -> _ByUnit:
+    # A stable sort of integers is a radix sort, and keeps the rows of a unit in order.
+    order = slots.unit.argsort(stable=True)
+    offsets = _running_total(torch.bincount(slots.unit, minlength=width))
+    rows = torch.arange(len(slots.offsets) - 1, dtype=torch.int32)
+    row = rows.repeat_interleave(slots.offsets.diff(), output_size=len(order))
+    return _ByUnit(offsets, row[order], order, slots)
+
+
+def _decode(values: Tensor, slots: _Slots, weight: Tensor) -> Tensor:
+    if not len(slots.unit):
+        return weight.new_zeros(len(values), weight.shape[1])
+    bags = F.embedding_bag(
+        slots.unit,
+        _wide(weight),
+        slots.offsets,
+        per_sample_weights=slots.take(_wide(values)),
+        mode="sum",
+        include_last_offset=True,
+    )
+    return bags.to(weight.dtype)
+
+
+def _value_gradient(grad: Tensor, values: Tensor, slots: _Slots, w_dec: Tensor) -> Tensor:
+    """d(value) = grad · w_dec[index], for the slots in use only."""
+    wanted, weight = _wide(grad), _wide(w_dec)
+    pattern = _csr(
+        slots.offsets, slots.unit, wanted.new_zeros(len(slots.unit)), (len(values), len(weight))
+    )
+    dots = torch.sparse.sampled_addmm(pattern, wanted, weight.T, beta=0.0).values()
+    if slots.used is None:
+        return dots.view(values.shape).to(values.dtype)
+    return torch.zeros_like(values).masked_scatter_(slots.used, dots.to(values.dtype))
+
+
+def _weight_gradient(values: Tensor, by_unit: _ByUnit, dense: Tensor) -> Tensor:
+    return (by_unit.matrix(_wide(values)) @ _wide(dense)).to(dense.dtype)
+
+
+def _encoder_gradients(
+    d_values: Tensor, slots: _Slots, by_unit: _ByUnit, x: Tensor, w_enc: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    matrix = by_unit.matrix(_wide(d_values))
+    d_weight = (matrix @ _wide(x)).to(x.dtype)
+    d_bias = (matrix @ _wide(d_values).new_ones(len(x), 1))[:, 0].to(x.dtype)
+    return _decode(d_values, slots, w_enc), d_weight, d_bias
+
+
+def _csr(offsets: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+    return torch.sparse_csr_tensor(offsets, columns, values, size, check_invariants=False)
+
+
+def _running_total(counts: Tensor) -> Tensor:
+    return F.pad(counts.cumsum(dim=0, dtype=torch.int32), (1, 0))
+
+
+def _new_slots(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return x.new_empty(len(x), k), x.new_empty(len(x), k, dtype=torch.int32)
+
+
+def _chunks(rows: int, width: int, itemsize: int) -> list[slice]:
+    size = max(CHUNK_BYTES // (width * itemsize), MIN_CHUNK_ROWS)
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(_compute_dtype(x))
+
+
+def _hear_beta_notice() -> None:
+    """torch says once per process that CSR is in beta: said here, where nobody need read it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _csr(
+            torch.zeros(2, dtype=torch.int32),
+            torch.zeros(0, dtype=torch.int32),
+            torch.zeros(0),
+            (1, 1),
+        )
+
+
+_hear_beta_notice()

@@ -1,0 +1,70 @@
+"""The path of a device that has no kernel of its own: exact selection, dense matrix products.
+
+Same functions and meaning as `cpu.py`. It needs rows x width of memory and no sparse library, and
+computes float16 and bfloat16 in float32. `pellucid.kernels.path` names it where it runs.
+"""
+
+import torch
+from torch import Tensor
+
+from pellucid.kernels.cpu import _wide, drop_inactive
+from pellucid.kernels.select import top_indices
+
+
+def topk_rows(x: Tensor, k: int, signed: bool) -> tuple[Tensor, Tensor]:
+    chosen = top_indices(x.abs() if signed else x, k)
+    return x.gather(1, chosen), chosen.int()
+
+
+def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
+    return grad.new_zeros(len(grad), width).scatter(1, indices.long(), grad)
+
+
+def encode_topk(
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
+) -> tuple[Tensor, Tensor]:
+    pre = torch.addmm(_wide(b_enc), _wide(x), _wide(w_enc).T)
+    chosen = top_indices(pre.abs() if signed else pre, k, positive=not signed)
+    taken = pre.gather(1, chosen)
+    return drop_inactive((taken if signed else taken.relu()).to(x.dtype), chosen.int())
+
+
+def encode_topk_backward(
+    grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    d_pre = _to_dense(grad, indices, len(w_enc))
+    d_x, d_weight = d_pre @ _wide(w_enc), d_pre.T @ _wide(x)
+    return d_x.to(x.dtype), d_weight.to(x.dtype), d_pre.sum(dim=0).to(x.dtype)
+
+
+def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
+    return (_to_dense(values, indices, len(w_dec)) @ _wide(w_dec)).to(w_dec.dtype)
+
+
+def sparse_decode_backward(
+    grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
+) -> tuple[Tensor, Tensor]:
+    d_dense = _wide(grad) @ _wide(w_dec).T
+    d_values = d_dense.gather(1, indices.long().clamp(min=0)).masked_fill(indices < 0, 0)
+    d_weight = _to_dense(values, indices, len(w_dec)).T @ _wide(grad)
+    return d_values.to(values.dtype), d_weight.to(w_dec.dtype)
+
+
+def topk_mlp(
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    values, indices = encode_topk(x, w_enc, b_enc, k, signed)
+    return sparse_decode(values, indices, w_dec), values, indices
+
+
+def topk_mlp_backward(
+    grad: Tensor, values: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, w_dec: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    d_values, d_w_dec = sparse_decode_backward(grad, values, indices, w_dec)
+    return *encode_topk_backward(d_values, indices, x, w_enc), d_w_dec
+
+
+def _to_dense(values: Tensor, indices: Tensor, width: int) -> Tensor:
+    column = indices.long().where(indices >= 0, width)  # padding lands in a column cut off again
+    dense = _wide(values).new_zeros(len(values), width + 1)
+    return dense.scatter_(1, column, _wide(values))[:, :width]

@@ -1,0 +1,52 @@
+"""What the operations of `pellucid.kernels` mean, in plain PyTorch: the oracle of their tests.
+
+Everything is dense and differentiable by autograd, in any float dtype; nothing here is fast.
+Axis words: rows (tokens), width (units), k (slots), d (d_model).
+"""
+
+import torch
+from torch import Tensor
+
+
+def topk_rows(x: Tensor, k: int, *, signed: bool = False) -> tuple[Tensor, Tensor]:
+    """The k largest of each row (by magnitude if `signed`), ordered by index.
+
+    NaN ranks above every number; among equals the lowest index wins, which is what a stable
+    sort gives. Returns values (rows k), which keep their sign, and int32 indices (rows k).
+    """
+    rank = (x.abs() if signed else x).argsort(dim=-1, descending=True, stable=True)
+    indices = rank[:, :k].sort(dim=-1).values
+    return x.gather(1, indices), indices.int()
+
+
+def encode_topk(
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, *, signed: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Top-k of x w_encᵀ + b_enc, after a ReLU unless `signed`; x (rows d), w_enc (width d).
+
+    Slots whose value is 0 are inactive: value 0, index -1, at the end of the row.
+    """
+    values, indices = topk_rows(x @ w_enc.T + b_enc, k, signed=signed)
+    values = values if signed else values.relu()
+    inactive = values == 0
+    order = inactive.int().argsort(dim=-1, stable=True)
+    return values.gather(1, order), indices.masked_fill(inactive, -1).gather(1, order)
+
+
+def to_dense(values: Tensor, indices: Tensor, width: int) -> Tensor:
+    """(rows k) slots as a (rows width) matrix; slots of index -1 vanish."""
+    column = indices.long().where(indices >= 0, width)
+    return values.new_zeros(len(values), width + 1).scatter_add(1, column, values)[:, :width]
+
+
+def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
+    """Each row's sum of value times the row of w_dec (width d) that its index names."""
+    return to_dense(values, indices, len(w_dec)) @ w_dec
+
+
+def topk_mlp(
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, *, signed: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`encode_topk`, then `sparse_decode`: output (rows d), and the values and indices."""
+    values, indices = encode_topk(x, w_enc, b_enc, k, signed=signed)
+    return sparse_decode(values, indices, w_dec), values.detach(), indices
