@@ -552,11 +552,13 @@ from pellucid import checkpoint
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 step = max(checkpoint.steps(folder), default=0)
-print("ready", flush=True)
+begun = step
 while True:
     step += 1
     model = {f"w{i}": torch.full((3000,), float(step + i)) for i in range(8)}
     checkpoint.save(folder, step, model=model, optimizer={}, rng={}, state={"step": step}, meta={})
+    if step == begun + 1:
+        print("saving", flush=True)
 """
 
 
@@ -568,8 +570,8 @@ def kill_while_saving(folder: Path, kills: int, seed: int) -> int:
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True
         )
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(random_moment.uniform(0.0, 0.25))
+        assert process.stdout.readline() == "saving\n"
+        time.sleep(random_moment.uniform(0.0, 0.2))
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
@@ -585,12 +587,12 @@ def kill_while_saving(folder: Path, kills: int, seed: int) -> int:
 
 
 def test_no_kill_leaves_a_published_checkpoint_that_is_not_whole(tmp_path):
-    assert kill_while_saving(tmp_path, 5, seed=0) > 2
+    assert kill_while_saving(tmp_path, 5, seed=0) >= 5
 
 
 @pytest.mark.slow
 def test_fifty_kills_leave_every_published_checkpoint_whole(tmp_path):
-    assert kill_while_saving(tmp_path, 50, seed=1) > 50
+    assert kill_while_saving(tmp_path, 50, seed=1) >= 50
 
 
 def test_nothing_in_the_package_reads_pickles():

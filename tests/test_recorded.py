@@ -17,10 +17,11 @@ from pellucid.models.mlp import MLPS
 VOCABULARY = 61
 
 
-def tiny_model(mlp: str = "topk", seed: int = 0) -> Transformer:
+def tiny_model(mlp: str = "topk", **changes) -> Transformer:
     sizes = {"width": 48} if mlp == "dense" else {"width": 48, "k": 5}
-    config = ModelConfig(n_layers=2, d_model=16, context=24, mlp=MLPS[mlp].Config(**sizes))
-    return Transformer(config, vocab_size=VOCABULARY, seed=seed).eval()
+    filling = MLPS[mlp].Config(**sizes)
+    config = ModelConfig(n_layers=2, d_model=16, context=24, mlp=filling, **changes)
+    return Transformer(config, vocab_size=VOCABULARY).eval()
 
 
 def some_tokens(rows: int = 7) -> torch.Tensor:
@@ -165,7 +166,7 @@ def test_old_leftovers_are_swept_and_young_ones_left_to_their_process(tmp_path):
 
 
 def test_a_model_in_training_is_recorded_in_evaluation_and_left_training(tmp_path):
-    model, tokens = tiny_model("topk"), some_tokens()
+    model, tokens = tiny_model("topk", dropout=0.5), some_tokens()
     expected = recorded.cached(model, "blocks.1.stream", tokens, tmp_path / "a", step=1)
     model.train()
     got = recorded.cached(model, "blocks.1.stream", tokens, tmp_path / "b", step=1)
