@@ -153,7 +153,7 @@ class ModelPart(fields.Config):
 class WholeConfig(fields.Config):
     seed: int = fields.setting(1)
     device: str = fields.setting("cpu", operational=True)
-    model: ModelPart = fields.setting(ModelPart())
+    model: ModelPart = ModelPart()
 
 
 @pytest.mark.skipif(not hasattr(fields, "differences"), reason="fields are not complete here")
