@@ -42,6 +42,7 @@ class Session:
         self.step, self.seconds, self.spoken_at = 0, 0.0, time.monotonic()
         self.tokens_per_step = config.train.batch * config.model.context
         self.milestones = milestones(config.train.steps)
+        self.saved_at: int | None = None
         self._validated: set[int] | None = None
         self.said: list[str] = []
         self.resumed = False
@@ -81,6 +82,7 @@ class Session:
             steps = [step for step in checkpoint.steps(self.folder.checkpoints) if step <= until]
             found = checkpoint.folder(self.folder.checkpoints, steps[-1]) if steps else None
         if found is None:
+            self._forget_rows_after(-1)
             return
         saved = checkpoint.load(found)
         self._compare_threads(saved.meta)
@@ -93,8 +95,9 @@ class Session:
             )
         self.step, self.seconds = saved.step, saved.state["seconds"]
         self.resumed = True
-        if self.main and until is None:
-            self.folder.truncate_metrics(self.step)
+        self.saved_at = self.step
+        if until is None:
+            self._forget_rows_after(self.step)
         self.said.append(f"resumed at step {self.step}")
 
     def _compare_threads(self, meta: dict) -> None:
@@ -124,10 +127,17 @@ class Session:
             meta=meta,
             state={"seconds": self.seconds, "tokens": self.step * self.tokens_per_step},
         )
+        self.saved_at = self.step
+
+    def _forget_rows_after(self, step: int) -> None:
+        """A run killed after its last checkpoint had written rows that it will write again."""
+        if self.main:
+            self.folder.truncate_metrics(step)
+        self.accelerator.wait_for_everyone()
 
     def is_saved(self) -> bool:
-        """Whether a checkpoint of this very step is on disk."""
-        return self.step in checkpoint.steps(self.folder.checkpoints)
+        """Whether this very step was saved, or resumed from, by this process."""
+        return self.saved_at == self.step
 
     def validated(self) -> bool:
         """Whether this step's validation is already among the metrics (it is after a resume)."""
