@@ -1,0 +1,297 @@
+"""The trainer's promises: it resumes bit for bit, splits work without changing it, and stops safely."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pellucid import checkpoint
+from pellucid.experiments import run_config
+from pellucid.models import ablate, intervene, record
+from pellucid.run import RunFolder, load
+from pellucid.train import replay, train
+
+DRIVER = Path(__file__).parent / "support" / "train_run.py"
+SMALL = [
+    "tiny",
+    "data=generated",
+    "data.n_documents=120",
+    "data.vocab_size=300",
+    "n_layers=2",
+    "d_model=16",
+    "context=16",
+    "attention.n_heads=2",
+    "mlp.width=64",
+    "mlp.k=4",
+    "dropout=0.1",
+    "train.steps=40",
+    "train.batch=8",
+    "train.eval_every=20",
+    "train.eval_tokens=512",
+    "train.checkpoint_every=3",
+    "train.log_every=5",
+    "train.revive_every=7",
+    "train.revive_after=600",
+    "train.revive_budget=0.1",
+    "train.device=cpu",
+]
+
+
+def small(*words: str):
+    return run_config([*SMALL, *words])
+
+
+def digest(folder: Path, step: int = 40) -> dict[str, str]:
+    """SHA-256 of weights and moments, and the metrics without wall time."""
+    place = folder / "checkpoints" / f"step-{step:08d}"
+    files = {
+        name: hashlib.sha256((place / name).read_bytes()).hexdigest()
+        for name in ("model.safetensors", "optim.safetensors")
+    }
+    timed = {"seconds", "tokens_per_s"}
+    rows = [
+        {k: v for k, v in row.items() if k not in timed}
+        for row in RunFolder(folder).read_metrics()
+        if row.get("event") != "resume"
+    ]
+    return files | {"metrics": json.dumps(rows, sort_keys=True)}
+
+
+def launch(folder: Path, point: str = "-", step: int = 0, *words: str, processes: int = 1, **kw):
+    """Run the driver in a process of its own, or under torchrun."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        command += ["--master-port", str(20000 + os.getpid() % 20000)]
+    command += [str(DRIVER), str(folder), point, str(step), *SMALL, *words]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kw
+    )
+
+
+def finish(process) -> tuple[int, str]:
+    out, _ = process.communicate(timeout=300)
+    return process.returncode, out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run of 40 steps that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    code, out = finish(launch(folder))
+    assert code == 0, out
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("point", "step"), [("step", 17), ("validate", 3), ("save", 21), ("kill-save", 21)]
+)
+def test_an_interrupted_run_resumes_bit_for_bit(whole, tmp_path, point, step):
+    """SIGTERM in a step, in evaluation and in saving, SIGKILL between two files of a checkpoint."""
+    folder = tmp_path / "run"
+    code, out = finish(launch(folder, point, step))
+    assert code == (-signal.SIGKILL if point == "kill-save" else 75), out
+    code, out = finish(launch(folder))
+    assert code == 0, out
+    assert "resumed at step" in out
+    assert digest(folder) == digest(whole)
+
+
+def killed_and_resumed(folder: Path, kills: int, seed: int) -> int:
+    """Kill the run at random moments until it has been killed so often; returns real kills."""
+    drawn, real = random.Random(seed), 0
+    for _ in range(kills):
+        process = launch(folder)
+        # Time starts to count with the first metrics, after seconds of imports.
+        while process.poll() is None and not (folder / "metrics.jsonl").exists():
+            time.sleep(0.05)
+        time.sleep(drawn.random() * 1.5)
+        process.kill()
+        finish(process)
+        real += process.returncode == -signal.SIGKILL
+    code, out = finish(launch(folder))
+    assert code == 0, out
+    return real
+
+
+def test_five_random_kills_change_no_bit(whole, tmp_path):
+    assert killed_and_resumed(tmp_path / "run", 5, seed=0) >= 3
+    assert digest(tmp_path / "run") == digest(whole)
+
+
+@pytest.mark.slow
+def test_fifty_random_kills_change_no_bit(whole, tmp_path):
+    """Ten runs of five kills: a run is too short to survive more."""
+    real = 0
+    for number in range(10):
+        real += killed_and_resumed(tmp_path / str(number), 5, seed=number + 1)
+        assert digest(tmp_path / str(number)) == digest(whole)
+    assert real >= 30
+
+
+EXACT = ["train.precision=fp64", "dropout=0.0", "train.steps=50", "train.eval_every=50"]
+
+
+def losses(folder: Path) -> np.ndarray:
+    rows = RunFolder(folder).read_metrics()
+    return np.array([row["loss"] for row in rows if row["kind"] == "train"])
+
+
+def weights(folder: Path, step: int = 50) -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoints" / f"step-{step:08d}" / "model.safetensors")
+
+
+def assert_same_training(a: Path, b: Path) -> None:
+    assert np.abs(losses(a) - losses(b)).max() < 1e-9
+    for name, value in weights(a).items():
+        assert torch.allclose(value.double(), weights(b)[name].double(), atol=1e-9, rtol=0), name
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exact") / "one"
+    assert train(small(*EXACT), folder) == 0
+    return folder
+
+
+def test_accumulation_equals_one_batch(exact, tmp_path):
+    assert train(small(*EXACT, "train.micro_batch=2"), tmp_path / "run") == 0
+    assert_same_training(exact, tmp_path / "run")
+
+
+def test_two_processes_equal_one(exact, tmp_path):
+    code, out = finish(launch(tmp_path / "run", "-", 0, *EXACT, "train.world_size=2", processes=2))
+    assert code == 0, out
+    assert_same_training(exact, tmp_path / "run")
+
+
+def test_activation_checkpointing_equals_keeping_everything(exact, tmp_path):
+    words = [*EXACT, "train.checkpoint_activations=true"]
+    assert train(small(*words), tmp_path / "run") == 0
+    assert_same_training(exact, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_fully_sharded_equals_one(exact, tmp_path):
+    words = [*EXACT, "train.parallel=fsdp2", "train.world_size=2"]
+    code, out = finish(launch(tmp_path / "run", "-", 0, *words, processes=2))
+    assert code == 0, out
+    assert_same_training(exact, tmp_path / "run")
+
+
+def test_what_was_not_launched_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="train.world_size is 2, but 1 processes joined"):
+        train(small("train.world_size=2"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_non_finite_loss_never_reaches_the_weights(tmp_path, capfd):
+    folder = tmp_path / "run"
+    assert train(small("train.lr=1e30", "train.warmup=0.0"), folder) == 3
+    said = capfd.readouterr().err
+    step = checkpoint.steps(folder / "checkpoints")[-1]
+    assert f"pellucid replay {folder} {step}" in said.replace("\n", " ")
+    saved = checkpoint.load(checkpoint.folder(folder / "checkpoints", step))
+    assert all(bool(v.isfinite().all()) for v in saved.model.values())
+    dumped = load_file(folder / "nonfinite" / f"step-{step:08d}.safetensors")
+    config = small()
+    from pellucid.data import prepare
+
+    rows = prepare(config.data).rows(config.seed, step, batch=8, context=16)
+    assert torch.equal(dumped["tokens"], rows.tokens)
+    assert replay(folder, step) == 0
+    assert "not finite" in capfd.readouterr().out
+
+
+def test_dead_units_are_revived_and_logged(whole):
+    rows = RunFolder(whole).read_metrics()
+    revived = [row for row in rows if row.get("event") == "revive"]
+    assert revived and all(1 <= row["units"] <= 12 for row in revived)
+    assert all(row["step"] % 7 == 0 for row in revived)
+
+
+def test_revival_can_be_switched_off(tmp_path):
+    words = ["train.revive_budget=0", "train.steps=15"]
+    assert train(small(*words), tmp_path / "run") == 0
+    rows = RunFolder(tmp_path / "run").read_metrics()
+    assert not any(row.get("event") == "revive" for row in rows)
+
+
+def test_another_configuration_is_refused_with_the_difference(whole, tmp_path):
+    before = digest(whole)
+    with pytest.raises(ValueError, match=r"model.mlp.k.* 4 there and 5 here"):
+        train(small("mlp.k=5"), whole)
+    assert digest(whole) == before
+
+
+def test_a_finished_run_says_so_and_changes_nothing(whole, capfd):
+    before = (whole / "metrics.jsonl").read_bytes()
+    assert train(small("train.checkpoint_every=9"), whole) == 0
+    assert "is finished" in capfd.readouterr().out
+    assert (whole / "metrics.jsonl").read_bytes() == before
+
+
+def test_training_learns(whole):
+    rows = RunFolder(whole).read_metrics()
+    held_out = [row["loss"] for row in rows if row["kind"] == "val"]
+    assert held_out[-1] < held_out[0] - 0.5
+    assert [row["step"] for row in rows if row["kind"] == "val"] == [0, 20, 40]
+
+
+def test_muon_and_rms_normalization_train(tmp_path):
+    for name, words in {
+        "muon": ["train.optimizer=muon"],
+        "rms": ["train.gradient=rms", "train.schedule=sharkfin", "train.eps=0.1", "train.lr=0.01"],
+    }.items():
+        assert train(small(*words), tmp_path / name) == 0
+        loss = losses(tmp_path / name)
+        assert loss[-1] < loss[0] - 0.3
+
+
+@pytest.mark.parametrize("rule", ["abs_topk", "batch_topk", "jumprelu", "dense"])
+def test_every_rule_trains(rule, tmp_path):
+    words = [w for w in SMALL if not w.startswith("mlp.")] + [f"mlp={rule}", "mlp.width=64"]
+    words += [] if rule == "dense" else ["mlp.k=4"]
+    assert train(run_config(words), tmp_path / rule) == 0
+    loss = losses(tmp_path / rule)
+    assert loss[-1] < loss[0] - 0.3
+
+
+def test_a_run_is_loaded_as_it_was_saved(whole):
+    run = load(whole)
+    assert run.step == 40
+    saved = load_file(whole / "checkpoints" / "step-00000040" / "model.safetensors")
+    own = run.model.state_dict()
+    assert all(torch.equal(own[name], value) for name, value in saved.items())
+    assert load(whole, step=16).step == 16
+
+
+def test_sites_work_under_ddp(tmp_path):
+    """One gloo process is enough for the wrapper."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        from support.small import small_model
+
+        model = small_model("topk")
+        tokens = torch.randint(0, 61, (2, 24))
+        wrapped = torch.nn.parallel.DistributedDataParallel(model)
+        with intervene(model, {"blocks.0.mlp": ablate([1])}), record(model, "blocks.0.mlp") as a:
+            plain = model(tokens).logits
+        with intervene(wrapped, {"blocks.0.mlp": ablate([1])}), record(wrapped, "blocks.0.mlp") as b:
+            seen = wrapped(tokens).logits
+        assert torch.equal(plain, seen)
+        assert torch.equal(a["blocks.0.mlp"].values, b["blocks.0.mlp"].values)
+    finally:
+        torch.distributed.destroy_process_group()
