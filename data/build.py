@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pellucid
+from pellucid.data.config import DataConfig
 from pellucid.data.corpora import Corpus
 from pellucid.data.display import Display
 from pellucid.data.documents import Document, LeftOut, text_hash, usable
@@ -28,8 +29,6 @@ from pellucid.errors import DataError
 if TYPE_CHECKING:
     import datasets
 
-    from pellucid.data.config import DataConfig
-
 DOCUMENTS_PER_BATCH = 64
 # The tokenizer is trained on at most this much text, taken evenly over the train split.
 TOKENIZER_BYTES = 2**28
@@ -41,7 +40,7 @@ class Build:
 
     def __init__(
         self,
-        config: "DataConfig",
+        config: DataConfig,
         corpus: Corpus,
         given: Tokenizer | None,
         folder: Path,
