@@ -84,13 +84,14 @@ class Build:
 
     def _kept(self, advance: Any) -> Iterator[dict[str, Any]]:
         exact: dict[str, str] = {}
-        near = NearDuplicates(self.config.near_duplicate)
+        threshold = self.config.near_duplicate
+        near = NearDuplicates(threshold) if threshold < 1 else None
         for document in usable(self.corpus.documents(), self.left_out):
             advance(1)
             hashed = text_hash(document.text)
             if hashed in exact:
                 self.copies.add("exact", f"{document.name} = {exact[hashed]}")
-            elif original := near.copy_of(document.name, document.text):
+            elif near and (original := near.copy_of(document.name, document.text)):
                 self.copies.add("near", f"{document.name} ~ {original}")
             else:
                 exact[hashed] = document.name

@@ -21,9 +21,9 @@ from pellucid.data.build import Build
 from pellucid.data.config import DataConfig
 from pellucid.data.corpora import Corpus
 from pellucid.data.display import Display
-from pellucid.data.store import FORMAT, TokenData, digest
+from pellucid.data.store import FORMAT, TokenData, digest, read_manifest
 from pellucid.data.tokenizer import Tokenizer
-from pellucid.data.writing import sync_folder
+from pellucid.data.writing import sync_folder, write_json
 from pellucid.errors import DataError, UserError
 from pellucid.fields import Config
 
@@ -95,7 +95,7 @@ def _build(
     with cache.building() as folder:
         with display.open():
             manifest = Build(config, corpus, given, folder, display).run(described)
-        data = cache.keep(folder, manifest["fingerprint"], display.say)
+        data = cache.keep(folder, manifest)
     display.say(summary(manifest, data.folder))
     return data
 
@@ -120,19 +120,15 @@ class Cache:
 
     def __init__(self, root: Path, key: str) -> None:
         self.root, self.key = root, key
-        self._pointer = root / "by-key" / key
+        self._manifest = root / "by-key" / f"{key}.json"
 
     def open(self, say: Callable[[str], None]) -> TokenData | None:
         """The finished folder, or None where there is none or it is damaged, which is said."""
-        try:
-            fingerprint = self._pointer.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            return None
-        folder = self.root / fingerprint
-        if not fingerprint.isalnum() or not folder.is_dir():
+        if not self._manifest.is_file():
             return None
         try:
-            return TokenData(folder)
+            manifest = read_manifest(self._manifest)
+            return TokenData(self.root / manifest["fingerprint"], manifest)
         except DataError as error:
             say(f"{error}; preparing the corpus again")
             return None
@@ -173,9 +169,9 @@ class Cache:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def keep(self, folder: Path, fingerprint: str, say: Callable[[str], None]) -> TokenData:
+    def keep(self, folder: Path, manifest: dict[str, Any]) -> TokenData:
         """Moves a finished folder to its place, unless the same content is there already."""
-        final = self.root / fingerprint
+        final = self.root / manifest["fingerprint"]
         with self.lock("placing", lambda _: None):
             if final.exists() and not _intact(final):
                 damaged = folder / "damaged"
@@ -183,11 +179,13 @@ class Cache:
                 shutil.rmtree(damaged)
             if not final.exists():
                 folder.rename(final)
-            draft = self._pointer.with_suffix(".new")
-            draft.write_text(fingerprint, encoding="ascii")
-            draft.replace(self._pointer)
+            # The same content may come of another corpus, so each key keeps a manifest of its own.
+            draft = self._manifest.with_suffix(".new")
+            draft.unlink(missing_ok=True)
+            write_json(draft, manifest)
+            draft.replace(self._manifest)
             sync_folder(self.root)
-        return TokenData(final)
+        return TokenData(final, manifest)
 
 
 def _intact(folder: Path) -> bool:

@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -110,15 +109,15 @@ def test_the_second_process_says_that_it_waits_and_reuses(own_cache, capsys, gen
 
 
 def test_a_killed_preparation_leaves_nothing_in_the_way(own_cache):
-    process = started(4000)
+    process = started(800)
     while not list(own_cache.glob("tokens/building-*")):
         time.sleep(0.01)
-    time.sleep(0.3)
+    time.sleep(0.1)
     process.kill()
     process.communicate()
     assert leftovers(own_cache)[0].startswith("building-")
-    again = started(4000)
-    out, err = again.communicate(timeout=100)
+    again = started(800)
+    out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     assert leftovers(own_cache) == [out.strip()]
 
@@ -144,7 +143,7 @@ def test_an_unknown_fingerprint_is_refused(own_cache):
             open_prepared(fingerprint)
 
 
-@pytest.mark.parametrize("limit", [2_000, 20_000, 200_000])
+@pytest.mark.parametrize("limit", [2_000, 200_000])
 def test_a_write_that_does_not_fit_is_one_sentence_and_leaves_nothing(own_cache, limit):
     process = started(400, limit)
     _, err = process.communicate(timeout=60)
@@ -174,19 +173,31 @@ def test_our_own_mistakes_keep_their_traceback(own_cache, monkeypatch, generated
     assert leftovers(own_cache) == []
 
 
-AS_NOBODY = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+AS_NOBODY = """
+import os, sys
+from pellucid.data import DataConfig, prepare
+from pellucid.data.generated import Generated
+from pellucid.data.text_files import TextFiles
+from pellucid.errors import DataError
+# Imports everything first: the interpreter's own files may be hidden from other users.
+os.environ["PELLUCID_CACHE"] = sys.argv[1] + ".warm"
+warm = DataConfig(corpus=Generated.Config(n_documents=12), vocab_size=270)
+prepare(warm, progress=False)
+os.environ["PELLUCID_CACHE"] = sys.argv[1]
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+config = DataConfig(corpus=TextFiles.Config(path=sys.argv[2]), vocab_size=300)
+try:
+    print(prepare(config, progress=False).manifest["left_out"])
+except DataError as error:
+    sys.exit(f"DataError: {error}")
+"""
 
 
-def run_as_nobody(script, *arguments, cache):
+def run_as_nobody(cache, texts):
     if os.getuid() != 0:
         pytest.skip("only root can become another user")
-    return subprocess.run(
-        [sys.executable, "-c", AS_NOBODY + script, *arguments],
-        env={**os.environ, "PELLUCID_CACHE": str(cache), "HOME": str(cache)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = [sys.executable, "-c", AS_NOBODY, str(cache), str(texts)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.fixture
@@ -203,10 +214,10 @@ def open_tmp(tmp_path):
         folder.chmod(mode)
 
 
-def test_a_cache_that_may_not_be_written_is_one_sentence(open_tmp):
+def test_a_cache_that_may_not_be_written_is_one_sentence(open_tmp, text_folder):
     cache = open_tmp / "locked"
     cache.mkdir(mode=0o755)
-    done = run_as_nobody(PREPARE, "20", cache=cache)
+    done = run_as_nobody(cache, text_folder)
     assert done.returncode == 1, done
     assert "cannot be written (Permission denied" in done.stderr
     assert "set PELLUCID_CACHE to a folder that you may write to" in done.stderr
@@ -219,18 +230,18 @@ def test_files_that_may_not_be_read_are_counted(open_tmp, text_folder):
     cache.chmod(0o777)
     text_folder.chmod(0o755)
     (text_folder / "file03.txt").chmod(0)
-    script = """
-import sys, json
-from pellucid.data import DataConfig, prepare
-from pellucid.data.text_files import TextFiles
-config = DataConfig(corpus=TextFiles.Config(path=sys.argv[1]), vocab_size=300)
-print(json.dumps(prepare(config, progress=False).manifest["left_out"]))
-"""
-    done = run_as_nobody(script, str(text_folder), cache=cache)
+    done = run_as_nobody(cache, text_folder)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
-        "without permission": {"count": 1, "examples": ["file03.txt"]}
-    }
+    assert done.stdout == "{'without permission': {'count': 1, 'examples': ['file03.txt']}}\n"
+
+
+def test_a_corpus_that_may_not_be_read_is_one_sentence(open_tmp, text_folder):
+    text_folder.chmod(0o755)
+    (text_folder / "sub").mkdir(mode=0o700)
+    done = run_as_nobody(open_tmp / "cache", text_folder / "sub")
+    assert done.returncode == 1
+    assert "sub' cannot be read: Permission denied" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):

@@ -102,7 +102,7 @@ def test_any_damage_to_any_file_is_refused_and_named(copied):
             damage(path, how)
             with pytest.raises(DataError, match=path.name):
                 TokenData(copied)
-        path.write_bytes(whole)
+            path.write_bytes(whole)
         path.rename(copied / "aside")
         with pytest.raises(DataError, match=path.name):
             TokenData(copied)
@@ -148,4 +148,4 @@ def test_a_pickle_is_never_read(copied):
     entry = {"bytes": path.stat().st_size, "sha256": store_module.file_sha256(path)}
     resealed(copied, lambda manifest: manifest["files"].update({path.name: entry}))
     with pytest.raises((ValueError, DataError)):
-        TokenData(copied).split("val").offsets
+        len(TokenData(copied).split("val").offsets)
