@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pellucid
+from pellucid import files
 from pellucid.data.config import DataConfig
 from pellucid.data.corpora import Corpus
 from pellucid.data.display import Display
@@ -23,7 +24,7 @@ from pellucid.data.near_duplicates import NearDuplicates
 from pellucid.data.splits import SPLITS, split_groups, splitting_groups
 from pellucid.data.store import FORMAT, MANIFEST, content_fingerprint, file_sha256, sealed
 from pellucid.data.tokenizer import Tokenizer, train_tokenizer
-from pellucid.data.writing import new_file, sync_folder, write_array, write_json
+from pellucid.data.writing import new_file, write_array
 from pellucid.errors import DataError
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class Build:
         del documents, encoded
         shutil.rmtree(self.work)
         manifest = self._manifest(described, tokenizer, counts, time.monotonic() - begun)
-        write_json(self.folder / MANIFEST, manifest)
-        sync_folder(self.folder)
+        files.write(self.folder / MANIFEST, files.dump(manifest, MANIFEST, DataError))
+        files.sync(self.folder)
         return manifest
 
     def _read(self) -> "datasets.Dataset":
@@ -179,7 +180,9 @@ class Build:
         sizes = np.asarray(encoded["bytes"][:], dtype=np.int64)
         write_array(self.folder / f"offsets-{split}.npy", offsets)
         write_array(self.folder / f"bytes-{split}.npy", sizes)
-        write_json(self.folder / f"documents-{split}.json", {"names": names, "groups": groups})
+        listed = {"names": names, "groups": groups}
+        path = self.folder / f"documents-{split}.json"
+        files.write(path, files.dump(listed, path.name, DataError))
         return {
             "documents": len(names),
             "groups": len(set(groups)),
@@ -212,12 +215,12 @@ class Build:
         seconds: float,
     ) -> dict[str, Any]:
         paths = sorted(path for path in self.folder.iterdir() if path.is_file())
-        files = {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in paths}
+        entries = {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in paths}
         versions = {name: version(name) for name in ("numpy", "datasets", "tokenizers")}
         text, tokens = (sum(c[key] for c in counts.values()) for key in ("bytes", "tokens"))
         manifest = {
             "format": FORMAT,
-            "fingerprint": content_fingerprint(files),
+            "fingerprint": content_fingerprint(entries),
             "config": described,
             "tokenizer": {
                 "sha256": tokenizer.sha256,
@@ -237,7 +240,7 @@ class Build:
                 **versions,
             },
             "seconds": round(seconds, 3),
-            "files": files,
+            "files": entries,
         }
         return sealed(manifest)
 

@@ -7,7 +7,6 @@ $PELLUCID_CACHE (else the user's cache folder)/tokens/
     locks/
 """
 
-import dataclasses
 import errno
 import fcntl
 import os
@@ -17,15 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pellucid import fields, files
 from pellucid.data.build import Build
 from pellucid.data.config import DataConfig
 from pellucid.data.corpora import Corpus
 from pellucid.data.display import Display
-from pellucid.data.store import FORMAT, TokenData, digest, read_manifest
+from pellucid.data.store import FORMAT, MANIFEST, TokenData, digest, read_manifest
 from pellucid.data.tokenizer import Tokenizer
-from pellucid.data.writing import sync_folder, write_json
 from pellucid.errors import DataError, UserError
-from pellucid.fields import Config
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -71,27 +69,14 @@ def cache_folder() -> Path:
 def cache_key(config: DataConfig, corpus: Corpus, given: Tokenizer | None) -> str:
     """What is known without reading the text: the config, the listing of its sources, a tokenizer."""
     tokenizer = given.sha256 if given else None
-    known = [FORMAT, config_json(config), corpus.listing(), tokenizer]
+    known = [FORMAT, fields.to_json(config), corpus.listing(), tokenizer]
     return digest(known)[:32]
-
-
-def config_json(config: Config) -> dict[str, Any]:
-    """The config as JSON, with the word that names what fills a slot."""
-    described: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, Config):
-            table = field.metadata["table"]
-            tag = next(tag for tag, filling in table.items() if filling.Config is type(value))
-            value = {"type": tag, **config_json(value)}
-        described[field.name] = value
-    return described
 
 
 def _build(
     cache: "Cache", config: DataConfig, corpus: Corpus, given: Tokenizer | None, display: Display
 ) -> TokenData:
-    described = config_json(config)
+    described = fields.to_json(config)
     with cache.building() as folder:
         with display.open():
             manifest = Build(config, corpus, given, folder, display).run(described)
@@ -180,11 +165,8 @@ class Cache:
             if not final.exists():
                 folder.rename(final)
             # The same content may come of another corpus, so each key keeps a manifest of its own.
-            draft = self._manifest.with_suffix(".new")
-            draft.unlink(missing_ok=True)
-            write_json(draft, manifest)
-            draft.replace(self._manifest)
-            sync_folder(self.root)
+            files.replace(self._manifest, files.dump(manifest, MANIFEST, DataError))
+            files.sync(self.root)
         return TokenData(final, manifest)
 
 

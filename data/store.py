@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pellucid import files
 from pellucid.data.rows import Batch, Windows
 from pellucid.data.splits import SPLITS
 from pellucid.data.tokenizer import Tokenizer
@@ -39,9 +40,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def content_fingerprint(files: dict[str, dict[str, Any]]) -> str:
+def content_fingerprint(entries: dict[str, dict[str, Any]]) -> str:
     """What the data is: 32 hex digits over the content of every file, whatever it was built from."""
-    content = {name: entry["sha256"] for name, entry in files.items()}
+    content = {name: entry["sha256"] for name, entry in entries.items()}
     return digest({"format": FORMAT, "files": content})[:32]
 
 
@@ -152,7 +153,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_MANIFEST:
             raise DataError(f"{path} is damaged: it is larger than {LARGEST_MANIFEST} bytes")
-        manifest = json.loads(path.read_bytes())
+        raw = path.read_bytes()
+        manifest = json.loads(raw)
     except FileNotFoundError:
         raise DataError(f"{path.parent} holds no prepared tokens: {path.name} is missing") from None
     except OSError as error:
@@ -162,7 +164,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"{path} is not of format {FORMAT}, the only one this version reads")
     content = {key: value for key, value in manifest.items() if key != "sha256"}
-    if digest(content) != manifest.get("sha256"):
+    exact = raw == files.dump(manifest, path.name, DataError)
+    if not exact or digest(content) != manifest.get("sha256"):
         raise DataError(f"{path} is damaged: it does not match its own SHA-256")
     return manifest
 

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -184,3 +185,11 @@ def test_progress_and_the_summary_go_to_standard_error(own_cache, capsys, genera
     assert printed.out == ""
     assert "generated: 12 documents" in printed.err and str(data.folder) in printed.err
     assert not datasets.are_progress_bars_disabled()
+
+
+def test_a_file_name_that_is_not_utf8_is_shown_escaped(text_folder):
+    (text_folder / os.fsdecode(b"caf\xe9.txt")).write_text("au lait")
+    (text_folder / os.fsdecode(b"th\xe9.txt")).write_bytes(b"\0")
+    data = prepared(text_folder)
+    assert all_texts(data)[r"caf\xe9.txt"] == "au lait"
+    assert data.manifest["left_out"]["binary"]["examples"] == [r"th\xe9.txt"]

@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
+from pellucid import files
 from pellucid.data import TokenData
 from pellucid.data import store as store_module
 from pellucid.data.splits import SPLITS
@@ -126,7 +127,7 @@ def resealed(folder, change):
     manifest = json.loads(path.read_text())
     del manifest["sha256"]
     change(manifest)
-    path.write_text(json.dumps(store_module.sealed(manifest)))
+    path.write_bytes(files.dump(store_module.sealed(manifest), path.name, DataError))
 
 
 def test_a_file_name_that_leaves_the_folder_is_refused(copied):
