@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pellucid
+from pellucid import files
+from pellucid.data.config import DataConfig
 from pellucid.data.corpora import Corpus
 from pellucid.data.display import Display
 from pellucid.data.documents import Document, LeftOut, text_hash, usable
@@ -22,13 +24,11 @@ from pellucid.data.near_duplicates import NearDuplicates
 from pellucid.data.splits import SPLITS, split_groups, splitting_groups
 from pellucid.data.store import FORMAT, MANIFEST, content_fingerprint, file_sha256, sealed
 from pellucid.data.tokenizer import Tokenizer, train_tokenizer
-from pellucid.data.writing import new_file, sync_folder, write_array, write_json
+from pellucid.data.writing import new_file, write_array
 from pellucid.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
-
-    from pellucid.data.config import DataConfig
 
 DOCUMENTS_PER_BATCH = 64
 # The tokenizer is trained on at most this much text, taken evenly over the train split.
@@ -41,7 +41,7 @@ class Build:
 
     def __init__(
         self,
-        config: "DataConfig",
+        config: DataConfig,
         corpus: Corpus,
         given: Tokenizer | None,
         folder: Path,
@@ -64,8 +64,8 @@ class Build:
         del documents, encoded
         shutil.rmtree(self.work)
         manifest = self._manifest(described, tokenizer, counts, time.monotonic() - begun)
-        write_json(self.folder / MANIFEST, manifest)
-        sync_folder(self.folder)
+        files.write(self.folder / MANIFEST, files.dump(manifest, MANIFEST, DataError))
+        files.sync(self.folder)
         return manifest
 
     def _read(self) -> "datasets.Dataset":
@@ -85,13 +85,14 @@ class Build:
 
     def _kept(self, advance: Any) -> Iterator[dict[str, Any]]:
         exact: dict[str, str] = {}
-        near = NearDuplicates(self.config.near_duplicate)
+        threshold = self.config.near_duplicate
+        near = NearDuplicates(threshold) if threshold < 1 else None
         for document in usable(self.corpus.documents(), self.left_out):
             advance(1)
             hashed = text_hash(document.text)
             if hashed in exact:
                 self.copies.add("exact", f"{document.name} = {exact[hashed]}")
-            elif original := near.copy_of(document.name, document.text):
+            elif near and (original := near.copy_of(document.name, document.text)):
                 self.copies.add("near", f"{document.name} ~ {original}")
             else:
                 exact[hashed] = document.name
@@ -179,7 +180,9 @@ class Build:
         sizes = np.asarray(encoded["bytes"][:], dtype=np.int64)
         write_array(self.folder / f"offsets-{split}.npy", offsets)
         write_array(self.folder / f"bytes-{split}.npy", sizes)
-        write_json(self.folder / f"documents-{split}.json", {"names": names, "groups": groups})
+        listed = {"names": names, "groups": groups}
+        path = self.folder / f"documents-{split}.json"
+        files.write(path, files.dump(listed, path.name, DataError))
         return {
             "documents": len(names),
             "groups": len(set(groups)),
@@ -212,12 +215,12 @@ class Build:
         seconds: float,
     ) -> dict[str, Any]:
         paths = sorted(path for path in self.folder.iterdir() if path.is_file())
-        files = {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in paths}
+        entries = {p.name: {"bytes": p.stat().st_size, "sha256": file_sha256(p)} for p in paths}
         versions = {name: version(name) for name in ("numpy", "datasets", "tokenizers")}
         text, tokens = (sum(c[key] for c in counts.values()) for key in ("bytes", "tokens"))
         manifest = {
             "format": FORMAT,
-            "fingerprint": content_fingerprint(files),
+            "fingerprint": content_fingerprint(entries),
             "config": described,
             "tokenizer": {
                 "sha256": tokenizer.sha256,
@@ -237,7 +240,7 @@ class Build:
                 **versions,
             },
             "seconds": round(seconds, 3),
-            "files": files,
+            "files": entries,
         }
         return sealed(manifest)
 

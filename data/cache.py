@@ -7,7 +7,6 @@ $PELLUCID_CACHE (else the user's cache folder)/tokens/
     locks/
 """
 
-import dataclasses
 import errno
 import fcntl
 import os
@@ -17,15 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pellucid import fields, files
 from pellucid.data.build import Build
 from pellucid.data.config import DataConfig
 from pellucid.data.corpora import Corpus
 from pellucid.data.display import Display
-from pellucid.data.store import FORMAT, TokenData, digest
+from pellucid.data.store import FORMAT, MANIFEST, TokenData, digest, read_manifest
 from pellucid.data.tokenizer import Tokenizer
-from pellucid.data.writing import sync_folder
 from pellucid.errors import DataError, UserError
-from pellucid.fields import Config
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -71,31 +69,18 @@ def cache_folder() -> Path:
 def cache_key(config: DataConfig, corpus: Corpus, given: Tokenizer | None) -> str:
     """What is known without reading the text: the config, the listing of its sources, a tokenizer."""
     tokenizer = given.sha256 if given else None
-    known = [FORMAT, config_json(config), corpus.listing(), tokenizer]
+    known = [FORMAT, fields.to_json(config), corpus.listing(), tokenizer]
     return digest(known)[:32]
-
-
-def config_json(config: Config) -> dict[str, Any]:
-    """The config as JSON, with the word that names what fills a slot."""
-    described: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, Config):
-            table = field.metadata["table"]
-            tag = next(tag for tag, filling in table.items() if filling.Config is type(value))
-            value = {"type": tag, **config_json(value)}
-        described[field.name] = value
-    return described
 
 
 def _build(
     cache: "Cache", config: DataConfig, corpus: Corpus, given: Tokenizer | None, display: Display
 ) -> TokenData:
-    described = config_json(config)
+    described = fields.to_json(config)
     with cache.building() as folder:
         with display.open():
             manifest = Build(config, corpus, given, folder, display).run(described)
-        data = cache.keep(folder, manifest["fingerprint"], display.say)
+        data = cache.keep(folder, manifest)
     display.say(summary(manifest, data.folder))
     return data
 
@@ -120,19 +105,15 @@ class Cache:
 
     def __init__(self, root: Path, key: str) -> None:
         self.root, self.key = root, key
-        self._pointer = root / "by-key" / key
+        self._manifest = root / "by-key" / f"{key}.json"
 
     def open(self, say: Callable[[str], None]) -> TokenData | None:
         """The finished folder, or None where there is none or it is damaged, which is said."""
-        try:
-            fingerprint = self._pointer.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            return None
-        folder = self.root / fingerprint
-        if not fingerprint.isalnum() or not folder.is_dir():
+        if not self._manifest.is_file():
             return None
         try:
-            return TokenData(folder)
+            manifest = read_manifest(self._manifest)
+            return TokenData(self.root / manifest["fingerprint"], manifest)
         except DataError as error:
             say(f"{error}; preparing the corpus again")
             return None
@@ -173,9 +154,9 @@ class Cache:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def keep(self, folder: Path, fingerprint: str, say: Callable[[str], None]) -> TokenData:
+    def keep(self, folder: Path, manifest: dict[str, Any]) -> TokenData:
         """Moves a finished folder to its place, unless the same content is there already."""
-        final = self.root / fingerprint
+        final = self.root / manifest["fingerprint"]
         with self.lock("placing", lambda _: None):
             if final.exists() and not _intact(final):
                 damaged = folder / "damaged"
@@ -183,11 +164,10 @@ class Cache:
                 shutil.rmtree(damaged)
             if not final.exists():
                 folder.rename(final)
-            draft = self._pointer.with_suffix(".new")
-            draft.write_text(fingerprint, encoding="ascii")
-            draft.replace(self._pointer)
-            sync_folder(self.root)
-        return TokenData(final)
+            # The same content may come of another corpus, so each key keeps a manifest of its own.
+            files.replace(self._manifest, files.dump(manifest, MANIFEST, DataError))
+            files.sync(self.root)
+        return TokenData(final, manifest)
 
 
 def _intact(folder: Path) -> bool:

@@ -26,7 +26,7 @@ class DataConfig(Config):
     test_fraction: float = setting(0.05, above=0.0)
     """Share of the corpus, in bytes, that is opened only for final results."""
     near_duplicate: float = setting(0.8, above=0.0, high=1.0)
-    """Documents whose sets of five-word runs overlap (Jaccard) at least this much count as copies."""
+    """Documents whose five-word runs overlap this much (Jaccard) are copies; 1: only exact ones."""
 
     def check(self) -> None:
         held_out = self.val_fraction + self.test_fraction

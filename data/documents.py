@@ -1,6 +1,7 @@
 """What a corpus yields: documents, and a count of what was left out and why."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,11 @@ class LeftOut:
 
 def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain_name(path: Path) -> str:
+    """The path with `/` between its parts and `\\xNN` for bytes of a name that are not UTF-8."""
+    return os.fsencode(path.as_posix()).decode("utf-8", errors="backslashreplace")
 
 
 def readable_text(path: Path, name: str, left_out: LeftOut) -> str | None:

@@ -94,7 +94,11 @@ def open_dataset(config: HubDataset.Config) -> Any:
     root = Path(config.name).expanduser()
     if (root / "state.json").is_file() or (root / "dataset_dict.json").is_file():
         saved = datasets.load_from_disk(root)
-        return saved[config.split] if isinstance(saved, datasets.DatasetDict) else saved
+        if not isinstance(saved, datasets.DatasetDict):
+            return saved
+        if config.split not in saved:
+            raise ValueError(f"the folder holds the splits {', '.join(saved)}")
+        return saved[config.split]
     return datasets.load_dataset(
         config.name,
         config.config or None,

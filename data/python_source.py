@@ -12,6 +12,7 @@ from pellucid.data.documents import (
     LeftOut,
     existing_path,
     listing_of,
+    plain_name,
     readable_text,
 )
 from pellucid.fields import Config, Configurable, setting
@@ -53,12 +54,12 @@ def in_package(name: str) -> bool:
 
 def package_of(path: Path, root: Path) -> str:
     """The top-level package or module a file belongs to."""
-    return path.relative_to(root).parts[0].removesuffix(".py")
+    return plain_name(path.relative_to(root)).split("/")[0].removesuffix(".py")
 
 
 def read_folder(root: Path, files: list[Path], prefix: str, out: LeftOut) -> Iterator[Document]:
     for path in files:
-        name = f"{prefix}{path.relative_to(root).as_posix()}"
+        name = prefix + plain_name(path.relative_to(root))
         text = readable_text(path, name, out)
         if text is not None:
             yield Document(name, package_of(path, root), text)

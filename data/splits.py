@@ -22,29 +22,34 @@ def split_groups(sizes: Mapping[str, int], fractions: Mapping[str, float]) -> di
     Groups are walked in the order of their hash; each held-out split takes groups of at most a
     quarter of its share until it has its share of the bytes, then larger ones while they do not
     carry it past 1.2 times its share. A split that nothing fits takes the smallest group left.
-    All other groups are train.
+    All other groups are train, and so is the largest in any case.
     """
     if len(sizes) < len(SPLITS):
         raise DataError(
             f"the corpus has {len(sizes)} document(s) or package(s) after removing copies: "
             f"at least {len(SPLITS)} are needed, one each for train, val and test"
         )
-    total = sum(sizes.values())
-    left = sorted(sizes, key=group_order)
-    chosen: dict[str, str] = {}
-    for split, fraction in fractions.items():
-        taken = _take(left, sizes, total * fraction)
+    *left, largest = sorted(sizes, key=lambda group: (sizes[group], group_order(group)))
+    left.sort(key=group_order)
+    total, spare = sum(sizes.values()), sum(sizes[group] for group in left)
+    chosen = {largest: "train"}
+    for later, (split, fraction) in zip((1, 0), fractions.items(), strict=True):
+        share = min(total * fraction, spare * fraction / sum(fractions.values()))
+        taken = _take(left, sizes, share, at_most=len(left) - later)
         chosen |= dict.fromkeys(taken, split)
         left = [group for group in left if group not in chosen]
     return chosen | dict.fromkeys(left, "train")
 
 
-def _take(groups: Sequence[str], sizes: Mapping[str, int], target: float) -> list[str]:
-    small = [group for group in groups if sizes[group] <= LARGE_GROUP * target]
-    large = [group for group in groups if sizes[group] > LARGE_GROUP * target]
+def _take(
+    groups: Sequence[str], sizes: Mapping[str, int], share: float, *, at_most: int
+) -> list[str]:
+    small = [group for group in groups if sizes[group] <= LARGE_GROUP * share]
+    large = [group for group in groups if sizes[group] > LARGE_GROUP * share]
     taken, held = [], 0
     for group in small + large:
-        if held < target and held + sizes[group] <= OVERSHOOT * target:
+        fits = held + sizes[group] <= OVERSHOOT * share and len(taken) < at_most
+        if held < share and fits:
             taken.append(group)
             held += sizes[group]
     return taken or [min(groups, key=lambda group: (sizes[group], group_order(group)))]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pellucid import files
 from pellucid.data.rows import Batch, Windows
 from pellucid.data.splits import SPLITS
 from pellucid.data.tokenizer import Tokenizer
@@ -39,9 +40,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def content_fingerprint(files: dict[str, dict[str, Any]]) -> str:
+def content_fingerprint(entries: dict[str, dict[str, Any]]) -> str:
     """What the data is: 32 hex digits over the content of every file, whatever it was built from."""
-    content = {name: entry["sha256"] for name, entry in files.items()}
+    content = {name: entry["sha256"] for name, entry in entries.items()}
     return digest({"format": FORMAT, "files": content})[:32]
 
 
@@ -99,12 +100,16 @@ class Split:
 
 
 class TokenData:
-    """Prepared tokens, opened: `TokenData(folder)` raises DataError when anything is damaged."""
+    """Prepared tokens, opened: `TokenData(folder)` raises DataError when anything is damaged.
 
-    def __init__(self, folder: Path) -> None:
+    `manifest` replaces the folder's own where the same content came of another corpus.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
         self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder)
-        check_files(self.folder, self.manifest, largest=HASHED_AT_OPEN)
+        own = read_manifest(self.folder / MANIFEST)
+        check_files(self.folder, own, largest=HASHED_AT_OPEN)
+        self.manifest = manifest or own
         self.fingerprint: str = self.manifest["fingerprint"]
         self.tokenizer = Tokenizer.load(self.folder / "tokenizer.json", checked=True)
         self.vocab_size = self.tokenizer.vocab_size
@@ -143,25 +148,24 @@ def _long(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.int64))
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The folder's manifest; DataError when it is missing, damaged, or of another format."""
-    path = folder / MANIFEST
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest in a file; DataError when it is missing, damaged, or of another format."""
     try:
         if path.stat().st_size > LARGEST_MANIFEST:
             raise DataError(f"{path} is damaged: it is larger than {LARGEST_MANIFEST} bytes")
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
+        manifest = json.loads(raw)
     except FileNotFoundError:
-        raise DataError(f"{folder} holds no prepared tokens: {MANIFEST} is missing") from None
+        raise DataError(f"{path.parent} holds no prepared tokens: {path.name} is missing") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        if isinstance(error, DataError):
-            raise
+    except (json.JSONDecodeError, UnicodeDecodeError):
         raise DataError(f"{path} is damaged: it is not JSON") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f"{path} is not of format {FORMAT}, the only one this version reads")
     content = {key: value for key, value in manifest.items() if key != "sha256"}
-    if digest(content) != manifest.get("sha256"):
+    exact = raw == files.dump(manifest, path.name, DataError)
+    if not exact or digest(content) != manifest.get("sha256"):
         raise DataError(f"{path} is damaged: it does not match its own SHA-256")
     return manifest
 

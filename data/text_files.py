@@ -12,6 +12,7 @@ from pellucid.data.documents import (
     LeftOut,
     existing_path,
     listing_of,
+    plain_name,
     readable_text,
     text_hash,
 )
@@ -58,10 +59,10 @@ class TextFiles(Configurable):
     def _unreadable_folder(self, error: OSError) -> None:
         if Path(error.filename) == self.root:
             raise DataError(f"data.path={self.config.path!r} cannot be read: {error.strerror}")
-        self.left_out.add("without permission", error.filename)
+        self.left_out.add("without permission", self._name(Path(error.filename)))
 
     def _name(self, path: Path) -> str:
-        return path.name if path == self.root else path.relative_to(self.root).as_posix()
+        return plain_name(path.relative_to(self.root.parent if path == self.root else self.root))
 
     def listing(self) -> list[str]:
         return listing_of(self.root.parent, self.files())
