@@ -2,6 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float, Int
+
 from pellucid.eval.moments import flat
 from pellucid.models import Activations
 

@@ -5,6 +5,7 @@ depend on the tokenizer. Beside it n-grams of the same training tokens, and the 
 """
 
 import numpy as np
+
 from pellucid.eval.bootstrap import Interval, ratio
 from pellucid.eval.reader import Predictions
 from pellucid.eval.score import Score
@@ -45,7 +46,6 @@ def bytes_per_token(bench: Workbench) -> list[Score]:
             found,
             metric="bytes_per_token",
             split=bench.split,
-            n=stream.n_documents,
             seconds=0.0,
             tokens=len(stream.tokens),
             controls={"random_twin": GIVEN},
@@ -54,9 +54,7 @@ def bytes_per_token(bench: Workbench) -> list[Score]:
     ]
 
 
-def _score(
-    bench: Workbench, metric: str, ours: Predictions, flags: tuple[str, ...] = ()
-) -> Score:
+def _score(bench: Workbench, metric: str, ours: Predictions, flags: tuple[str, ...] = ()) -> Score:
     compared = {"bigram": bench.ngram(2), "kneser_ney_5gram": bench.ngram(5)}
     compared["random_twin"] = bench.twin.end_to_end
     controls = {name: _per_byte(bench, other.bits).value for name, other in compared.items()}
@@ -79,7 +77,6 @@ def _packed(
         _per_byte(bench, found.bits),
         metric=metric,
         split=bench.split,
-        n=bench.stream.n_documents,
         seconds=found.seconds,
         tokens=len(bench.stream.tokens),
         controls=controls,

@@ -13,11 +13,12 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A value with its 95 % interval, and the flags that say why the interval is missing."""
+    """A value with its 95 % interval, the draws behind it, and why anything of it is missing."""
 
-    value: float
+    value: float | None
     low: float | None
     high: float | None
+    n: int
     flags: tuple[str, ...] = ()
 
 
@@ -28,17 +29,17 @@ def ratio(
     seed: int,
     what: str = "documents",
 ) -> Interval:
-    """sum(above) / sum(below) with an interval over documents; the same seed gives the same bits."""
+    """sum(above) / sum(below) and its interval over documents, a pure function of the seed."""
     above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     value, n = float(above.sum() / below.sum()), len(above)
     if n < FEWEST:
         flag = f"no interval: {n} {what} are too few to resample; {FEWEST} are needed"
-        return Interval(value, None, None, (flag,))
+        return Interval(value, None, None, n, (flag,))
     rng = np.random.default_rng(seed)
     drawn = np.array([_draw(rng, above, below) for _ in range(DRAWS)])
     tail = expanded_tail(n)
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
+    return Interval(value, float(low), float(high), n)
 
 
 def mean(values: Float[np.ndarray, " draw"], *, seed: int, what: str = "documents") -> Interval:

@@ -2,9 +2,9 @@
 
 The active tokens of a unit fall into four bands by |activation|, which together hold all of its
 activation mass: `p10` the weakest fifth, `p50` the middle three fifths, `p90` from the 80th to the
-99th percentile, `top` the strongest hundredth. (Each of the first three is centered on, or close to,
-the percentile it is named after. A unit of one constant strength has a top and nothing else.) `top`
-shows the strongest tokens; the other bands show tokens drawn at random. Beside them stand tokens on
+99th percentile, `top` the strongest hundredth. The first three are centered on, or close to, the
+percentile they are named after; a unit of one constant strength has a top and nothing else. `top`
+shows the strongest tokens, the other bands tokens drawn at random. Beside them stand tokens on
 which the unit is silent: drawn at random (`silent`), and with the same current token as one of the
 unit's peaks (`near_miss`). What a unit's silence rules out says as much as what excites it.
 
@@ -17,12 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from torch import as_tensor
+
 from pellucid.eval.moments import Moments, flat
 from pellucid.eval.sample import Pool, lottery
 from pellucid.eval.silences import KINDS, places
 from pellucid.eval.stream import Stream, Window
 from pellucid.models import Activations
-from torch import as_tensor
 
 EDGES = (0.2, 0.8, 0.99)
 BANDS = {"p10": 3, "p50": 3, "p90": 3, "top": 5}
@@ -94,7 +95,7 @@ class Contexts:
         self.around_places[first:last] = _around(values, at, unit)
 
     def of(self, i: int) -> list[Context]:
-        """The contexts of the i-th shown unit: active ones from strong to weak, then silent ones."""
+        """The contexts of the i-th shown unit: from strong to weak, then the silent ones."""
         active = [
             self._context(band, *item)
             for (band, most), pool in zip(BANDS.items(), self.pools, strict=True)
@@ -104,7 +105,7 @@ class Contexts:
         return sorted(active, key=lambda c: order.index(c.band)) + self._silences_of(i)
 
     def shares(self, i: int) -> dict[str, float]:
-        """Share of the unit's activation mass in each band; they sum to 1, or to 0 if it is dead."""
+        """Share of the unit's activation mass in each band: they sum to 1, to 0 if it is dead."""
         total = self.mass[i].sum()
         return {b: float(m / total) if total else 0.0 for b, m in zip(BANDS, self.mass[i])}
 
@@ -144,7 +145,9 @@ def choose(living: np.ndarray, most: int, seed: int) -> tuple[np.ndarray, str]:
     if len(alive) <= most:
         return alive, f"all {len(alive)} living units of {len(living)}"
     chosen = np.random.default_rng(seed).choice(alive, most, replace=False)
-    words = f"{most} of {len(alive):,} living units ({len(living):,} in all), drawn with seed {seed}"
+    words = (
+        f"{most} of {len(alive):,} living units ({len(living):,} in all), drawn with seed {seed}"
+    )
     return np.sort(chosen), words
 
 

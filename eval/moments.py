@@ -7,8 +7,9 @@ Pébay's formulas (Sandia SAND2008-6212, eq. 3.1), so nothing cancels however fa
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pellucid.models import Activations
 from torch import Tensor
+
+from pellucid.models import Activations
 
 BINS, STEPS_LOG2, LOWEST = 512, 4, -20
 """Histogram of |activation|: 16 equal steps in every octave from 2**-20 on, 32 octaves."""
@@ -44,11 +45,10 @@ class Moments:
         unit = flat(acts.indices)[row, slot].astype(np.int64)
         value = flat(acts.values)[row, slot]
         tokens, width = acts.indices.shape[:-1].numel(), len(self.mean)
-        total = lambda weights: np.bincount(unit, weights, minlength=width)
-        mean = total(value.astype(np.float64)) / tokens
+        mean = np.bincount(unit, value, width) / tokens
         off = value - mean[unit]
         silent = tokens - np.bincount(unit, minlength=width)
-        central = [total(off**p) + silent * (-mean) ** p for p in (2, 3, 4)]
+        central = [np.bincount(unit, off**p, width) + silent * (-mean) ** p for p in (2, 3, 4)]
         np.add.at(self.histogram, (unit, bin_of(value)), 1)
         self._peak(unit, row, np.abs(value))
         self._merge(tokens, mean, *central)
@@ -108,8 +108,8 @@ class Moments:
         """A unit is active where |activation| is above this.
 
         0 where the layer itself decides who speaks (sparse sites) and where silence is exactly 0
-        (units without sign). Dense signed units (GELU, SwiGLU) are never exactly silent: for them it
-        is 10 % of the unit's largest |activation|, rounded down to a step of the histogram.
+        (units without sign). Dense signed units (GELU, SwiGLU) are never exactly silent: for them
+        it is 10 % of the unit's largest |activation|, rounded down to a step of the histogram.
         """
         if self.is_sparse or not signed:
             return np.zeros_like(self.largest)

@@ -1,9 +1,10 @@
 """Modified Kneser–Ney n-grams on integer tokens, fitted and queried by sorting alone.
 
-Every m-gram is an integer: its (m-1)-gram's rank, times the vocabulary, plus its last token. A rank is
-below the number of training tokens, so the product stays far from 2**63 for any vocabulary and order.
+Every m-gram is an integer: its (m-1)-gram's rank, times the vocabulary, plus its last token. A rank
+is below the number of training tokens, so the product stays far from 2**63 for any vocabulary and
+order.
 
-Source: Chen & Goodman, "An empirical study of smoothing techniques for language modeling" (1999), §3.
+Source: Chen & Goodman, "An empirical study of smoothing techniques for language modeling" (1999).
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Order:
     """The table of one order m: what an m-gram adds, and what its context leaves to order m-1."""
 
     keys: Int[np.ndarray, " gram"]
-    """Sorted: rank of the context (an (m-1)-gram) times the vocabulary size, plus the last token."""
+    """Sorted: rank of the context (an (m-1)-gram) times the vocabulary, plus the last token."""
     seen: Float[np.ndarray, " gram"]
     """(count - discount) / total of the context."""
     backoff: Float[np.ndarray, " context"]
@@ -106,9 +107,7 @@ def _discounts(counts: np.ndarray) -> tuple[float, float, float]:
     return tuple(d if 0 < d < m else 0.5 for m, d in zip((1, 2, 3), raw, strict=True))
 
 
-def _find(
-    keys: np.ndarray, context: np.ndarray, tokens: np.ndarray, vocab_size: int
-) -> np.ndarray:
+def _find(keys: np.ndarray, context: np.ndarray, tokens: np.ndarray, vocab_size: int) -> np.ndarray:
     """Rank of each (context, token) among the keys, MISSING where it was never seen."""
     wanted = context * vocab_size + tokens
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)

@@ -1,4 +1,4 @@
-"""A model reading held-out text: passes that all metrics share, so that it reads as little as it can."""
+"""A model reading held-out text, in passes that all metrics share."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,12 +10,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from torch import nn
+
 from pellucid.eval.activity import Activity
 from pellucid.eval.contexts import Contexts
 from pellucid.eval.moments import Moments
 from pellucid.eval.stream import Stream, Window, batches, chunk_rows, walk
 from pellucid.models import UnitSite
-from torch import nn
 
 LN2 = float(np.log(2.0))
 
@@ -41,7 +42,7 @@ class Sightings(NamedTuple):
 
 @dataclass
 class Reader:
-    """A model with the stream it reads, in rows of `context` tokens. Passes are made once and kept."""
+    """A model and the stream it reads in rows of `context` tokens. Passes are made once and kept."""
 
     model: nn.Module
     stream: Stream
@@ -75,7 +76,14 @@ class Reader:
             threshold = moments[name].threshold(signed=site.signed)
             activity[name] = Activity(threshold, self.stream.n_documents)
             if self.shown:
-                contexts[name] = Contexts(moments[name], threshold, self.stream, self.shown, self.seed)
+                contexts[name] = Contexts(
+                    moments[name],
+                    threshold,
+                    self.stream,
+                    shown=self.shown,
+                    context=self.context,
+                    seed=self.seed,
+                )
         for window in self._windows("watching units", tuple(activity), self.context):
             document = self.stream.document[window.positions.ravel()]
             for name, counts in activity.items():

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 
 
 class Pool:
-    """For each group the `size` items of lowest priority, each with a position and a window of values."""
+    """For each group the `size` items of lowest priority, each with its position and values."""
 
     def __init__(self, groups: int, size: int, width: int) -> None:
         self.priority = np.full((groups, size), np.inf)
@@ -33,15 +33,18 @@ class Pool:
         new.priority[place], new.position[place], new.values[place] = priority, position, values
         joined = np.concatenate([self.priority, new.priority], axis=1)
         best = np.argsort(joined, axis=1, kind="stable")[:, : self.priority.shape[1]]
-        take = lambda a, b, i: np.take_along_axis(np.concatenate([a, b], axis=1), i, 1)
         self.priority = np.take_along_axis(joined, best, 1)
-        self.position = take(self.position, new.position, best)
-        self.values = take(self.values, new.values, best[..., None])
+        self.position = _take(self.position, new.position, best)
+        self.values = _take(self.values, new.values, best[..., None])
 
     def of(self, group: int) -> list[tuple[int, np.ndarray]]:
         """(position, values) of a group's items, lowest priority first."""
         kept = np.flatnonzero(self.position[group] >= 0)
         return [(int(self.position[group, i]), self.values[group, i]) for i in kept]
+
+
+def _take(old: np.ndarray, new: np.ndarray, best: np.ndarray) -> np.ndarray:
+    return np.take_along_axis(np.concatenate([old, new], axis=1), best, 1)
 
 
 def rank_within(group: Int[np.ndarray, " item"]) -> Int[np.ndarray, " item"]:
@@ -53,7 +56,7 @@ def rank_within(group: Int[np.ndarray, " item"]) -> Int[np.ndarray, " item"]:
 def lottery(
     position: Int[np.ndarray, " item"], group: Int[np.ndarray, " item"], seed: int
 ) -> Float[np.ndarray, " item"]:
-    """A number in [0, 1) for each pair, as if random, from the pair and the seed alone (splitmix64)."""
+    """A number in [0, 1) for each pair, as if random, from pair and seed alone (splitmix64)."""
     x = position.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x += group.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03)
     x += np.uint64(seed % 2**64) * np.uint64(0x8CB92BA72F3D8DD7)

@@ -1,4 +1,4 @@
-"""`Score`: one number about a run, with its interval and its controls; and the file that holds them."""
+"""`Score`: one number about a run with its interval and controls, and the file that holds them."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A value that says how it was measured. Numbers are finite, or None with a reason in `flags`."""
+    """A value that says how it was measured. It is finite, or None with a reason in `flags`."""
 
     metric: str
     """name of the metric, as in the table of `eval/suite.py`"""
@@ -46,7 +46,9 @@ class Score:
             self._check_number(name, getattr(self, name))
         for name, value in self.controls.items():
             if not value and isinstance(value, str):
-                raise ValueError(f"{self.metric}: control {name} is empty: give a value or a reason")
+                raise ValueError(
+                    f"{self.metric}: control {name} is empty: give a value or a reason"
+                )
             if not isinstance(value, str):
                 self._check_number(f"control {name}", value)
         if self.value is None:
@@ -66,8 +68,8 @@ class Score:
     @classmethod
     def of(cls, found: Interval, *, flags: tuple[str, ...] = (), **fields: Any) -> "Score":
         """A score whose value and interval were found by resampling."""
-        value, low, high, reasons = found
-        return cls(value=value, low=low, high=high, flags=(*reasons, *flags), **fields)
+        value, low, high, n, reasons = found
+        return cls(value=value, low=low, high=high, n=n, flags=(*reasons, *flags), **fields)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"flags": list(self.flags)}

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 from jaxtyping import Int
+
 from pellucid.eval.moments import Moments
 from pellucid.eval.stream import Stream
 
@@ -19,8 +20,8 @@ def places(
 ) -> np.ndarray:
     """Candidates of every shown unit, by position; `turn` is the order in which they are preferred.
 
-    `silent`: anywhere. `near_miss`: where the current token is one of those at which the unit peaked,
-    the most frequent first. `unit` counts shown units.
+    `silent`: anywhere. `near_miss`: where the current token is one of those at which the unit
+    peaked, the most frequent first. `unit` counts shown units.
     """
     by_token = np.argsort(stream.tokens, kind="stable")
     ordered, found = stream.tokens[by_token], []

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Int
-from pellucid.models import Trace, record
 from torch import Tensor, nn
+
+from pellucid.models import Trace, record
 
 CHUNK_TOKENS = 8192
 """Tokens read at once, where what they leave behind fits `CHUNK_NUMBERS`."""
@@ -107,11 +108,13 @@ class Window(NamedTuple):
 def walk(
     model: nn.Module, stream: Stream, *, context: int, stride: int, sites: tuple[str, ...] = ()
 ) -> Iterator[Window]:
-    """Read the stream in rows of `context` tokens that start `stride` apart, recording the sites."""
+    """Read the stream in rows of `context` tokens that start `stride` apart; record the sites."""
     device = next(model.parameters()).device
     tokens = torch.from_numpy(stream.tokens)
     with record(model, sites) as trace:
-        for starts, length in batches(len(tokens), context, stride, chunk_rows(model, context, sites)):
+        for starts, length in batches(
+            len(tokens), context, stride, chunk_rows(model, context, sites)
+        ):
             rows = torch.stack([tokens[a : a + length] for a in starts]).to(device)
             fresh = np.where(starts == 0, 0, context - stride)
             yield Window(starts, fresh, length, model(rows).logits, trace)
@@ -120,7 +123,7 @@ def walk(
 def batches(
     n: int, context: int, stride: int, rows: int
 ) -> Iterator[tuple[Int[np.ndarray, " row"], int]]:
-    """(starts, length) of rows that together reach every one of n positions; the last may be short."""
+    """(starts, length) of rows that together reach all of n positions; the last may be short."""
     last = max(0, -(-(n - context) // stride)) * stride
     full = np.arange(0, last + (n - last == context), stride)
     for i in range(0, len(full), rows):

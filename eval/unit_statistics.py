@@ -1,10 +1,13 @@
 """How many units speak, how many ever do, and how far from Gaussian they are.
 
 "Active" is defined by `Moments.threshold`; "dead" is silent over all of the text that was read.
-These numbers describe a layer, they do not rank it: a random layer of the same sparsity has them too.
+These numbers describe a layer and do not rank it: a random layer of equal sparsity has them too.
 """
 
+from collections.abc import Callable
+
 import numpy as np
+
 from pellucid.eval.activity import Activity
 from pellucid.eval.bootstrap import Interval, mean, ratio
 from pellucid.eval.moments import Moments
@@ -20,34 +23,34 @@ def mean_active_units(bench: Workbench) -> list[Score]:
 
     def measure(reader: Reader, site: str) -> Interval:
         activity = reader.sightings.activity[site]
-        lengths = np.diff(reader.stream.offsets)
-        return ratio(activity.by_document, lengths, seed=bench.seed)
+        return ratio(activity.by_document, np.diff(reader.stream.offsets), seed=bench.seed)
 
-    return _by_site(bench, "mean_active_units", measure, n=lambda site: bench.stream.n_documents)
+    return _by_site(bench, "mean_active_units", measure)
 
 
 def max_active_units(bench: Workbench) -> list[Score]:
     """Most units active on any one token."""
-    reason = "no interval: a maximum over tokens cannot be resampled"
+    flags = ("no interval: a maximum over tokens cannot be resampled",)
 
     def measure(reader: Reader, site: str) -> Interval:
-        return Interval(float(reader.sightings.activity[site].most), None, None, (reason,))
+        most = float(reader.sightings.activity[site].most)
+        return Interval(most, None, None, reader.stream.n_documents, flags)
 
-    return _by_site(bench, "max_active_units", measure, n=lambda site: bench.stream.n_documents)
+    return _by_site(bench, "max_active_units", measure)
 
 
 def living_share(bench: Workbench) -> list[Score]:
     """Effective over nominal width: the share of units that were active at least once."""
 
     def measure(reader: Reader, site: str) -> Interval:
-        living = reader.sightings.activity[site].living
+        living, tokens = reader.sightings.activity[site].living, len(reader.stream.tokens)
         flags = (
-            f"{living.sum()} of {len(living)} units were active in {len(bench.stream.tokens):,} tokens",
+            f"{living.sum()} of {len(living)} units were active in {tokens:,} tokens",
             "no interval: drawing documents again could only lose units",
         )
-        return Interval(float(living.mean()), None, None, flags)
+        return Interval(float(living.mean()), None, None, len(living), flags)
 
-    return _by_site(bench, "living_share", measure, n=lambda site: _width(bench, site))
+    return _by_site(bench, "living_share", measure)
 
 
 def mean_kurtosis(bench: Workbench) -> list[Score]:
@@ -56,12 +59,11 @@ def mean_kurtosis(bench: Workbench) -> list[Score]:
     def measure(reader: Reader, site: str) -> Interval:
         kurtosis = living_kurtosis(reader.end_to_end.moments[site], reader.sightings.activity[site])
         if len(kurtosis) == 0:
-            return Interval(None, None, None, (NO_UNITS,))
+            return Interval(None, None, None, 0, (NO_UNITS,))
         found = mean(kurtosis, seed=bench.seed, what="units")
         return found._replace(flags=(*found.flags, "the interval is over units, not documents"))
 
-    living = lambda site: int(bench.reader.sightings.activity[site].living.sum())
-    return _by_site(bench, "mean_kurtosis", measure, n=living)
+    return _by_site(bench, "mean_kurtosis", measure)
 
 
 def living_kurtosis(moments: Moments, activity: Activity) -> np.ndarray:
@@ -70,11 +72,9 @@ def living_kurtosis(moments: Moments, activity: Activity) -> np.ndarray:
     return kurtosis[np.isfinite(kurtosis)]
 
 
-def _width(bench: Workbench, site: str) -> int:
-    return bench.reader.sites()[site].n_units
-
-
-def _by_site(bench: Workbench, metric: str, measure, *, n) -> list[Score]:
+def _by_site(
+    bench: Workbench, metric: str, measure: Callable[[Reader, str], Interval]
+) -> list[Score]:
     """The same measurement of the run and of its twin, for each site."""
     return [
         Score.of(
@@ -83,7 +83,6 @@ def _by_site(bench: Workbench, metric: str, measure, *, n) -> list[Score]:
             site=name,
             unit_family=site.kind,
             split=bench.split,
-            n=n(name),
             seconds=bench.reader.end_to_end.seconds + bench.reader.sightings.seconds,
             tokens=len(bench.stream.tokens),
             controls=_controls(measure(bench.twin, name)),
@@ -100,6 +99,7 @@ def _controls(twin: Interval) -> dict[str, float | str]:
 
 
 def _rule(bench: Workbench, name: str) -> tuple[str, ...]:
-    if bench.reader.end_to_end.moments[name].is_sparse or not bench.reader.sites()[name].signed:
+    moments, site = bench.reader.end_to_end.moments[name], bench.reader.sites()[name]
+    if moments.is_sparse or not site.signed:
         return ()
-    return ("active means above 10 % of the unit's largest |activation|: these units are never silent",)
+    return ("active: above 10 % of the unit's largest |activation|; it is never exactly silent",)

@@ -1,9 +1,10 @@
-"""`units.json`: for each site its statistics, for each shown unit its contexts and what it promotes."""
+"""`units.json`: statistics of each site, and contexts and promoted tokens of each shown unit."""
 
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+
 from pellucid.eval.contexts import Context, Contexts
 from pellucid.eval.reader import Reader
 from pellucid.eval.stream import Stream
@@ -106,7 +107,9 @@ def written_tokens(reader: Reader, site: UnitSite, units: np.ndarray) -> tuple[l
     directions = site.write_directions()
     if directions is None or len(units) == 0:
         return [[] for _ in units], [[] for _ in units]
-    logits = reader.model.direct_logits(directions[torch.as_tensor(units, device=directions.device)])
+    logits = reader.model.direct_logits(
+        directions[torch.as_tensor(units, device=directions.device)]
+    )
     most = min(PROMOTED, logits.shape[1])
     high, low = logits.float().topk(most), logits.float().topk(most, largest=False)
     return _listed(*high), _listed(*low)
@@ -122,6 +125,3 @@ def _short(value: float) -> float | int | None:
     if not np.isfinite(value):
         return None
     return float(f"{value:.3g}") if value else 0
-
-
-

@@ -5,6 +5,7 @@ from time import perf_counter
 
 import numpy as np
 from jaxtyping import Int
+
 from pellucid.eval.ngram import NGram
 from pellucid.eval.reader import Predictions, Reader
 from pellucid.eval.stream import Stream
