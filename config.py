@@ -82,7 +82,7 @@ class TrainConfig(Config):
     """Tokens of the val split in one validation."""
     checkpoint_every: int = setting(250, low=1, operational=True)
     """Steps between checkpoints, beside steps 0, 1, 4, 16, ... and the last."""
-    keep: int = setting(2, low=1, operational=True)
+    keep: int = setting(2, low=2, operational=True)
     """Newest checkpoints kept, beside those log-spaced ones, which are never deleted."""
     log_every: int = setting(10, low=1, operational=True)
     """Steps between rows of metrics.jsonl."""

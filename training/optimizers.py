@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from pellucid.checkpoint import match
 from pellucid.config import TrainConfig
 from pellucid.errors import ConfigError
+from pellucid.models.sharding import like, set_rows, whole
 
 
 class Optimizers:
@@ -71,7 +71,11 @@ class Optimizers:
             match(expected, saved, path)
         for full_name, value in saved.items():
             name, _, key = full_name.rpartition("/")
-            self._state_of(self.named[name])[key] = like(value, self.named[name], key)
+            self._state_of(self.named[name])[key] = (
+                value.to(self.named[name].device).clone()
+                if key == "step"
+                else like(value, self.named[name])
+            )
 
     def _state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         return self.owner[id(parameter)].state[parameter]
@@ -100,32 +104,6 @@ def _adamw(named: Mapping[str, nn.Parameter], config: TrainConfig) -> torch.opti
 
 def _hidden_matrices(named: Mapping[str, nn.Parameter]) -> set[str]:
     return {name for name, p in named.items() if name.startswith("blocks.") and p.ndim == 2}
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor's full value, gathered where it is sharded."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def like(value: Tensor, parameter: Tensor, key: str = "") -> Tensor:
-    """A saved full tensor in the place, type and sharding of its parameter."""
-    if key == "step":
-        return value.to(parameter.device).clone()
-    value = value.to(device=parameter.device, dtype=parameter.dtype).clone()
-    if isinstance(parameter, DTensor):
-        return distribute_tensor(value, parameter.device_mesh, parameter.placements)
-    return value
-
-
-@torch.no_grad()
-def set_rows(tensor: Tensor, rows: Tensor, values: Tensor) -> None:
-    """`tensor[rows] = values`, also where the tensor is sharded."""
-    if not isinstance(tensor, DTensor):
-        tensor[rows] = values
-        return
-    full = tensor.full_tensor()
-    full[rows] = values
-    tensor.copy_(distribute_tensor(full, tensor.device_mesh, tensor.placements))
 
 
 @torch.no_grad()

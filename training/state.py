@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from pellucid import checkpoint
 from pellucid.models import unwrap
-from pellucid.training.optimizers import Optimizers, like, whole
+from pellucid.models.sharding import like, whole
+from pellucid.training.optimizers import Optimizers
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:

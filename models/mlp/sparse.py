@@ -7,6 +7,7 @@ from pellucid import fields
 from pellucid.errors import ConfigError
 from pellucid.fields import setting
 from pellucid.models.filling import Filling, Told
+from pellucid.models.sharding import set_rows, whole
 from pellucid.models.units import UnitSite
 from torch import Tensor, nn
 
@@ -74,11 +75,12 @@ class SparseMLP(Filling):
             return {}
         rates = self.firing_rate.double().cpu()
         parents = torch.multinomial(rates, len(rows), replacement=True, generator=generator)
-        read = self.w_enc[parents.to(rows.device)]
+        parents = parents.to(rows.device)
+        read = whole(self.w_enc)[parents]
         noise = torch.randn(read.shape, generator=generator, dtype=torch.float64).to(read)
         noise *= read.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
-        self.w_enc[rows] = (read + noise) / 2**0.5
-        self.b_enc[rows] = self.b_enc[parents.to(rows.device)]
-        self.w_dec[rows] = 0.0
+        set_rows(self.w_enc, rows, (read + noise) / 2**0.5)
+        set_rows(self.b_enc, rows, whole(self.b_enc)[parents])
+        set_rows(self.w_dec, rows, torch.zeros_like(read))
         self.silent_for[rows] = 0
         return {"w_enc": rows, "b_enc": rows, "w_dec": rows}
