@@ -163,7 +163,9 @@ def declared(cls: type[Config]) -> dict[str, Field]:
             operational=f.metadata.get("operational", False),
             limits=f.metadata.get("limits", {}),
             table=tables.get(f.name),
-            layered=f.metadata.get("per_layer", tables) if get_origin(hints[f.name]) is dict else {},
+            layered=f.metadata.get("per_layer", tables)
+            if get_origin(hints[f.name]) is dict
+            else {},
         )
         for f in fields
     }

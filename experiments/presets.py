@@ -69,4 +69,3 @@ def base() -> RunConfig:
             checkpoint_every=500,
         ),
     )
-

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import torch
+from torch import nn
+
 from pellucid.models.config import ModelConfig
 from pellucid.models.filling import Cost, Filling
 from pellucid.models.transformer import Transformer
-from torch import nn
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from pellucid.models.activations import Activations, canonical, where
 from torch import Tensor
+
+from pellucid.models.activations import Activations, canonical, where
 
 Selection = Sequence[int] | Tensor | None
 

@@ -2,9 +2,10 @@
 
 import torch
 from jaxtyping import Int
+from torch import Tensor, nn
+
 from pellucid.errors import UserError
 from pellucid.models.cache import Cache
-from torch import Tensor, nn
 
 
 @torch.no_grad()

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from torch import Tensor, nn
+
 from pellucid import fields
 from pellucid.fields import Configurable, setting
-from torch import Tensor, nn
 
 
 class Unembed(Configurable, nn.Module):

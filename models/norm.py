@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from pellucid import fields
 from pellucid.fields import Configurable, setting
-from torch import nn
 
 
 class RMSNorm(Configurable, nn.RMSNorm):

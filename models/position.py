@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
+from torch import Tensor, nn
+
 from pellucid import fields
 from pellucid.fields import Configurable, setting
-from torch import Tensor, nn
 
 Rotation = tuple[Tensor, Tensor]
 

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
 from pellucid.models.activations import Activations
 from pellucid.models.cache import Cache, LayerCache
 from pellucid.models.config import ModelConfig
@@ -12,8 +15,6 @@ from pellucid.models.generate import generate
 from pellucid.models.initialize import initialize
 from pellucid.models.position import Rotation
 from pellucid.models.units import UnitSite, restored
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 
 class Output(NamedTuple):

@@ -8,10 +8,11 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from torch import Tensor, nn
+
 from pellucid.errors import UserError
 from pellucid.models.activations import Activations, join
 from pellucid.models.edits import Edit, apply
-from torch import Tensor, nn
 
 Exactness = Literal[
     "weights-exact",

@@ -168,8 +168,20 @@ def test_docs_are_the_strings_beneath_the_fields():
 def test_words_reach_every_kind_of_field():
     organ = override(
         Organ(),
-        "play.stops=flute,oboe play.span=4,1e-3 play.loud=true n=1e6 voice=lip voice.k=3 "
-        "voice.width=none wind=lip wind.k=2 wind.leak=0.25 seed=10_000 play.title=none".split(),
+        [
+            "play.stops=flute,oboe",
+            "play.span=4,1e-3",
+            "play.loud=true",
+            "n=1e6",
+            "voice=lip",
+            "voice.k=3",
+            "voice.width=none",
+            "wind=lip",
+            "wind.k=2",
+            "wind.leak=0.25",
+            "seed=10_000",
+            "play.title=none",
+        ],
     )
     assert organ.play == Play(stops=("flute", "oboe"), span=(4, 0.001), loud=True)
     assert organ.pipes == Pipes(n=1_000_000, voice=Lip.Config(k=3))

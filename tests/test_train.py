@@ -289,7 +289,10 @@ def test_sites_work_under_ddp(tmp_path):
         wrapped = torch.nn.parallel.DistributedDataParallel(model)
         with intervene(model, {"blocks.0.mlp": ablate([1])}), record(model, "blocks.0.mlp") as a:
             plain = model(tokens).logits
-        with intervene(wrapped, {"blocks.0.mlp": ablate([1])}), record(wrapped, "blocks.0.mlp") as b:
+        with (
+            intervene(wrapped, {"blocks.0.mlp": ablate([1])}),
+            record(wrapped, "blocks.0.mlp") as b,
+        ):
             seen = wrapped(tokens).logits
         assert torch.equal(plain, seen)
         assert torch.equal(a["blocks.0.mlp"].values, b["blocks.0.mlp"].values)

@@ -2,7 +2,6 @@
 
 import torch
 from safetensors.torch import save as encode
-from torch import nn
 
 from pellucid import files
 from pellucid.errors import RunError

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
+from torch import Tensor, nn
+
 from pellucid import fields
 from pellucid.errors import ConfigError
 from pellucid.fields import setting
@@ -14,7 +16,6 @@ from pellucid.models.cache import LayerCache
 from pellucid.models.filling import Cost, Filling, Told
 from pellucid.models.position import Rotation, rotate
 from pellucid.models.units import UnitSite
-from torch import Tensor, nn
 
 
 class SoftmaxAttention(Filling):

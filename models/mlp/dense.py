@@ -6,13 +6,14 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from torch import Tensor, nn
+
 from pellucid import fields
 from pellucid.fields import setting
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Filling, Told
 from pellucid.models.moments import second_moment
 from pellucid.models.units import UnitSite
-from torch import Tensor, nn
 
 
 class DenseMLP(Filling):

@@ -7,12 +7,13 @@ from statistics import NormalDist
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from torch import Tensor, nn
+
 from pellucid.fields import setting
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Told
 from pellucid.models.mlp.sparse import SparseMLP
 from pellucid.models.moments import tail_second_moment
-from torch import Tensor, nn
 
 
 class ThresholdMLP(SparseMLP):

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import torch
 from einops import rearrange
 from jaxtyping import Float
+from torch import Tensor
+
 from pellucid.kernels import encode_topk, sparse_decode, topk_mlp
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Told, under_autocast
 from pellucid.models.mlp.sparse import SparseMLP
 from pellucid.models.moments import tail_second_moment
-from torch import Tensor
 
 
 class TopKMLP(SparseMLP):

@@ -21,7 +21,7 @@ def test_an_index_alone_goes_where_it_goes_in_company(n, seed, data):
     together = permute(index, n, keys)
     alone = np.concatenate([permute(index[i : i + 1], n, keys) for i in range(len(index))])
     assert np.array_equal(together, alone)
-    assert (0 <= together).all() and (together < n).all()
+    assert (together >= 0).all() and (together < n).all()
 
 
 def test_the_permutation_does_not_change_between_versions():

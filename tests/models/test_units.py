@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.small import small_model
+
 from pellucid.models import (
     Activations,
     UnknownSite,
