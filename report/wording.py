@@ -44,6 +44,11 @@ def share(value: Any) -> str:
     return f"{100 * value:.3g} %" if value < 0.9995 else "100 %"
 
 
+def density(log10: float) -> str:
+    """-3 as 0.1 %."""
+    return share(10**log10)
+
+
 def words(name: Any) -> str:
     """bits_per_byte as bits per byte."""
     return str(name).replace("_", " ")
@@ -54,4 +59,11 @@ def short(digest: Any) -> str:
     return str(digest)[:12] if digest else NONE
 
 
-FILTERS = {"number": number, "count": count, "share": share, "words": words, "short": short}
+FILTERS = {
+    "number": number,
+    "count": count,
+    "share": share,
+    "density": density,
+    "words": words,
+    "short": short,
+}
