@@ -4,20 +4,11 @@ from typing import Any
 
 from pellucid.report.wording import words
 
-LOWER_IS_BETTER = {"bits_per_byte", "loss", "perplexity", "nats_per_token"}
-HIGHER_IS_BETTER = {"explained_loss", "coverage", "purity", "f1", "accuracy"}
+LOWER_IS_BETTER = {"bits_per_byte", "bits_per_byte_overlap", "loss", "perplexity"}
+HIGHER_IS_BETTER = {"bits_saved_over_5gram", "explained_loss"}
+"""Metrics that claim something; every other one describes and is neither ranked nor beaten."""
 CEILINGS = ("ceiling", "linear_probe")
 """Controls that a score is not meant to beat."""
-
-FLAGS = {
-    "control_as_good": "a control does as well",
-    "few_samples": "few samples",
-    "not_held_out": "not held out",
-    "trained_on": "entered a training loss or chose the model",
-    "low_density": "rarely active",
-    "non_finite": "not a finite number",
-}
-"""Flags whose name alone would not say enough."""
 
 WIDTH, HEIGHT, INSET = 168, 22, 7
 """Size of a row's chart in pixels, and its margin left and right."""
@@ -25,7 +16,16 @@ WIDTH, HEIGHT, INSET = 168, 22, 7
 
 def score_rows(scores: dict[str, Any] | None) -> list[dict[str, Any]]:
     """One dict per score: the score's own fields, its controls, flags in words, and its chart."""
-    return [_row(score) for score in (scores or {}).get("scores", [])]
+    shared = set(shared_flags(scores))
+    return [_row(score, shared) for score in (scores or {}).get("scores", [])]
+
+
+def shared_flags(scores: dict[str, Any] | None) -> list[str]:
+    """Flags that every score carries, in words; the page says them once."""
+    every = [score.get("flags") or [] for score in (scores or {}).get("scores", [])]
+    if len(every) < 2:
+        return []
+    return [words(flag) for flag in every[0] if all(flag in flags for flags in every)]
 
 
 def better(score: dict[str, Any]) -> str | None:
@@ -37,13 +37,14 @@ def better(score: dict[str, Any]) -> str | None:
     return "higher" if score.get("metric") in HIGHER_IS_BETTER else None
 
 
-def _row(score: dict[str, Any]) -> dict[str, Any]:
+def _row(score: dict[str, Any], shared: set[str]) -> dict[str, Any]:
     controls = [_control(name, held, score) for name, held in (score.get("controls") or {}).items()]
     return {
         "score": score,
         "better": better(score),
-        "controls": controls,
-        "flags": [FLAGS.get(flag, words(flag)) for flag in score.get("flags") or []],
+        "controls": [control for control in controls if control["value"] is not None],
+        "missing": _by_reason(controls),
+        "flags": [flag for flag in map(words, score.get("flags") or []) if flag not in shared],
         "beaten": [control["name"] for control in controls if control["as_good"]],
         "strip": strip(score, controls),
     }
@@ -54,6 +55,15 @@ def _control(name: str, held: Any, score: dict[str, Any]) -> dict[str, Any]:
     reason = None if value is not None else (str(held) if held else "no reason was recorded")
     as_good = value is not None and _as_good(name, value, score)
     return {"name": words(name), "value": value, "reason": reason, "as_good": as_good}
+
+
+def _by_reason(controls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Controls without a value, those of one reason together: [{names, reason}]."""
+    reasons: dict[str, list[str]] = {}
+    for control in controls:
+        if control["value"] is None:
+            reasons.setdefault(control["reason"], []).append(control["name"])
+    return [{"names": names, "reason": reason} for reason, names in reasons.items()]
 
 
 def _as_good(name: str, control: float, score: dict[str, Any]) -> bool:

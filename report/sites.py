@@ -39,6 +39,15 @@ def browser_data(units: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
+def choices(units: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """How the shown units were chosen, sites of one sentence together: [{sentence, sites}]."""
+    sentences: dict[str, list[str]] = {}
+    for site in (units or {}).get("sites", []):
+        if site.get("choice"):
+            sentences.setdefault(site["choice"], []).append(site["name"])
+    return [{"sentence": sentence, "sites": sites} for sentence, sites in sentences.items()]
+
+
 def _tokens(unit: dict[str, Any]) -> set[int]:
     found = {token for context in unit.get("contexts") or [] for token in context["tokens"]}
     for direction in ("promotes", "suppresses"):

@@ -2,7 +2,7 @@
 
 const LIST_ROW = { columns: 1, height: 62, gap: 0 };
 const GRID_CARD = { width: 250, height: 108, gap: 12 };
-const GLIMPSE = { before: 6, after: 12 };
+const GLIMPSE = { letters: 14, after: 12 };
 
 function cardLayout(mode, width) {
   if (mode === "list") return LIST_ROW;
@@ -31,9 +31,20 @@ function glimpse(unit, vocab, hit) {
   const holds = (c) => hit && c.tokens.some((id, i) => c.values[i] && vocab[id].toLowerCase().includes(hit));
   const context = contexts.find(holds) ?? contexts[0];
   if (!context) return null;
-  const from = Math.max(0, context.center - GLIMPSE.before);
+  const from = glimpseStart(context, vocab);
   const to = Math.min(context.tokens.length, context.center + GLIMPSE.after);
   return contextNode(context, vocab, { scale: unitScale(unit), from, to, hit });
+}
+
+/** Few enough letters before the center that the center is in sight. */
+function glimpseStart(context, vocab) {
+  let from = context.center;
+  let letters = 0;
+  while (from > 0 && letters + vocab[context.tokens[from - 1]].length <= GLIMPSE.letters) {
+    from--;
+    letters += vocab[context.tokens[from]].length;
+  }
+  return from;
 }
 
 /** The largest magnitude a unit's heat is relative to. */

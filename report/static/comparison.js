@@ -5,27 +5,25 @@ const runs = pageData("runs");
 const hidden = new Set();
 const runColor = (index) => `--run-${index % PALETTE}`;
 
-/** One panel per quantity; a validation curve is bold over its faint training curve. */
+/** One panel per quantity and kind of row, with a line for each run that is shown. */
 function overlaid() {
   const panels = new Map();
   for (const run of runs.filter((r) => !hidden.has(r.index))) {
     for (const panel of run.panels) {
-      if (!panels.has(panel.key)) panels.set(panel.key, { ...panel, lines: [] });
-      panels.get(panel.key).lines.push(...panel.series.map((series) => lineOf(run, panel, series)));
+      for (const series of panel.series) {
+        const key = `${panel.key} ${series.label}`;
+        const title = panel.series.length > 1 ? `${panel.title}, ${series.label}` : panel.title;
+        if (!panels.has(key)) panels.set(key, { ...panel, title, lines: [] });
+        panels.get(key).lines.push(lineOf(run, series));
+      }
     }
   }
   return [...panels.values()];
 }
 
-function lineOf(run, panel, series) {
-  const both = panel.series.length > 1;
-  return {
-    ...series,
-    label: both ? `${run.name} ${series.label}` : run.name,
-    color: runColor(run.index),
-    faint: both && series.label === "train",
-    dash: run.group === runs[0].group ? undefined : [6, 4],
-  };
+function lineOf(run, series) {
+  const dash = run.group === runs[0].group ? undefined : [6, 4];
+  return { ...series, label: run.name, quiet: true, color: runColor(run.index), dash };
 }
 
 for (const swatch of document.querySelectorAll("[data-run]")) {

@@ -6,7 +6,7 @@ const options = { smooth: false, log: false, tokens: false };
 let drawn = [];
 
 /**
- * Draws panels [{title, unit, lines: [{label, color, step, tokens, value, dash, faint}]}] into `host`
+ * Draws panels [{title, unit, lines: [{label, quiet, color, step, tokens, value, dash}]}] into `host`
  * and again whenever a tool, the width or the color scheme changes. `marks` are {step, event}.
  */
 function drawCurves(host, panels, marks = []) {
@@ -36,8 +36,8 @@ function drawPanel(host, panel, marks) {
   const at = el("span", { class: "at" });
   const place = el("div", { class: "plot" });
   const label = `${panel.title}: ${panel.lines.map((line) => `${line.label} ${number(line.value.at(-1))}`).join(", ")} at the end`;
-  host.append(el("figure", { class: "chart" },
-    el("figcaption", {}, el("span", { class: "title" }, panel.title, el("small", {}, panel.unit)), at),
+  host.append(el("figure", { class: panel.wide ? "chart wide" : "chart" },
+    el("figcaption", {}, el("span", { class: "title" }, panel.title, el("small", {}, panel.unit))),
     readout, el("div", { role: "img", "aria-label": label }, place)));
   const lines = panel.lines.filter((line) => line.value.length);
   const tables = lines.map(columns);
@@ -74,8 +74,8 @@ function smoothed(values) {
 
 function styles(line, n) {
   const few = line.value.length <= 40;
-  const main = { label: line.label, stroke: () => cssColor(line.color, line.faint ? 0.45 : 1), width: line.faint ? 1.2 : 1.8, dash: line.dash, spanGaps: true,
-    points: { show: few && !line.faint, size: 5, fill: () => cssColor(line.color), stroke: () => cssColor("--panel") } };
+  const main = { label: line.label, stroke: () => cssColor(line.color), width: 1.8, dash: line.dash, spanGaps: true,
+    points: { show: few, size: 5, fill: () => cssColor(line.color), stroke: () => cssColor("--panel") } };
   const raw = { ...main, stroke: () => cssColor(line.color, 0.25), width: 1, points: { show: false } };
   return n === 2 ? [main, raw] : [main];
 }
@@ -126,9 +126,9 @@ function report(u, lines, readout, at) {
     const value = atOrBefore(u.data[column], shown);
     column += smooths(line) ? 2 : 1;
     const swatch = el("span", { class: "swatch" });
-    swatch.style.background = cssColor(line.color, line.faint ? 0.45 : 1);
-    return el("span", {}, swatch, `${line.label} `, el("b", {}, number(value)));
-  }));
+    swatch.style.background = `var(${line.color})`;
+    return el("span", { title: line.label }, swatch, line.quiet ? "" : `${line.label} `, el("b", {}, number(value)));
+  }), at);
 }
 
 function atOrBefore(values, i) {

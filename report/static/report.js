@@ -5,6 +5,7 @@ const logged = pageData("curves");
 if (logged.panels.length) {
   const panels = logged.panels.map((panel) => ({
     ...panel,
+    wide: panel.series.length > 1,
     lines: panel.series.map((line) => ({ ...line, color: panel.series.length > 1 || line.label === "val" ? KIND_COLORS[line.label] : "--run-0" })),
   }));
   drawCurves(document.getElementById("curves"), () => panels, logged.events);

@@ -1,12 +1,12 @@
 // The page of one unit: figures, what it writes, and contexts from every band of its activation.
 
-const MASS_BANDS = [["top", "Strongest"], ["p90", "Around its 90 % quantile"], ["p50", "Around its median"], ["p10", "Around its 10 % quantile"]];
+const MASS_BANDS = [["top", "Strongest"], ["p90", "Strong"], ["p50", "Middle"], ["p10", "Weak"]];
 const BANDS = [
-  ["top", "Strongest", "its largest activations"],
-  ["p90", "90 % quantile", "of the tokens it fires on"],
-  ["p50", "Median", "of the tokens it fires on"],
-  ["p10", "10 % quantile", "of the tokens it fires on"],
-  ["silent", "Silent", "random contexts in which it does not fire"],
+  ["top", "Strongest", "the top hundredth of the tokens it fires on"],
+  ["p90", "Strong", "around the 90 % quantile of the tokens it fires on"],
+  ["p50", "Middle", "around the median"],
+  ["p10", "Weak", "around the 10 % quantile"],
+  ["silent", "Silent", "random places at which it does not fire"],
   ["near_miss", "Near misses", "a token it fires on elsewhere, here silent"],
 ];
 const reading = { asCode: false };
@@ -57,7 +57,7 @@ function logitBars(title, names, pairs, largest, vocab, search) {
     bar.style.width = `${(100 * Math.abs(logit)) / largest}%`;
     bars.append(tokenChip(id, vocab, search), el("span", { class: "bar-track" }, bar), el("span", { class: "num" }, number(logit, 3)));
   }
-  return el("div", {}, el("h3", {}, title, el("span", { class: "muted" }, " next tokens, in logits per unit of activation")), bars);
+  return el("div", {}, el("h3", {}, title, el("span", { class: "muted" }, " as next token, in logits")), bars);
 }
 
 function contextParts(site, unit, data, hit) {

@@ -71,7 +71,8 @@ class CardWindow {
     const { columns, height, gap } = this.grid;
     const top = Math.floor(index / columns) * (height + gap);
     const { scrollTop, clientHeight } = this.box;
-    if (top < scrollTop) this.box.scrollTop = top;
+    if (top < scrollTop - clientHeight || top > scrollTop + 2 * clientHeight) this.box.scrollTop = top - clientHeight / 2;
+    else if (top < scrollTop) this.box.scrollTop = top;
     else if (top + height + 2 * gap > scrollTop + clientHeight) this.box.scrollTop = top + height + 2 * gap - clientHeight;
   }
 
