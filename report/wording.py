@@ -19,7 +19,7 @@ def number(value: Any, digits: int = 4) -> str:
         return f"{int(value):,}".replace("-", MINUS)
     text = f"{value:,.{max(0, digits - 1 - _magnitude(value))}f}"
     if abs(value) < 1e-3:
-        text = f"{value:.{digits - 2}e}"
+        text = f"{value:.{digits - 2}e}".replace("e-0", "e-")
     return text.replace("-", MINUS)
 
 

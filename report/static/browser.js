@@ -16,11 +16,11 @@ function startBrowser(place, data) {
 
   function refresh() {
     state.found = findUnits(entries, data.vocab, state);
-    cards.show(state.found);
     const n = state.found.length;
     parts.found.textContent = n === entries.length ? `${n} units` : `${n} of ${entries.length} units`;
     parts.none.hidden = n > 0;
     parts.window.hidden = n === 0;
+    cards.show(state.found);
     markOpen();
   }
 

@@ -52,7 +52,7 @@ function warm(token, value, scale) {
   if (!value || !scale) return;
   token.dataset.heat = value > 0 ? "up" : "down";
   const strength = Math.min(1, Math.abs(value) / scale);
-  token.style.setProperty("--warmth", (0.08 + 0.72 * strength).toFixed(3));
+  token.style.setProperty("--warmth", (0.1 + 0.9 * strength).toFixed(3));
 }
 
 /** A button that shows a token and looks for the units that fire on it. */
@@ -95,8 +95,10 @@ function showTip(tip, token, vocab) {
 /** A browser copies what it displays; a context's newlines may be displayed as glyphs only. */
 function copyTrueText(event) {
   const selection = getSelection();
-  const start = selection.anchorNode?.parentElement?.closest(".context");
-  if (!start || selection.isCollapsed || !start.contains(selection.focusNode)) return;
-  event.clipboardData.setData("text/plain", selection.getRangeAt(0).cloneContents().textContent);
+  if (selection.isCollapsed) return;
+  const range = selection.getRangeAt(0);
+  const around = range.commonAncestorContainer;
+  if (!(around.nodeType === Node.ELEMENT_NODE ? around : around.parentElement).closest(".context")) return;
+  event.clipboardData.setData("text/plain", range.cloneContents().textContent);
   event.preventDefault();
 }

@@ -124,7 +124,7 @@ def unit_file(rng: random.Random, fingerprint: str, steps: int, units: int) -> d
 
 
 def _site(rng: random.Random, layer: int, n: int, stream: list, planted: list, ids: dict) -> dict:
-    made = [_unit(rng, i, stream, len(ids)) for i in range(n)]
+    made = [_unit(rng, i, stream, len(ids) - 7) for i in range(n)]
     if layer == 0:
         for context in made[3]["contexts"][:3]:
             context["tokens"][-8:-2] = planted
