@@ -1,0 +1,60 @@
+"""report.html: everything one run has to show, in one file beside it."""
+
+from pathlib import Path
+
+from pellucid.report.curves import curves
+from pellucid.report.page import write_page
+from pellucid.report.reading import Folder, RunFiles, read_run
+from pellucid.report.scores import score_rows, shared_flags
+from pellucid.report.sites import browser_data, choices, site_rows
+from pellucid.report.summary import exactness, facts, flatten, slots
+
+STYLES = ["base.css", "tables.css", "charts.css", "browser.css", "unit.css"]
+SCRIPTS = [
+    "dom.js",
+    "tokens.js",
+    "histogram.js",
+    "curves.js",
+    "search.js",
+    "window.js",
+    "cards.js",
+    "unit.js",
+    "browser.js",
+    "report.js",
+]
+
+
+def write_report(folder: Folder) -> Path:
+    """Write report.html into the run folder and return its path.
+
+    A run without scores or units yet gets a page that says how to make them.
+    RunError: the folder is no run folder, or a file in it is damaged.
+    """
+    run = read_run(folder)
+    return write_page(
+        run.path / "report.html",
+        template="report.html",
+        styles=STYLES,
+        scripts=SCRIPTS,
+        data={"curves": curves(run.metrics), "units": browser_data(run.units)},
+        context=_context(run),
+    )
+
+
+def _context(run: RunFiles) -> dict[str, object]:
+    return {
+        "title": run.name,
+        "facts": facts(run),
+        "slots": slots(run),
+        "exactness": exactness(run),
+        "settings": flatten(run.config),
+        "manifest": flatten(run.manifest),
+        "has_curves": bool(curves(run.metrics)["panels"]),
+        "suite": (run.scores or {}).get("suite"),
+        "checkpoint": (run.scores or run.units or {}).get("checkpoint"),
+        "scores": score_rows(run.scores),
+        "shared_flags": shared_flags(run.scores),
+        "units": run.units,
+        "sites": site_rows(run.units),
+        "choices": choices(run.units),
+    }

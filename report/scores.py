@@ -1,0 +1,103 @@
+"""Scores beside their controls: what the score table prints and the small chart of each row."""
+
+from typing import Any
+
+from pellucid.report.wording import words
+
+LOWER_IS_BETTER = {"bits_per_byte", "bits_per_byte_overlap", "loss", "perplexity"}
+HIGHER_IS_BETTER = {"bits_saved_over_5gram", "explained_loss"}
+"""Metrics that claim something; every other one describes and is neither ranked nor beaten."""
+CEILINGS = ("ceiling", "linear_probe")
+"""Controls that a score is not meant to beat."""
+
+WIDTH, HEIGHT, INSET = 168, 22, 7
+"""Size of a row's chart in pixels, and its margin left and right."""
+
+
+def score_rows(scores: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """One dict per score: the score's own fields, its controls, flags in words, and its chart."""
+    shared = set(shared_flags(scores))
+    return [_row(score, shared) for score in (scores or {}).get("scores", [])]
+
+
+def shared_flags(scores: dict[str, Any] | None) -> list[str]:
+    """Flags that every score carries, in words; the page says them once."""
+    every = [score.get("flags") or [] for score in (scores or {}).get("scores", [])]
+    if len(every) < 2:
+        return []
+    return [words(flag) for flag in every[0] if all(flag in flags for flags in every)]
+
+
+def better(score: dict[str, Any]) -> str | None:
+    """Whether "lower" or "higher" is better; None where the metric only describes."""
+    if score.get("better") in ("lower", "higher"):
+        return score["better"]
+    if score.get("metric") in LOWER_IS_BETTER:
+        return "lower"
+    return "higher" if score.get("metric") in HIGHER_IS_BETTER else None
+
+
+def _row(score: dict[str, Any], shared: set[str]) -> dict[str, Any]:
+    controls = [_control(name, held, score) for name, held in (score.get("controls") or {}).items()]
+    return {
+        "score": score,
+        "better": better(score),
+        "controls": [control for control in controls if control["value"] is not None],
+        "missing": _by_reason(controls),
+        "flags": [flag for flag in map(words, score.get("flags") or []) if flag not in shared],
+        "beaten": [control["name"] for control in controls if control["as_good"]],
+        "strip": strip(score, controls),
+    }
+
+
+def _control(name: str, held: Any, score: dict[str, Any]) -> dict[str, Any]:
+    value = held if is_number(held) else None
+    reason = None if value is not None else (str(held) if held else "no reason was recorded")
+    as_good = value is not None and _as_good(name, value, score)
+    return {"name": words(name), "value": value, "reason": reason, "as_good": as_good}
+
+
+def _by_reason(controls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Controls without a value, those of one reason together: [{names, reason}]."""
+    reasons: dict[str, list[str]] = {}
+    for control in controls:
+        if control["value"] is None:
+            reasons.setdefault(control["reason"], []).append(control["name"])
+    return [{"names": names, "reason": reason} for reason, names in reasons.items()]
+
+
+def _as_good(name: str, control: float, score: dict[str, Any]) -> bool:
+    """Whether a control reaches the score's interval from the worse side, or passes it."""
+    direction, value = better(score), score.get("value")
+    if direction is None or not is_number(value) or name.startswith(CEILINGS):
+        return False
+    if direction == "lower":
+        return control <= (score["high"] if is_number(score.get("high")) else value)
+    return control >= (score["low"] if is_number(score.get("low")) else value)
+
+
+def strip(score: dict[str, Any], controls: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Positions of value, interval and controls on one axis; None with nothing to set it beside."""
+    shown = {key: score[key] for key in ("value", "low", "high") if is_number(score.get(key))}
+    beside = [control for control in controls if control["value"] is not None]
+    everything = [*shown.values(), *(control["value"] for control in beside)]
+    if "value" not in shown or not beside or min(everything) == max(everything):
+        return None
+    low, high = min(everything), max(everything)
+
+    def place(value: float) -> float:
+        return round(INSET + (value - low) / (high - low) * (WIDTH - 2 * INSET), 1)
+
+    marks = [{"x": place(c["value"]), "name": c["name"], "as_good": c["as_good"]} for c in beside]
+    places = {key: place(value) for key, value in shown.items()}
+    return {"width": WIDTH, "height": HEIGHT, "controls": marks, **places}
+
+
+def is_number(value: Any) -> bool:
+    """A finite number; bool is none."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) != float("inf")
+        and value == value  # noqa: PLR0124 - the one value that differs from itself is NaN
+    )

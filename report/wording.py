@@ -1,0 +1,69 @@
+"""Numbers and names as a reader wants them: filters of the templates."""
+
+import math
+from typing import Any
+
+NONE = "–"
+MINUS = "\u2212"
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A number with a few significant digits; what is not a number is shown as it is."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if not math.isfinite(value):
+        return str(value)
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}".replace("-", MINUS)
+    text = f"{value:,.{max(0, digits - 1 - _magnitude(value))}f}"
+    if abs(value) < 1e-3:
+        text = f"{value:.{digits - 2}e}".replace("e-0", "e-")
+    return text.replace("-", MINUS)
+
+
+def _magnitude(value: float) -> int:
+    return max(0, math.floor(math.log10(abs(value)))) if value else 0
+
+
+def count(value: Any) -> str:
+    """12,300,000 as 12.3M."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return number(value)
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{letter}"
+    return number(value)
+
+
+def share(value: Any) -> str:
+    """0.012 as 1.2 %."""
+    if not isinstance(value, int | float):
+        return number(value)
+    return f"{100 * value:.3g} %" if value < 0.9995 else "100 %"
+
+
+def density(log10: float) -> str:
+    """-3 as 0.1 %."""
+    return share(10**log10)
+
+
+def words(name: Any) -> str:
+    """bits_per_byte as bits per byte."""
+    return str(name).replace("_", " ")
+
+
+def short(digest: Any) -> str:
+    """The first 12 characters of a hash or fingerprint."""
+    return str(digest)[:12] if digest else NONE
+
+
+FILTERS = {
+    "number": number,
+    "count": count,
+    "share": share,
+    "density": density,
+    "words": words,
+    "short": short,
+}

@@ -1,0 +1,75 @@
+"""A made-up run, its pages, and a browser; and a word at the end where there is no browser."""
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from pellucid.report import chromium, write_comparison, write_report
+
+PAGE_SKIPS = pytest.StashKey[bool]()
+write_sample_run = runpy.run_path(str(Path(__file__).with_name("sample_run.py")))[
+    "write_sample_run"
+]
+
+
+@pytest.fixture
+def sample_run(tmp_path):
+    """A run folder of this test's own."""
+    return SimpleNamespace(path=write_sample_run(tmp_path / "sample", units=6))
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory):
+    """Written once: `report`, and `compare` of two runs on the same data and one on other data."""
+    base = tmp_path_factory.mktemp("runs")
+    first = write_sample_run(base / "first", units=100)
+    second = write_sample_run(base / "second", units=4, seed=1)
+    other = write_sample_run(base / "other", units=4, seed=2, data="text")
+    folders = [SimpleNamespace(path=path) for path in (first, second, other)]
+    report = write_report(folders[0])
+    compare = write_comparison(folders, base / "compare.html")
+    return SimpleNamespace(report=report, compare=compare)
+
+
+@pytest.fixture(scope="session")
+def browser(request):
+    reason = chromium.missing()
+    if reason:
+        request.config.stash[PAGE_SKIPS] = True
+        pytest.skip(f"page tests need a browser: {reason}")
+    with chromium.headless() as found:
+        yield found
+
+
+@pytest.fixture
+def visit(browser):
+    """visit(path, place="", **how) opens a page; at the end nothing may have gone wrong on it."""
+    tabs, wrong = [], []
+
+    def open_tab(path, place="", *, width=1280, height=900, **how):
+        context = browser.new_context(viewport={"width": width, "height": height}, **how)
+        context.set_default_timeout(8000)
+        tab = context.new_page()
+        tab.on("console", lambda message: wrong.append(f"console: {message.text}"))
+        tab.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        tab.on("dialog", lambda box: (wrong.append(f"dialog: {box.message}"), box.dismiss()))
+        tab.on("request", lambda asked: _foreign(asked.url) and wrong.append(f"asked {asked.url}"))
+        tab.goto(Path(path).as_uri() + place)
+        tabs.append(context)
+        return tab
+
+    yield open_tab
+    for context in tabs:
+        context.close()
+    assert wrong == []
+
+
+def _foreign(url):
+    return not url.startswith(("file:", "data:"))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.stash.get(PAGE_SKIPS, False):
+        terminalreporter.section("the page tests did not run")
+        terminalreporter.write_line(f"The report was not looked at: {chromium.missing()}")

@@ -1,0 +1,138 @@
+"""What the pages say, without a browser."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+from pellucid.errors import RunError
+from pellucid.report import comparison, page, reading, scores, summary, wording, write_report
+from pellucid.report.curves import DRAWN, curves
+
+HOSTILE = "</script><img src=x onerror=\"alert('planted')\">"
+
+
+def test_the_page_holds_no_planted_markup_and_asks_for_nothing(sample_run):
+    html = write_report(sample_run).read_text()
+    assert HOSTILE not in html
+    assert "<img" not in html
+    assert re.search(r"""(src|href)=["']?(https?:)?//""", html) is None
+    assert html.count("</script>") == 4
+
+
+def test_the_same_run_gives_the_same_page(sample_run):
+    first = write_report(sample_run).read_bytes()
+    assert write_report(sample_run).read_bytes() == first
+    assert [p.name for p in sample_run.path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_safe_json_reads_back_and_cannot_end_its_element():
+    value = {"text": HOSTILE + "\u2028&<!--", "n": [0.0, 1.5, float("nan")], "lone": "\ud800"}
+    text = str(page.safe_json(value))
+    assert not set("<>&\u2028") & set(text)
+    read = json.loads(text)
+    assert read["text"] == value["text"]
+    assert read["n"] == [0, 1.5, None]
+    assert read["lone"] == "?"
+
+
+def test_policy_allows_only_the_listed_scripts():
+    words = page.policy(scripts=["a()"], styles=["b{}"]).split("; ")
+    assert words[0] == "default-src 'none'"
+    # Computed with: printf 'a()' | openssl dgst -sha256 -binary | base64
+    assert words[1] == "script-src 'sha256-qVpDBgj7bpq5hMAcGp3AOc79J3Y1Z4HvySTwKrWDoy4='"
+
+
+def test_metrics_tolerate_a_half_last_line_and_keep_the_later_of_two_rows(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    rows = [{"kind": "train", "step": s, "loss": loss} for s, loss in ((1, 5), (2, 4), (2, 3))]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "tr')
+    assert [row["loss"] for row in reading.read_metrics(file)] == [5, 3]
+    file.write_text('{"kind": \n{"kind": "train", "step": 1}\n')
+    with pytest.raises(RunError, match="line 1,"):
+        reading.read_metrics(file)
+    assert reading.read_metrics(tmp_path / "none.jsonl") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("scores.json", "{", "scores.json is not readable JSON"),
+        ("units.json", '{"format": 9}', "units.json: format is 9; this version reads 1"),
+        ("config.json", "[]", "config.json holds a list"),
+        ("config.json", None, "has no config.json"),
+    ],
+)
+def test_a_damaged_file_is_named_and_the_old_report_stays(sample_run, name, text, message):
+    before = write_report(sample_run).read_bytes()
+    (sample_run.path / name).unlink() if text is None else (sample_run.path / name).write_text(text)
+    with pytest.raises(RunError, match=message):
+        write_report(sample_run)
+    assert (sample_run.path / "report.html").read_bytes() == before
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(RunError, match="no such directory"):
+        write_report(SimpleNamespace(path=tmp_path / "gone"))
+
+
+def test_thinned_curves_keep_both_ends():
+    rows = [{"kind": "train", "step": s, "tokens": 8 * s, "lr": s} for s in range(1, 30_001)]
+    (panel,) = curves(rows)["panels"]
+    (series,) = panel["series"]
+    assert series["logged"] == 30_000
+    assert len(series["step"]) <= DRAWN
+    assert series["step"][:3] == [1, 2, 3]
+    assert series["step"][-1] == series["value"][-1] == 30_000
+    assert series["tokens"][-1] == 240_000
+
+
+def test_a_control_within_the_interval_is_as_good():
+    score = {"metric": "bits_per_byte", "value": 1.4, "low": 1.38, "high": 1.42}
+    controls = {"near": 1.41, "better": 1.1, "worse": 1.43, "ceiling": 1.0, "none": "too dear"}
+    (row,) = scores.score_rows({"scores": [score | {"controls": controls}]})
+    assert row["beaten"] == ["near", "better"]
+    assert row["missing"] == [{"names": ["none"], "reason": "too dear"}]
+    turned = score | {"metric": "explained_loss", "controls": controls}
+    assert scores.score_rows({"scores": [turned]})[0]["beaten"] == ["near", "worse"]
+    described = score | {"metric": "living_share", "controls": controls}
+    assert scores.score_rows({"scores": [described]})[0]["beaten"] == []
+
+
+def test_a_leader_needs_its_own_data_group_and_a_clear_interval():
+    heads = [{"group": group} for group in "AAB"]
+    close = {0: (1.0, 0.9, 1.1), 1: (1.2, 1.05, 1.3), 2: (0.1, 0.1, 0.1)}
+    clear = {0: (1.0, 0.9, 1.1), 1: (1.4, 1.3, 1.5), 2: (0.1, 0.1, 0.1)}
+    for values, leaders in ((close, set()), (clear, {0})):
+        found = {i: dict(zip(("value", "low", "high"), v, strict=True)) for i, v in values.items()}
+        assert comparison._best(found, heads, "lower") == leaders
+    assert comparison._best(found, heads, "higher") == {1}
+    assert comparison._best(found, heads, None) == set()
+
+
+def test_comparison_needs_two_runs(sample_run, tmp_path):
+    with pytest.raises(RunError, match="two runs or more; 1 given"):
+        comparison.write_comparison([sample_run], tmp_path / "out.html")
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_settings_are_flat_and_slots_are_named():
+    config = {"seed": 1, "model": {"mlp": {"type": "topk", "k": 32, "signed": False}}}
+    flat = {"seed": 1, "model.mlp": "topk", "model.mlp.k": 32, "model.mlp.signed": False}
+    assert summary.flatten(config) == flat
+    run = SimpleNamespace(config=config)
+    assert summary.slots(run) == [{"slot": "mlp", "filling": "topk", "settings": [("k", "32")]}]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1.4401, "1.440"), (0.00042, "4.20e\u22124"), (-3, "\u22123"), (12345.678, "12,346")]
+    + [(None, "–"), (True, "True"), ("topk", "topk")],
+)
+def test_numbers(value, shown):
+    assert wording.number(value) == shown
+
+
+def test_shares_and_counts():
+    assert [wording.share(x) for x in (0.0123, 1.0, None)] == ["1.23 %", "100 %", "–"]
+    assert [wording.count(x) for x in (12_300_000, 950, 2.3e9)] == ["12.3M", "950", "2.3G"]
