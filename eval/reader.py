@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import nn
 
+from pellucid.errors import RunError
 from pellucid.eval.activity import Activity
 from pellucid.eval.contexts import Contexts
 from pellucid.eval.moments import Moments
@@ -42,7 +43,7 @@ class Sightings(NamedTuple):
 
 @dataclass
 class Reader:
-    """A model and the stream it reads in rows of `context` tokens. Passes are made once and kept."""
+    """A model and the stream it reads in rows of `context` tokens. Passes are kept."""
 
     model: nn.Module
     stream: Stream
@@ -98,6 +99,8 @@ class Reader:
         moments = {name: Moments(self.sites()[name].n_units) for name in sites}
         for window in self._windows(what, sites, stride):
             _score(window, targets, bits)
+            if not np.isfinite(bits[window.positions]).all():
+                raise RunError("the model predicts NaN, which cannot be scored: try another step")
             for name, kept in moments.items():
                 kept.add(window.trace[name])
         return Predictions(bits, moments, perf_counter() - start)
