@@ -118,9 +118,9 @@ def apply(edit: Edit, acts: Activations, start: int) -> Activations:
 
 
 def _on(edit: Edit, device: torch.device) -> Edit:
-    move = lambda ids: None if ids is None else ids.to(device)
+    ids = (None if i is None else i.to(device) for i in (edit.units, edit.positions, edit.examples))
     value = edit.value.to(device) if isinstance(edit.value, Tensor) else edit.value
-    return Edit(edit.op, value, move(edit.units), move(edit.positions), move(edit.examples))
+    return Edit(edit.op, value, *ids)
 
 
 def _chosen(ids: Tensor | None, length: int, start: int, device: torch.device) -> Tensor:

@@ -47,6 +47,10 @@ class SiteState:
         """The same, told the absolute position of the first token of the coming pass."""
         return replace(self, start=start)
 
+    def edited(self, edits: tuple[Edit, ...]) -> "SiteState":
+        """The same with further edits, made after those already there."""
+        return replace(self, edits=(*self.edits, *edits))
+
     def silent(self) -> "SiteState":
         """The same edits, recorded by nobody: what a recomputation sees."""
         return replace(self, traces=())
@@ -177,8 +181,7 @@ def intervene(model: nn.Module, edits: Mapping[str, Edit | list[Edit]]) -> Itera
     for site in chosen:
         for edit in new[site.name]:
             edit.check(site.name, site.n_units)
-    stacked = lambda site: replace(site.state, edits=(*site.state.edits, *new[site.name]))
-    with restored(chosen, [stacked(site) for site in chosen]):
+    with restored(chosen, [site.state.edited(new[site.name]) for site in chosen]):
         yield
 
 

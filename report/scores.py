@@ -99,5 +99,5 @@ def is_number(value: Any) -> bool:
         isinstance(value, int | float)
         and not isinstance(value, bool)
         and abs(value) != float("inf")
-        and value == value  # noqa: PLR0124 - the one value that differs from itself is NaN
+        and value == value
     )

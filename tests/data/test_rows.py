@@ -80,7 +80,8 @@ def test_the_order_does_not_change_between_versions():
     assert Windows.of(100, 8, "train").starts(0, 0, 14).tolist() == GOLDEN_STARTS
 
 
-# The permutation of eleven windows in test_permutation.py, times 8, from a phase of 5; then the second epoch.
+# The permutation of eleven windows in test_permutation.py, times 8, from a phase of 5;
+# then the second epoch.
 GOLDEN_STARTS = [45, 37, 85, 53, 61, 5, 77, 29, 13, 69, 21, 29, 13, 45]
 
 

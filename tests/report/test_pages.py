@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+
 from pellucid.report import write_report
 
 HOSTILE = "</script><img src=x onerror=\"alert('planted')\">"

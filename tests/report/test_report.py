@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
+
 from pellucid.errors import RunError
 from pellucid.report import comparison, page, reading, scores, summary, wording, write_report
 from pellucid.report.curves import DRAWN, curves

@@ -62,7 +62,9 @@ def before(tokens: Tensor) -> Tensor:
     return torch.cat([torch.full_like(tokens[:, :1], -1), tokens[:, :-1]], dim=1)
 
 
-def stream_of(documents: Sequence[Sequence[int]], *, doc_bytes: Sequence[int] | None = None) -> Stream:
+def stream_of(
+    documents: Sequence[Sequence[int]], *, doc_bytes: Sequence[int] | None = None
+) -> Stream:
     """A stream of documents given without their eot; by default each token is one byte."""
     laid = [np.array([EOT, *document]) for document in documents]
     return Stream(
