@@ -4,7 +4,6 @@ Everything is dense and differentiable by autograd, in any float dtype; nothing 
 Axis words: rows (tokens), width (units), k (slots), d (d_model).
 """
 
-import torch
 from torch import Tensor
 
 
