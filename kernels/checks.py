@@ -32,10 +32,8 @@ def check_tensors(op: str, **named: tuple[Tensor, int]) -> None:
 
 def check_k(op: str, k: int, width: int) -> None:
     """k is a whole number of slots in 1..width."""
-    if isinstance(k, bool) or not isinstance(k, int):
-        raise ValueError(f"{op}: k must be an int, got {k!r}")
-    if not 1 <= k <= width:
-        raise ValueError(f"{op}: k must be between 1 and the width {width}, got {k}")
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= width:
+        raise ValueError(f"{op}: k must be an int between 1 and the width {width}, got {k!r}")
 
 
 def check_encode(op: str, x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> None:
@@ -56,8 +54,8 @@ def check_encode(op: str, x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> No
 def check_slots(op: str, values: Tensor, indices: Tensor, w_dec: Tensor) -> None:
     """values and indices (rows k), w_dec (width d); the range of indices is the kernel's to check."""
     check_tensors(op, values=(values, 2), w_dec=(w_dec, 2))
-    if indices.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"{op}: indices must be int32 or int64, got {indices.dtype}")
+    if indices.dtype != torch.int32:
+        raise ValueError(f"{op}: indices must be int32, got {indices.dtype}")
     if indices.shape != values.shape:
         raise ValueError(
             f"{op}: indices must have the shape of values, {tuple(values.shape)}, "

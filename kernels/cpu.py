@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pellucid.kernels.select import top_indices
 
-CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 8 * 2**20
 """Pre-activations held at a time: what stays in the cache between the product and the selection."""
 
 MIN_CHUNK_ROWS = 256
@@ -25,7 +25,7 @@ def topk_rows(x: Tensor, k: int, signed: bool) -> tuple[Tensor, Tensor]:
     """Values (rows k) in the dtype of x, int32 indices (rows k) ascending."""
     values, indices = _new_slots(x, k)
     for part in _chunks(*x.shape, _compute_dtype(x).itemsize):
-        keys = _wide(x[part])
+        keys = wide(x[part])
         chosen = top_indices(keys.abs() if signed else keys, k)
         values[part], indices[part] = x[part].gather(1, chosen), chosen
     return values, indices
@@ -41,7 +41,7 @@ def encode_topk(
 ) -> tuple[Tensor, Tensor]:
     """One product over a chunk of rows at a time into one buffer, then the selection from it."""
     values, indices = _new_slots(x, k)
-    inputs, weight, bias = _wide(x), _wide(w_enc).T, _wide(b_enc)
+    inputs, weight, bias = wide(x), wide(w_enc).T, wide(b_enc)
     parts = _chunks(len(x), len(w_enc), inputs.element_size())
     buffer = inputs.new_empty(parts[0].stop if parts else 0, len(w_enc))
     for part in parts:
@@ -156,9 +156,9 @@ def _decode(values: Tensor, slots: _Slots, weight: Tensor) -> Tensor:
         return weight.new_zeros(len(values), weight.shape[1])
     bags = F.embedding_bag(
         slots.unit,
-        _wide(weight),
+        wide(weight),
         slots.offsets,
-        per_sample_weights=slots.take(_wide(values)),
+        per_sample_weights=slots.take(wide(values)),
         mode="sum",
         include_last_offset=True,
     )
@@ -167,7 +167,7 @@ def _decode(values: Tensor, slots: _Slots, weight: Tensor) -> Tensor:
 
 def _value_gradient(grad: Tensor, values: Tensor, slots: _Slots, w_dec: Tensor) -> Tensor:
     """d(value) = grad · w_dec[index], for the slots in use only."""
-    wanted, weight = _wide(grad), _wide(w_dec)
+    wanted, weight = wide(grad), wide(w_dec)
     pattern = _csr(
         slots.offsets, slots.unit, wanted.new_zeros(len(slots.unit)), (len(values), len(weight))
     )
@@ -178,15 +178,15 @@ def _value_gradient(grad: Tensor, values: Tensor, slots: _Slots, w_dec: Tensor) 
 
 
 def _weight_gradient(values: Tensor, by_unit: _ByUnit, dense: Tensor) -> Tensor:
-    return (by_unit.matrix(_wide(values)) @ _wide(dense)).to(dense.dtype)
+    return (by_unit.matrix(wide(values)) @ wide(dense)).to(dense.dtype)
 
 
 def _encoder_gradients(
     d_values: Tensor, slots: _Slots, by_unit: _ByUnit, x: Tensor, w_enc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    matrix = by_unit.matrix(_wide(d_values))
-    d_weight = (matrix @ _wide(x)).to(x.dtype)
-    d_bias = (matrix @ _wide(d_values).new_ones(len(x), 1))[:, 0].to(x.dtype)
+    matrix = by_unit.matrix(wide(d_values))
+    d_weight = (matrix @ wide(x)).to(x.dtype)
+    d_bias = (matrix @ wide(d_values).new_ones(len(x), 1))[:, 0].to(x.dtype)
     return _decode(d_values, slots, w_enc), d_weight, d_bias
 
 
@@ -211,7 +211,7 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     return x.to(_compute_dtype(x))
 
 

@@ -7,7 +7,7 @@ computes float16 and bfloat16 in float32. `pellucid.kernels.path` names it where
 import torch
 from torch import Tensor
 
-from pellucid.kernels.cpu import _wide, drop_inactive
+from pellucid.kernels.cpu import drop_inactive, wide
 from pellucid.kernels.select import top_indices
 
 
@@ -23,7 +23,7 @@ def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
 def encode_topk(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
 ) -> tuple[Tensor, Tensor]:
-    pre = torch.addmm(_wide(b_enc), _wide(x), _wide(w_enc).T)
+    pre = torch.addmm(wide(b_enc), wide(x), wide(w_enc).T)
     chosen = top_indices(pre.abs() if signed else pre, k, positive=not signed)
     taken = pre.gather(1, chosen)
     return drop_inactive((taken if signed else taken.relu()).to(x.dtype), chosen.int())
@@ -33,20 +33,20 @@ def encode_topk_backward(
     grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     d_pre = _to_dense(grad, indices, len(w_enc))
-    d_x, d_weight = d_pre @ _wide(w_enc), d_pre.T @ _wide(x)
+    d_x, d_weight = d_pre @ wide(w_enc), d_pre.T @ wide(x)
     return d_x.to(x.dtype), d_weight.to(x.dtype), d_pre.sum(dim=0).to(x.dtype)
 
 
 def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
-    return (_to_dense(values, indices, len(w_dec)) @ _wide(w_dec)).to(w_dec.dtype)
+    return (_to_dense(values, indices, len(w_dec)) @ wide(w_dec)).to(w_dec.dtype)
 
 
 def sparse_decode_backward(
     grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor]:
-    d_dense = _wide(grad) @ _wide(w_dec).T
+    d_dense = wide(grad) @ wide(w_dec).T
     d_values = d_dense.gather(1, indices.long().clamp(min=0)).masked_fill(indices < 0, 0)
-    d_weight = _to_dense(values, indices, len(w_dec)).T @ _wide(grad)
+    d_weight = _to_dense(values, indices, len(w_dec)).T @ wide(grad)
     return d_values.to(values.dtype), d_weight.to(w_dec.dtype)
 
 
@@ -66,5 +66,5 @@ def topk_mlp_backward(
 
 def _to_dense(values: Tensor, indices: Tensor, width: int) -> Tensor:
     column = indices.long().where(indices >= 0, width)  # padding lands in a column cut off again
-    dense = _wide(values).new_zeros(len(values), width + 1)
-    return dense.scatter_(1, column, _wide(values))[:, :width]
+    dense = wide(values).new_zeros(len(values), width + 1)
+    return dense.scatter_(1, column, wide(values))[:, :width]

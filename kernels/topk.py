@@ -9,6 +9,8 @@ Ties: the lowest index wins. NaN: ranks above every number and counts as active,
 output and the loss. Indices are not differentiable, nor are the values that `topk_mlp` returns.
 """
 
+import functools
+import warnings
 from types import ModuleType
 
 import torch
@@ -55,12 +57,12 @@ def encode_topk(
 def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
     """Sum over slots of value times w_dec[index]: (rows k) twice and (width d) give (rows d).
 
-    Indices are int32, or int64, unique in their row; slots of index -1 add nothing and get
+    Indices are int32 and unique in their row; slots of index -1 add nothing and get
     gradient 0. ValueError for shapes, dtypes or devices that do not agree.
     """
     values, w_dec = _autocast(values, w_dec)
     check_slots("sparse_decode", values, indices, w_dec)
-    return _sparse_decode(values, indices.int(), w_dec)
+    return _sparse_decode(values, indices, w_dec)
 
 
 def topk_mlp(
@@ -93,54 +95,65 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     )
 
 
+@functools.cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
+def _without_kernel(tensor: Tensor) -> ModuleType:
+    """The path of a device that nobody called `add_path` for; never taken in silence."""
+    _say_once(f"pellucid.kernels, {path(tensor.device)}")
+    return dense
+
+
 @custom_op("pellucid::topk_rows", mutates_args=())
 def _topk_rows(x: Tensor, k: int, signed: bool) -> tuple[Tensor, Tensor]:
-    return dense.topk_rows(x, k, signed)
+    return _without_kernel(x).topk_rows(x, k, signed)
 
 
 @custom_op("pellucid::topk_rows_backward", mutates_args=())
 def _topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
-    return dense.topk_rows_backward(grad, indices, width)
+    return _without_kernel(grad).topk_rows_backward(grad, indices, width)
 
 
 @custom_op("pellucid::encode_topk", mutates_args=())
 def _encode_topk(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
 ) -> tuple[Tensor, Tensor]:
-    return dense.encode_topk(x, w_enc, b_enc, k, signed)
+    return _without_kernel(x).encode_topk(x, w_enc, b_enc, k, signed)
 
 
 @custom_op("pellucid::encode_topk_backward", mutates_args=())
 def _encode_topk_backward(
     grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return dense.encode_topk_backward(grad, indices, x, w_enc)
+    return _without_kernel(grad).encode_topk_backward(grad, indices, x, w_enc)
 
 
 @custom_op("pellucid::sparse_decode", mutates_args=())
 def _sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
-    return dense.sparse_decode(values, indices, w_dec)
+    return _without_kernel(values).sparse_decode(values, indices, w_dec)
 
 
 @custom_op("pellucid::sparse_decode_backward", mutates_args=())
 def _sparse_decode_backward(
     grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor]:
-    return dense.sparse_decode_backward(grad, values, indices, w_dec)
+    return _without_kernel(grad).sparse_decode_backward(grad, values, indices, w_dec)
 
 
 @custom_op("pellucid::topk_mlp", mutates_args=())
 def _topk_mlp(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return dense.topk_mlp(x, w_enc, b_enc, w_dec, k, signed)
+    return _without_kernel(x).topk_mlp(x, w_enc, b_enc, w_dec, k, signed)
 
 
 @custom_op("pellucid::topk_mlp_backward", mutates_args=())
 def _topk_mlp_backward(
     grad: Tensor, values: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return dense.topk_mlp_backward(grad, values, indices, x, w_enc, w_dec)
+    return _without_kernel(grad).topk_mlp_backward(grad, values, indices, x, w_enc, w_dec)
 
 
 _OPERATORS = {
