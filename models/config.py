@@ -47,11 +47,8 @@ class ModelConfig(fields.Config):
 
     def check(self) -> None:
         for key in self.per_layer:
-            slot_name, _, layer = key.partition("@")
-            if slot_name not in PER_LAYER:
-                accepted = ", ".join(PER_LAYER)
-                raise ConfigError(f"{key}: slot {slot_name!r} is not set per layer; {accepted} are")
-            if not layer.isdecimal() or int(layer) >= self.n_layers:
+            layer = int(key.partition("@")[2])
+            if layer >= self.n_layers:
                 raise ConfigError(f"{key}: layers 0 … {self.n_layers - 1} are accepted")
         for layer in range(self.n_layers):
             self.filling("mlp", layer).resolved_width(self.d_model)

@@ -79,8 +79,8 @@ def assert_outcomes_agree(got, expected, tolerance):
             assert a.dtype == torch.int32
             assert torch.equal(a, b), name
         else:
-            error = (a.double() - b.double()).norm()
-            assert error <= tolerance * b.double().norm(), (name, float(error))
+            error = (a.detach().double() - b.detach().double()).norm()
+            assert error <= tolerance * b.detach().double().norm(), (name, float(error))
 
 
 @pytest.mark.parametrize("signed", [False, True])

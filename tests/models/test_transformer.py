@@ -141,7 +141,7 @@ def test_layers_can_be_filled_one_by_one(tokens):
     [
         ({"attention": softmax(n_heads=3)}, "a divisor of d_model"),
         ({"per_layer": {"mlp@7": MLPS["dense"].Config()}}, "layers 0 … 1"),
-        ({"per_layer": {"head@0": HEADS["unembed"].Config()}}, "not set per layer"),
+        ({"per_layer": {"head@0": HEADS["unembed"].Config()}}, "mlp@0 or attention@0"),
         ({"mlp": MLPS["topk"].Config(k=33, width=32)}, "at most the width, 32"),
         ({"attention": softmax(n_heads=16)}, "an even number"),
     ],
