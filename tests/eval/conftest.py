@@ -1,11 +1,12 @@
 """A small run on generated text: untrained, which is enough to score."""
 
-from pathlib import Path
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
 
 from pellucid.data import CORPORA, DataConfig, TokenData, prepare
+from pellucid.eval import Score, evaluate
 from pellucid.models import ModelConfig, Transformer
 from pellucid.models.mlp import MLPS
 from pellucid.run import Run, RunFolder
@@ -15,25 +16,38 @@ SEED = 3
 
 @pytest.fixture(scope="session")
 def generated_data(tmp_path_factory) -> TokenData:
-    """160 documents of generated text, 300 tokens of byte-level BPE."""
-    corpus = CORPORA["generated"].Config(n_documents=160)
+    """64 documents of generated text, about 14 of them held out; 300 tokens of byte-level BPE."""
+    corpus = CORPORA["generated"].Config(n_documents=64)
     config = DataConfig(corpus=corpus, vocab_size=300, val_fraction=0.2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PELLUCID_CACHE", str(tmp_path_factory.mktemp("cache")))
         return prepare(config, progress=False)
 
 
-@pytest.fixture
-def make_run(generated_data, tmp_path):
-    """make_run(mlp) is a run whose weights differ from those of its step 0."""
+@pytest.fixture(scope="session")
+def make_run(generated_data, tmp_path_factory):
+    """make_run(mlp) is a run in a folder of its own; its weights are not those of its step 0."""
 
-    def make(mlp: str = "topk", folder: Path = tmp_path) -> Run:
+    def make(mlp: str = "topk") -> Run:
         fields = {"width": 64} if mlp == "dense" else {"width": 64, "k": 5}
         model = ModelConfig(n_layers=2, d_model=16, context=32, mlp=MLPS[mlp].Config(**fields))
         config = SimpleNamespace(model=model, seed=SEED)
         trained = Transformer(model, vocab_size=generated_data.vocab_size, seed=SEED + 1).eval()
-        run = Run(RunFolder(folder), config, 40, trained, generated_data.tokenizer)
+        folder = RunFolder(tmp_path_factory.mktemp(mlp))
+        run = Run(folder, config, 40, trained, generated_data.tokenizer)
         run.__dict__["data"] = generated_data
         return run
 
     return make
+
+
+@pytest.fixture(scope="session")
+def scored(make_run):
+    """scored(mlp) is such a run and its scores, evaluated once for all tests that only look."""
+
+    @cache
+    def score(mlp: str = "topk") -> tuple[Run, list[Score]]:
+        run = make_run(mlp)
+        return run, evaluate(run, progress=False)
+
+    return score

@@ -20,14 +20,8 @@ def without_times(scores):
     return [dataclasses.replace(score, seconds=0.0) for score in scores]
 
 
-@pytest.fixture
-def scored(make_run):
-    run = make_run()
-    return run, evaluate(run, progress=False)
-
-
 def test_scores_are_written_and_read_back(scored):
-    run, scores = scored
+    run, scores = scored()
     assert unpack(run.folder.read_scores()) == scores
     assert {score.metric for score in scores} == set(METRICS)
     head = {key: value for key, value in run.folder.read_scores().items() if key != "scores"}
@@ -41,17 +35,15 @@ def test_scores_are_written_and_read_back(scored):
     assert not [path for path in run.folder.path.iterdir() if path.name.startswith(".tmp")]
 
 
-def test_the_same_seed_gives_the_same_scores_and_units_bit_for_bit(make_run, tmp_path):
-    runs = [make_run(folder=tmp_path / name) for name in "ab"]
-    for run in runs:
-        run.folder.path.mkdir()
-    first, again = (evaluate(run, progress=False) for run in runs)
+def test_the_same_seed_gives_the_same_scores_and_units_bit_for_bit(make_run, scored):
+    (run, first), other = scored(), make_run()
+    again = evaluate(other, progress=False)
     assert without_times(first) == without_times(again)
-    assert runs[0].folder.units_file.read_bytes() == runs[1].folder.units_file.read_bytes()
+    assert run.folder.units_file.read_bytes() == other.folder.units_file.read_bytes()
 
 
 def test_bits_per_byte_stand_beside_their_controls(scored):
-    run, scores = scored
+    run, scores = scored()
     split = run.data.split("val")
     tokens = np.append(np.asarray(split.tokens, dtype=np.int64), run.tokenizer.eot)
     train = np.asarray(run.data.split("train").tokens)
@@ -76,7 +68,7 @@ def window_log2(model, tokens, start):
 
 
 def test_savings_over_the_5gram_are_the_difference_of_the_two(scored):
-    _, scores = scored
+    _, scores = scored()
     by_name = {score.metric: score for score in scores if score.site is None}
     ours, saved = by_name["bits_per_byte"], by_name["bits_saved_over_5gram"]
     assert saved.value == pytest.approx(ours.controls["kneser_ney_5gram"] - ours.value)
@@ -94,9 +86,9 @@ def test_the_random_twin_is_the_model_at_step_0(make_run):
 
 
 @pytest.mark.parametrize("mlp", FAMILIES)
-def test_unit_statistics_of_every_family_are_those_of_its_activations(make_run, mlp):
-    run = make_run(mlp)
-    scores = {(s.metric, s.site): s for s in evaluate(run, progress=False)}
+def test_unit_statistics_of_every_family_are_those_of_its_activations(scored, mlp):
+    run, listed = scored(mlp)
+    scores = {(s.metric, s.site): s for s in listed}
     reader = workbench(run).reader
     tokens, rows = reader.stream.tokens, []
     for start in range(0, len(tokens), 32):
@@ -130,9 +122,8 @@ def site_values(model, tokens):
 
 
 @pytest.mark.parametrize("mlp", FAMILIES)
-def test_units_are_described_as_the_report_expects(make_run, mlp):
-    run = make_run(mlp)
-    evaluate(run, progress=False)
+def test_units_are_described_as_the_report_expects(scored, mlp):
+    run, _ = scored(mlp)
     page = run.folder.read_units()
     assert page["checkpoint"] == 40
     assert page["split"] == "val"
@@ -163,9 +154,8 @@ def check_unit(unit, page, run):
         assert context["band"] in (*BANDS, "silent", "near_miss")
 
 
-def test_promoted_tokens_are_those_of_the_units_own_direction(make_run):
-    run = make_run()
-    evaluate(run, progress=False)
+def test_promoted_tokens_are_those_of_the_units_own_direction(scored):
+    run, _ = scored()
     site = run.folder.read_units()["sites"][1]
     directions = run.model.sites()["blocks.1.mlp"].write_directions()
     logits = run.model.direct_logits(directions).detach()
@@ -204,7 +194,7 @@ def test_unknown_suites_and_splits_that_were_trained_on_are_refused(make_run):
 
 
 def test_units_json_is_compact(scored):
-    run, _ = scored
+    run, _ = scored()
     text = run.folder.units_file.read_bytes()
     assert text == files.dump(json.loads(text), "units.json", RunError, indent=None)
     assert text.count(b"\n") == 1
