@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from pellucid.report import chromium, write_comparison, write_report
 
 PAGE_SKIPS = pytest.StashKey[bool]()
