@@ -1,4 +1,4 @@
-"""A headless Chromium for looking at pages: the tests' and `report.picture`'s, never the trainer's."""
+"""A headless Chromium for looking at pages: for the tests and `report.picture` alone."""
 
 import importlib.util
 import shutil

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from pellucid.report import wording
 
 HERE = Path(__file__).parent
-PLOT_CSS, PLOT_JS = "vendor/uplot/uPlot.min.css", "vendor/uplot/uPlot.iife.min.js"
+PLOT_CSS, PLOT_JS = "vendor/uPlot.min.css", "vendor/uPlot.iife.min.js"
 _ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 

@@ -1,5 +1,6 @@
 """Scores beside their controls: what the score table prints and the small chart of each row."""
 
+import math
 from typing import Any
 
 from pellucid.report.wording import words
@@ -95,9 +96,4 @@ def strip(score: dict[str, Any], controls: list[dict[str, Any]]) -> dict[str, An
 
 def is_number(value: Any) -> bool:
     """A finite number; bool is none."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and abs(value) != float("inf")
-        and value == value
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

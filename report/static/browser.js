@@ -6,7 +6,7 @@ const state = { query: "", scope: "any", site: "all", sort: "density", descendin
 function startBrowser(place, data) {
   const entries = allUnits(data);
   const parts = layOut(place, data);
-  const search = (text) => { state.query = parts.query.value = text; state.scope = parts.scope.value = "fires"; showList(); refresh(); parts.query.focus(); };
+  const search = (text) => { state.query = parts.query.value = text; state.scope = parts.scope.value = "fires"; showList(); refresh(); parts.query.focus({ preventScroll: true }); };
   const hit = () => state.query.toLowerCase();
   const cards = new CardWindow(parts.window, {
     card: (item) => unitCard(item, data.vocab, { sort: state.sort, hit: hit() }),
@@ -21,12 +21,12 @@ function startBrowser(place, data) {
     parts.none.hidden = n > 0;
     parts.window.hidden = n === 0;
     cards.show(state.found);
-    markOpen();
+    markOpen({ reveal: false });
   }
 
-  function markOpen() {
+  function markOpen(how) {
     const index = state.found.findIndex((item) => item.entry === state.open);
-    cards.choose(index);
+    cards.choose(index, how);
     parts.previous.disabled = index <= 0;
     parts.next.disabled = index < 0 || index >= state.found.length - 1;
   }
@@ -180,7 +180,8 @@ function globalKey(event, parts, showList, random) {
     if (typing && state.query) { resetTools(parts); parts.query.dispatchEvent(new Event("input")); }
     else { showList(); parts.window.focus({ preventScroll: true }); }
   } else if (event.key === "/" && !typing) {
-    parts.query.focus();
+    document.getElementById("units").scrollIntoView();
+    parts.query.focus({ preventScroll: true });
     parts.query.select();
     event.preventDefault();
   } else if (event.key === "r" && !typing) random();

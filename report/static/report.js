@@ -14,3 +14,5 @@ if (logged.panels.length) {
 const units = pageData("units");
 const place = document.getElementById("browser");
 if (units && place) startBrowser(place, units);
+// The browser went to a section before the charts above it had their height.
+document.getElementById(location.hash.slice(1))?.scrollIntoView({ behavior: "instant" });

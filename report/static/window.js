@@ -55,12 +55,12 @@ class CardWindow {
     this.drawn.set(index, node);
   }
 
-  /** Marks a card and scrolls it into view; -1 marks none. */
-  choose(index) {
+  /** Marks a card and, unless told not to, scrolls it into view; -1 marks none. */
+  choose(index, { reveal = true } = {}) {
     this.drawn.get(this.chosen)?.setAttribute("aria-selected", "false");
     this.chosen = index;
     if (index < 0) return this.box.removeAttribute("aria-activedescendant");
-    this.reveal(index);
+    if (reveal) this.reveal(index);
     this.draw();
     this.drawn.get(index)?.setAttribute("aria-selected", "true");
     this.box.setAttribute("aria-activedescendant", `card-${index}`);

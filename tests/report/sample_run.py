@@ -114,7 +114,7 @@ def score_file(rng: random.Random, fingerprint: str, steps: int) -> dict:
 def unit_file(rng: random.Random, fingerprint: str, steps: int, units: int) -> dict:
     source = "".join(inspect.getsource(module) for module in (textwrap, json, inspect))
     words = re.findall(r" ?\w+| {2,}|\n|\t|[^\w\s]| ", source)
-    vocab = sorted(set(words)) + [HOSTILE, MARKER, "\t", "\u202e", "\x00", " naïve", "日本"]
+    vocab = [*sorted(set(words)), HOSTILE, MARKER, "\t", "\u202e", "\x00", " naïve", "日本"]
     ids = {text: i for i, text in enumerate(vocab)}
     stream = [ids[word] for word in words]
     planted = [ids[text] for text in (HOSTILE, "\t", "\u202e", "\x00", " naïve", "日本")]

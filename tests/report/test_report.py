@@ -127,8 +127,15 @@ def test_settings_are_flat_and_slots_are_named():
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(1.4401, "1.440"), (0.00042, "4.20e\u22124"), (-3, "\u22123"), (12345.678, "12,346")]
-    + [(None, "–"), (True, "True"), ("topk", "topk")],
+    [
+        (1.4401, "1.440"),
+        (0.00042, "4.20e\u22124"),
+        (-3, "\u22123"),
+        (12345.678, "12,346"),
+        (None, "–"),
+        (True, "True"),
+        ("topk", "topk"),
+    ],
 )
 def test_numbers(value, shown):
     assert wording.number(value) == shown
