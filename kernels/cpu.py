@@ -135,6 +135,10 @@ class _ByUnit(NamedTuple):
 
 def _slots(indices: Tensor) -> _Slots:
     rows, k = indices.shape
+    if rows * k >= 2**31:
+        raise ValueError(
+            f"{rows} rows of {k} slots are more than 2**31 - 1: use fewer rows at once"
+        )
     used = indices >= 0
     if bool(used.all()):
         offsets = torch.arange(rows + 1, dtype=torch.int32) * k

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -50,6 +51,7 @@ def loss_and_gradients(f, params):
 
 
 @pytest.mark.clean_memory
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # inductor imports torch.jit
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiles_whole_and_for_any_number_of_rows(backend):
     torch._dynamo.reset()
@@ -145,8 +147,6 @@ def test_a_first_call_prints_no_notice_of_sparse_tensors():
 
 
 def test_threads_do_not_disturb_each_other():
-    from concurrent.futures import ThreadPoolExecutor
-
     def step(rows):
         params = small(rows=rows, width=900)
         return loss_and_gradients(wrapped, params)

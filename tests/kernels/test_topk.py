@@ -45,7 +45,8 @@ def outcome(layer, inputs, k, signed):
     *params, grad = inputs
     params = [p.clone().requires_grad_() for p in params]
     y, values, indices = layer(*params, k, signed=signed)
-    return [y, values, indices, *torch.autograd.grad(y, params, grad)]
+    gradients = torch.autograd.grad(y, params, grad)
+    return [y.detach(), values, indices, *gradients]
 
 
 def two_steps(x, w_enc, b_enc, w_dec, k, *, signed):
@@ -177,6 +178,16 @@ def test_no_tokens(layer):
     got = outcome(layer, gaussian_inputs(0, 5, 64), 4, False)
     assert [tuple(t.shape) for t in got[:4]] == [(0, 5), (0, 4), (0, 4), (0, 5)]
     assert all(not t.any() for t in got[4:])
+
+
+def test_output_as_wide_as_the_decoder():
+    """A transcoder reads one space and writes another."""
+    x, w_enc, b_enc, _, _ = gaussian_inputs(20, 6, 100)
+    _, w_dec, _, _, grad = gaussian_inputs(20, 11, 100, seed=1)
+    inputs = [x, w_enc, b_enc, w_dec, grad]
+    expected = outcome(reference.topk_mlp, inputs, 5, False)
+    for layer in (topk_mlp, two_steps, through_dense):
+        assert_outcomes_agree(outcome(layer, inputs, 5, False), expected, 1e-13)
 
 
 def test_padding_anywhere_gets_no_gradient():
