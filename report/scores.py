@@ -46,7 +46,8 @@ def _row(score: dict[str, Any], shared: set[str]) -> dict[str, Any]:
         "controls": [control for control in controls if control["value"] is not None],
         "missing": _by_reason(controls),
         "flags": [flag for flag in map(words, score.get("flags") or []) if flag not in shared],
-        "beaten": [control["name"] for control in controls if control["as_good"]],
+        "beaten": [control["name"] for control in controls if control["as_good"] == "surely"],
+        "close": [control["name"] for control in controls if control["as_good"] == "perhaps"],
         "strip": strip(score, controls),
     }
 
@@ -54,7 +55,7 @@ def _row(score: dict[str, Any], shared: set[str]) -> dict[str, Any]:
 def _control(name: str, held: Any, score: dict[str, Any]) -> dict[str, Any]:
     value = held if is_number(held) else None
     reason = None if value is not None else (str(held) if held else "no reason was recorded")
-    as_good = value is not None and _as_good(name, value, score)
+    as_good = _as_good(name, value, score) if value is not None else None
     return {"name": words(name), "value": value, "reason": reason, "as_good": as_good}
 
 
@@ -67,14 +68,19 @@ def _by_reason(controls: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"names": names, "reason": reason} for reason, names in reasons.items()]
 
 
-def _as_good(name: str, control: float, score: dict[str, Any]) -> bool:
-    """Whether a control reaches the score's interval from the worse side, or passes it."""
+def _as_good(name: str, control: float, score: dict[str, Any]) -> str | None:
+    """Whether a control does as well: "surely" as the value itself, "perhaps" within its interval.
+
+    The interval is the score's own, not that of the difference, so "perhaps" is a caution only.
+    """
     direction, value = better(score), score.get("value")
     if direction is None or not is_number(value) or name.startswith(CEILINGS):
-        return False
-    if direction == "lower":
-        return control <= (score["high"] if is_number(score.get("high")) else value)
-    return control >= (score["low"] if is_number(score.get("low")) else value)
+        return None
+    sign, end = (1, "high") if direction == "lower" else (-1, "low")
+    worst = score[end] if is_number(score.get(end)) else value
+    if sign * control <= sign * value:
+        return "surely"
+    return "perhaps" if sign * control <= sign * worst else None
 
 
 def strip(score: dict[str, Any], controls: list[dict[str, Any]]) -> dict[str, Any] | None:

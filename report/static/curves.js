@@ -88,11 +88,19 @@ function settings(place, series, marks, moved) {
     height: place.clientHeight || 190,
     legend: { show: false },
     cursor: { sync: { key: "curves", setSeries: false }, points: { size: 7 }, drag: { x: true, y: false } },
-    scales: { x: { time: false, distr: options.log ? 3 : 1 }, y: { range: { min: { pad: 0.06 }, max: { pad: 0.08 } } } },
+    scales: { x: { time: false, distr: options.log ? 3 : 1 }, y: { range: (u, low, high) => verticalRange(low, high) } },
     axes: [{ ...axis, values: compact, size: 28, gap: 4, space: options.log ? 30 : 55 }, { ...axis, values: compact, size: 48, gap: 4, space: 34 }],
     series: [{}, ...series],
     hooks: { setCursor: [moved], drawClear: [(u) => drawMarks(u, marks)] },
   };
+}
+
+/** Room above and below; a constant gets an axis of its own size, zero one that starts there. */
+function verticalRange(low, high) {
+  if (low === null) return [0, 1];
+  if (low === high) return low === 0 ? [0, 0.1] : [low - 0.1 * Math.abs(low), low + 0.1 * Math.abs(low)];
+  const room = 0.07 * (high - low);
+  return [low >= 0 && low < room ? 0 : low - room, high + room];
 }
 
 /** Dotted lines where the run was resumed or its units revived; only known by step. */

@@ -52,7 +52,7 @@ function count(value) {
 /** 0.012 as 1.2 %. */
 function share(value) {
   if (value === null || value === undefined) return "–";
-  return value >= 0.9995 ? "100 %" : `${number(100 * value, 3)} %`;
+  return value >= 0.9995 ? "100 %" : `${(100 * value).toLocaleString("en-US", { maximumSignificantDigits: 3 })} %`;
 }
 
 /** Calls `then` with the pressed state whenever a toggle button changes. */

@@ -42,8 +42,8 @@ function massParts(unit) {
 }
 
 function directions(unit, vocab, search) {
-  if (!unit.promotes && !unit.suppresses) return el("p", { class: "note" }, "This kind of unit has no single direction that it writes.");
   const every = [...(unit.promotes ?? []), ...(unit.suppresses ?? [])];
+  if (!every.length) return el("p", { class: "note" }, "This kind of unit has no single direction that it writes.");
   const largest = Math.max(...every.map(([, logit]) => Math.abs(logit)), 1e-9);
   return el("div", { class: "unit-grid" },
     logitBars("Promotes", "bars", unit.promotes ?? [], largest, vocab, search),

@@ -88,14 +88,15 @@ def test_thinned_curves_keep_both_ends():
     assert series["tokens"][-1] == 240_000
 
 
-def test_a_control_within_the_interval_is_as_good():
+def test_a_control_that_does_as_well_is_marked():
     score = {"metric": "bits_per_byte", "value": 1.4, "low": 1.38, "high": 1.42}
     controls = {"near": 1.41, "better": 1.1, "worse": 1.43, "ceiling": 1.0, "none": "too dear"}
     (row,) = scores.score_rows({"scores": [score | {"controls": controls}]})
-    assert row["beaten"] == ["near", "better"]
+    assert (row["beaten"], row["close"]) == (["better"], ["near"])
     assert row["missing"] == [{"names": ["none"], "reason": "too dear"}]
     turned = score | {"metric": "explained_loss", "controls": controls}
     assert scores.score_rows({"scores": [turned]})[0]["beaten"] == ["near", "worse"]
+    assert scores.score_rows({"scores": [turned]})[0]["close"] == []
     described = score | {"metric": "living_share", "controls": controls}
     assert scores.score_rows({"scores": [described]})[0]["beaten"] == []
 
