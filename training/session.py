@@ -1,6 +1,7 @@
 """A run in progress: its model, data, optimizers, counters, and how they are kept on disk."""
 
 import time
+from dataclasses import asdict
 
 import torch
 from accelerate import Accelerator
@@ -35,8 +36,10 @@ class Session:
         self.config, self.folder, self.accelerator = config, folder, accelerator
         self.main = accelerator.is_main_process
         self.data = data
+        model = Transformer(config.model, vocab_size=data.vocab_size, seed=config.seed)
+        self.account = account(model)
         self._claim()
-        self.model = self._build()
+        self.model = devices.wrap(model, config.train, accelerator)
         self.optimizers = Optimizers(unwrap(self.model), config.train)
         self.stepper = Stepper(config, self.model, self.optimizers, self.data, accelerator)
         self.step, self.seconds, self.spoken_at = 0, 0.0, time.monotonic()
@@ -57,6 +60,7 @@ class Session:
                 world_size=self.accelerator.num_processes,
                 data_fingerprint=self.data.fingerprint,
                 device=str(self.accelerator.device),
+                account=asdict(self.account),
             )
             self.folder.create(fields.to_json(self.config), about, self.data.tokenizer)
         self.accelerator.wait_for_everyone()
@@ -66,13 +70,6 @@ class Session:
                 f"{self.folder.path} was begun with data {begun_with[:12]}, the corpus is now "
                 f"{self.data.fingerprint[:12]}: give another folder with run=…, or the old corpus"
             )
-
-    def _build(self) -> torch.nn.Module:
-        model = Transformer(
-            self.config.model, vocab_size=self.data.vocab_size, seed=self.config.seed
-        )
-        self.account = account(model)
-        return devices.wrap(model, self.config.train, self.accelerator)
 
     def _resume(self, until: int | None) -> None:
         """Continue from the newest whole checkpoint; a replay, from the newest up to a step."""
