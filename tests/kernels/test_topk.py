@@ -31,13 +31,14 @@ def gaussian_inputs(rows, d, width, *, dtype=torch.float64, bias=0.1, seed=0):
 
 
 def whole_inputs(rows, d, width, *, dtype=torch.float32):
-    """Small whole numbers: exact in any order of summation, and full of ties."""
+    """Small whole numbers by powers of two: exact however they are summed, and full of ties."""
     generator = torch.Generator().manual_seed(1)
 
     def whole(*size):
         return torch.randint(-2, 3, size, generator=generator).to(dtype)
 
-    return [whole(rows, d), whole(width, d), whole(width), whole(width, d), whole(rows, d)]
+    encoder = whole(rows, d) / 4, whole(width, d) / 4, whole(width) / 16
+    return [*encoder, whole(width, d), whole(rows, d)]
 
 
 def outcome(layer, inputs, k, signed):
