@@ -57,12 +57,12 @@ class Moments:
         values = acts.values.flatten(0, 1).cpu().float()
         blocks = enumerate(values.split(BLOCK, dim=1))
         parts = [self._dense_block(block.T.contiguous(), i * BLOCK) for i, block in blocks]
-        strongest, row = values.abs().max(0)
-        self._peak(np.arange(len(self.mean)), row.numpy(), strongest.numpy())
-        self._merge(len(values), *(np.concatenate(part) for part in zip(*parts, strict=True)))
+        strongest, row, *moments = (np.concatenate(part) for part in zip(*parts))
+        self._peak(np.arange(len(self.mean)), row, strongest)
+        self._merge(len(values), *moments)
 
     def _dense_block(self, block: Float[Tensor, "unit token"], first: int) -> list[np.ndarray]:
-        """Mean and central sums of a few units; fills their rows of the histogram."""
+        """Peak, its row, mean and central sums of a few units; fills their histograms."""
         units = len(block)
         cell = bin_of(block.numpy()) + np.arange(units)[:, None] * BINS
         counts = np.bincount(cell.ravel(), minlength=units * BINS).reshape(units, BINS)
@@ -72,7 +72,7 @@ class Moments:
         off = block - mean[:, None]
         square = off * off
         sums = [square.sum(1), (square * off).sum(1), (square * square).sum(1)]
-        return [mean.numpy(), *(s.numpy() for s in sums)]
+        return [found.numpy() for found in (*block.abs().max(1), mean, *sums)]
 
     def _merge(
         self, n: int, mean: np.ndarray, m2: np.ndarray, m3: np.ndarray, m4: np.ndarray

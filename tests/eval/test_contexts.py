@@ -142,7 +142,7 @@ def test_repeated_text_is_shown_once():
 
 
 def test_signed_units_keep_their_sign_and_are_banded_by_size():
-    sign = lambda t: torch.where(t < 6, -1.0, 1.0)  # noqa: E731
+    sign = lambda t: torch.where(t < 6, -1.0, 1.0)
     rules = [lambda t: ((t == 5) | (t == 6)) * sign(t) * (1 + strength(t)), lambda t: t * 0]
     for sparse in (True, False):
         contexts = collected(rules=rules, signed=True, sparse=sparse)
