@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 import pellucid
 import pellucid.run
 import pellucid.train
-import pytest
 from pellucid import cli
 from pellucid.errors import EXIT_USER, UserError
 from pellucid.experiments import preset, run_config
@@ -42,7 +43,7 @@ def fails(capsys, words: str, *fragments: str) -> None:
 
 
 def test_train_gives_the_configuration_and_the_folder(trained):
-    assert cli.main("train mlp.k=16 tiny seed=1".split()) == 75
+    assert cli.main(["train", "mlp.k=16", "tiny", "seed=1"]) == 75
     words = ["tiny", "mlp.k=16", "seed=1"]
     assert trained == [(run_config(words), Path("runs/tiny-mlp.k=16-seed1"))]
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pellucid import fields
 from pellucid.config import RunConfig, TrainConfig, default_run_name, identity_hash
 from pellucid.errors import ConfigError
@@ -50,7 +51,9 @@ def test_any_value_of_any_field_is_a_run_or_refused_by_name(path, value):
 @settings(max_examples=200, deadline=None)
 @given(
     st.sampled_from(EVERY_FILLING + [row.short for row in ROWS]),
-    st.sampled_from(["nan", "inf", "-1", "0", "1e999", "x", "", "none", "true", "1e6", "7", "[", "[1"]),
+    st.sampled_from(
+        ["nan", "inf", "-1", "0", "1e999", "x", "", "none", "true", "1e6", "7", "[", "[1"]
+    ),
     st.sampled_from(["dense", "topk", "abs_topk", "batch_topk", "jumprelu"]),
 )
 def test_any_word_is_a_run_or_refused(path, text, mlp):
@@ -110,9 +113,7 @@ def test_a_run_is_named_by_what_changed(words, name):
 
 def test_names_stay_short_and_apart():
     def name(path: str) -> str:
-        return default_run_name(
-            run_config(["data=files", f"data.path={path}"]), preset("tiny")
-        )
+        return default_run_name(run_config(["data=files", f"data.path={path}"]), preset("tiny"))
 
     names = [name(path) for path in ("a/b", "a_b", "a b", "é" * 50, "../" * 99, "../" * 98)]
     assert len(set(names)) == len(names)
@@ -142,7 +143,9 @@ def test_every_preset_is_reached_from_every_other_by_words():
 
 
 def test_every_field_is_documented():
-    nested = [row for _, by_tag in fillings(RunConfig()) for rows in by_tag.values() for row in rows]
+    nested = [
+        row for _, by_tag in fillings(RunConfig()) for rows in by_tag.values() for row in rows
+    ]
     assert [row.path for row in [*ROWS, *nested] if not row.doc] == []
 
 
@@ -171,6 +174,8 @@ def test_the_summary_derives_tokens_epochs_and_work():
 def test_the_measured_rate_is_that_of_a_product(monkeypatch):
     ticks = iter(range(100))
     monkeypatch.setattr("pellucid.summary._clock", lambda device: float(next(ticks)))
-    config = run_config(["d_model=16", "mlp.k=4", "context=8", "train.batch=2", "attention.n_heads=2"])
+    config = run_config(
+        ["d_model=16", "mlp.k=4", "context=8", "train.batch=2", "attention.n_heads=2"]
+    )
     calls_per_second = measured_rate(config, "cpu", 2.5) / (2 * 16 * 16 * 64)
     assert 0.2 < calls_per_second < 1.5
