@@ -60,7 +60,9 @@ def train_command(argv: Sequence[str]) -> int:
 def guarded(command: Callable[[list[str]], int], argv: list[str]) -> int:
     """The exit code of a command; a user's mistake is printed, and leaves no traceback."""
     try:
-        return command(argv)
+        code = command(argv)
+        sys.stdout.flush()  # a reader that has gone is noticed here, and not at exit
+        return code
     except UserError as error:
         return _mistake(error)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.padding import Padding
@@ -68,10 +69,15 @@ def print_config(config: RunConfig, folder: Path) -> None:
     console.print(Text(f"  run folder   {folder}"))
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError  # rich itself would exit with 1; `cli.guarded` knows better
+
+
 def _console() -> Console:
     # Rich takes 80 columns where it finds no terminal; a file or a pipe can hold whole lines.
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=110)
+    plain = _Console()
+    return plain if plain.is_terminal else _Console(width=110)
 
 
 def _groups(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
