@@ -119,7 +119,9 @@ class Field:
             if self.table:
                 return _filling(self.table, value)
             if self.is_layered:
-                return {k: _filling(self.table_for(k), v) for k, v in _layers(value)}
+                return {
+                    k: _filling(self.table_for(k), v) for k, v in coerce(dict, value, {}).items()
+                }
             return coerce(self.kind, value, self.limits)
         except Refused:
             raise refusal(self.name, value, self.accepted) from None
@@ -136,12 +138,6 @@ def _filling(table: Mapping[str, type], value: Any) -> Config:
     if not any(type(value) is filling.Config for filling in table.values()):
         raise Refused
     return value
-
-
-def _layers(value: Any) -> list[tuple[Any, Any]]:
-    if not isinstance(value, Mapping):
-        raise Refused
-    return list(value.items())
 
 
 def tag_of(table: Mapping[str, type], filling: Config) -> str:

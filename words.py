@@ -212,8 +212,7 @@ def describe(config: Config) -> list[Row]:
 
 
 def _rows(cls: type[Config], tree: Tree) -> Iterator[Row]:
-    for owner, place in _places(cls, tree, ""):
-        yield _row(cls, tree, owner, place)
+    return (_row(cls, tree, owner, place) for owner, place in _places(cls, tree, ""))
 
 
 def _row(cls: type[Config], tree: Tree, owner: type[Config], place: Place) -> Row:

@@ -41,7 +41,7 @@ def small() -> RunConfig:
 def base() -> RunConfig:
     """GPT-2-small's size: 12 layers of width 768, 12 heads, 3072 units a layer, 1024 tokens.
 
-    50,304 tokens, tied: 123.7M parameters (GPT-2 small has 124.4M, of which 0.8M are the learned
+    50,304 tokens, tied: 123.6M parameters (GPT-2 small has 124.4M, of which 0.8M are the learned
     positions that rotary ones replace), and as many with `mlp=dense`. 2.5G tokens, 20 for each
     parameter: give it a text of that size with `data=hf data.name=...`; alone it reads what is
     installed here, many times over.
