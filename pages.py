@@ -50,7 +50,7 @@ def _slot(console: Console, row: Row, by_tag: dict[str, list[Row]]) -> None:
     for tag, rows in by_tag.items():
         if rows:
             console.print(Text(f"  with {row.short}={tag}", style="bold"))
-            console.print(Padding(_table(rows), (0, 0, 0, 2)))
+            console.print(Padding(_table(rows), (0, 0, 0, 2), expand=False))
     console.print()
 
 
@@ -91,7 +91,7 @@ def _groups(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
 
 def _section(console: Console, title: str, rows: list[Row], *, docs: bool = True) -> None:
     console.print(Text(title, style="bold"))
-    console.print(Padding(_table(rows, docs=docs), (0, 0, 1, 0)))
+    console.print(Padding(_table(rows, docs=docs), (0, 0, 1, 0), expand=False))
 
 
 def _table(rows: list[Row], *, docs: bool = True) -> Table:
