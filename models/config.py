@@ -20,26 +20,26 @@ PER_LAYER = {"mlp": MLPS, "attention": ATTENTIONS, "norm": NORMS}
 class ModelConfig(fields.Config):
     """A decoder-only transformer as a choice for each slot."""
 
-    n_layers: int = setting(2, low=1)
-    """blocks"""
-    d_model: int = setting(128, low=1)
-    """width of the residual stream"""
+    n_layers: int = setting(2, low=1, high=1000)
+    """Blocks."""
+    d_model: int = setting(128, low=1, high=2**20)
+    """Width of the residual stream."""
     context: int = setting(256, low=1)
-    """tokens seen at once"""
+    """Tokens seen at once."""
     dropout: float = setting(0.0, low=0.0, high=0.99)
-    """share of channels dropped from each write to the stream while training"""
+    """Share of channels dropped from each write to the stream while training."""
     mlp: Any = slot(MLPS, "topk")
-    """the feed-forward half of a block"""
+    """The feed-forward half of a block."""
     attention: Any = slot(ATTENTIONS, "softmax")
-    """the half of a block that moves information between positions"""
+    """The half of a block that moves information between positions."""
     position: Any = slot(POSITIONS, "rope")
-    """how the model knows the order of tokens"""
+    """How the model knows the order of tokens."""
     norm: Any = slot(NORMS, "rms")
-    """normalization before each half of a block and before the head"""
+    """Normalization before each half of a block and before the head."""
     head: Any = slot(HEADS, "unembed")
-    """from the stream to logits"""
+    """From the stream to logits."""
     per_layer: dict[str, Any] = field(default_factory=dict, metadata={"per_layer": PER_LAYER})
-    """fillings of single layers, as `mlp@4` (set by words such as `mlp@4,8=dense`)"""
+    """Fillings of single layers, as `mlp@4` (set by words such as `mlp@4,8=dense`)."""
 
     def filling(self, slot_name: str, layer: int) -> Any:
         """What fills a slot in one layer."""

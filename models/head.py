@@ -17,7 +17,7 @@ class Unembed(Configurable, nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
         tied: bool = setting(False)
-        """share one matrix between embedding and unembedding"""
+        """Share one matrix between embedding and unembedding."""
 
     def __init__(self, config: Config, embedding: nn.Embedding):
         super().__init__()

@@ -14,7 +14,7 @@ class RMSNorm(Configurable, nn.RMSNorm):
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
         eps: float = setting(1e-5, above=0.0)
-        """added to the mean square"""
+        """Added to the mean square."""
 
     def __init__(self, config: Config, d_model: int):
         super().__init__(d_model, eps=config.eps)
@@ -26,7 +26,7 @@ class LayerNorm(Configurable, nn.LayerNorm):
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
         eps: float = setting(1e-5, above=0.0)
-        """added to the variance"""
+        """Added to the variance."""
 
     def __init__(self, config: Config, d_model: int):
         super().__init__(d_model, eps=config.eps)

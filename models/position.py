@@ -53,7 +53,7 @@ class RotaryPosition(NoPosition):
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
         base: float = setting(10000.0, above=1.0)
-        """the slowest pair of channels turns once in about 2π x base positions"""
+        """The slowest pair of channels turns once in about 2π x base positions."""
 
     def __init__(self, config: Config, d_model: int, d_head: int, context: int):
         super().__init__(config, d_model, d_head, context)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import torch
 from accelerate import Accelerator
 
-from pellucid import checkpoint, fields
+from pellucid import checkpoint, fields, words
 from pellucid.config import RunConfig, identity_hash
 from pellucid.data import TokenData
 from pellucid.errors import ConfigError, RunError
@@ -190,5 +190,5 @@ class Session:
                 f"train.trackers is {', '.join(wanted)}; not all are installed "
                 f"(`pip install pellucid[tensorboard]` brings TensorBoard)"
             )
-        flat = {row.path: str(row.value) for row in fields.describe(self.config)}
+        flat = {row.path: str(row.value) for row in words.describe(self.config)}
         self.accelerator.init_trackers("trackers", config=flat)

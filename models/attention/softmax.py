@@ -28,11 +28,11 @@ class SoftmaxAttention(Filling):
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
         n_heads: int = setting(4, low=1)
-        """heads; must divide d_model"""
+        """Heads; must divide d_model."""
         qk_norm: bool = setting(False)
-        """normalize queries and keys by their root mean square, with a learned gain"""
+        """Normalize queries and keys by their root mean square, with a learned gain."""
         sink: bool = setting(False)
-        """let a head attend to nothing, through a learned logit with value 0"""
+        """Let a head attend to nothing, through a learned logit with value 0."""
 
         def check_width(self, d_model: int) -> None:
             if d_model % self.n_heads:

@@ -25,9 +25,9 @@ class DenseMLP(Filling):
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
         activation: Literal["gelu", "relu", "swiglu"] = setting("gelu")
-        """non-linearity of the hidden neurons"""
+        """Non-linearity of the hidden neurons."""
         width: int | None = setting(None, low=1)
-        """hidden neurons; none gives 4 x d_model (8/3 x d_model for swiglu, at equal parameters)"""
+        """Hidden neurons; none gives 4 x d_model (8/3 x d_model for swiglu, at equal parameters)."""
 
         def resolved_width(self, d_model: int) -> int:
             if self.width is not None:

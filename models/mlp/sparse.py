@@ -21,9 +21,9 @@ class SparseMLP(Filling):
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
         k: int = setting(32, low=1)
-        """active units per token (for batch_topk and jumprelu: on average)"""
+        """Active units per token (for batch_topk and jumprelu: on average)."""
         width: int | None = setting(None, low=1)
-        """units; none gives 8 x d_model"""
+        """Units; none gives 8 x d_model."""
 
         def resolved_width(self, d_model: int) -> int:
             width = 8 * d_model if self.width is None else self.width

@@ -53,7 +53,7 @@ class BatchTopKMLP(ThresholdMLP):
     @dataclass(frozen=True, kw_only=True)
     class Config(ThresholdMLP.Config):
         momentum: float = setting(0.99, low=0.0, high=1.0)
-        """share of the old value when the inference threshold is updated after a step"""
+        """Share of the old value when the inference threshold is updated after a step."""
 
     def __init__(self, config: Config, d_model: int):
         super().__init__(config, d_model)
@@ -88,9 +88,9 @@ class JumpReLUMLP(ThresholdMLP):
     @dataclass(frozen=True, kw_only=True)
     class Config(ThresholdMLP.Config):
         bandwidth: float = setting(0.1, above=0.0)
-        """width of the rectangle kernel, in units of pre-activation"""
+        """Width of the rectangle kernel, in units of pre-activation."""
         sparsity_weight: float = setting(0.05, low=0.0)
-        """weight of the penalty (mean active units / k - 1)² in the loss"""
+        """Weight of the penalty (mean active units / k - 1)² in the loss."""
 
     def __init__(self, config: Config, d_model: int):
         super().__init__(config, d_model)
