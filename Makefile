@@ -68,7 +68,7 @@ $(VENV)/.dev: $(SPECS) | $(BIN)/python
 # The tests of the pages need a Chromium. Where it takes no question to get one, get it, once; the
 # tests' summary tells everyone else what to do.
 browser: | $(BIN)/python
-	@$(BIN)/python tests/chromium.py >/dev/null || [ -e $(VENV)/.no-browser ] || \
+	@$(BIN)/python tests/support/chromium.py >/dev/null || [ -e $(VENV)/.no-browser ] || \
 	if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then \
 		echo "installing Chromium for the tests of the pages (once)"; \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive \
