@@ -4,9 +4,13 @@ The active tokens of a unit fall into four bands by |activation|, which together
 activation mass: `p10` the weakest fifth, `p50` the middle three fifths, `p90` from the 80th to the
 99th percentile, `top` the strongest hundredth. The first three are centered on, or close to, the
 percentile they are named after; a unit of one constant strength has a top and nothing else. `top`
-shows the strongest tokens, the other bands tokens drawn at random. Beside them stand tokens on
-which the unit is silent: drawn at random (`silent`), and with the same current token as one of the
-unit's peaks (`near_miss`). What a unit's silence rules out says as much as what excites it.
+shows the strongest tokens of all, even where they are more than a hundredth; the other bands show
+tokens drawn at random. Beside them stand tokens on which the unit is silent: drawn at random
+(`silent`), and with the same current token as one of the unit's peaks (`near_miss`). What a unit's
+silence rules out says as much as what excites it.
+
+Edges between bands come from a histogram of 32 steps an octave: where a unit's strengths crowd
+closer together than that, its shares are approximate.
 
 A context never leaves its document, nor the row in which the model read it.
 """
@@ -16,7 +20,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import as_tensor
 
 from pellucid.eval.moments import Moments, flat
@@ -45,6 +49,26 @@ class Context(NamedTuple):
     values: Float[np.ndarray, " shown"]
 
 
+class _Chunk(NamedTuple):
+    """Values of the shown units on consecutive tokens, and the places where they are active."""
+
+    values: Float[np.ndarray, "token unit"]
+    start: int
+    at: Int[np.ndarray, " active"]
+    unit: Int[np.ndarray, " active"]
+
+    def enter(self, pool: Pool, items: np.ndarray, priority: np.ndarray) -> None:
+        """Offer some of the active places to a pool."""
+        kept = items[pool.wanted(self.unit[items], priority[items])]
+        at, unit = self.at[kept], self.unit[kept]
+        pool.merge(unit, priority[kept], self.start + at, self.around(at, unit))
+
+    def around(self, at: np.ndarray, unit: np.ndarray) -> Float[np.ndarray, "place column"]:
+        """Units' values around places; what lies beyond the chunk is cut off later."""
+        columns = at[:, None] + np.arange(-BEFORE, AFTER + 1)
+        return self.values[np.clip(columns, 0, len(self.values) - 1), unit[:, None]]
+
+
 class Contexts:
     """Collects contexts and activation mass of the shown units of one site, in one pass."""
 
@@ -60,7 +84,7 @@ class Contexts:
     ) -> None:
         self.units, self.choice = choose(moments.largest > 0, shown, seed)
         self.threshold = threshold[self.units]
-        self.edges = moments.quantiles(EDGES, threshold)[self.units]
+        self.edges = moments.quantiles(EDGES, self.units, self.threshold)
         self.mass = np.zeros((len(self.units), len(BANDS)))
         width = BEFORE + 1 + AFTER
         self.pools = [Pool(len(self.units), SPARE * most, width) for most in BANDS.values()]
@@ -72,37 +96,35 @@ class Contexts:
     def add(self, window: Window, acts: Activations) -> None:
         """Take in one chunk of the stream."""
         values = flat(acts.select(as_tensor(self.units, device=acts.values.device)))
-        start = int(window.starts[0])
         at, unit = np.nonzero(np.abs(values) > self.threshold)
+        chunk = _Chunk(values, int(window.starts[0]), at, unit)
         strength = np.abs(values[at, unit])
         band = (strength[:, None] >= self.edges[unit]).sum(1)
         cell = unit * len(BANDS) + band
         self.mass += np.bincount(cell, strength, self.mass.size).reshape(self.mass.shape)
-        draw = lottery(start + at, self.units[unit], self.seed)
+        draw = lottery(chunk.start + at, self.units[unit], self.seed)
+        *drawn, strongest = self.pools
+        for i, pool in enumerate(drawn):
+            chunk.enter(pool, np.flatnonzero(band == i), draw)
         # Shrunk by less than float32 resolves: the draw decides between equal strengths.
-        draw = np.where(band == len(BANDS) - 1, -strength * (1 - draw * 2.0**-26), draw)
-        for i, pool in enumerate(self.pools):
-            mine = np.flatnonzero(band == i)
-            kept = mine[pool.wanted(unit[mine], draw[mine])]
-            around = _around(values, at[kept], unit[kept])
-            pool.merge(unit[kept], draw[kept], start + at[kept], around)
-        self._watch_silences(values, start)
+        chunk.enter(strongest, np.arange(len(at)), -strength * (1 - draw * 2.0**-26))
+        self._watch_silences(chunk)
 
-    def _watch_silences(self, values: np.ndarray, start: int) -> None:
-        first, last = np.searchsorted(self.places["position"], [start, start + len(values)])
-        at, unit = self.places["position"][first:last] - start, self.places["unit"][first:last]
-        self.silent[first:last] = np.abs(values[at, unit]) <= self.threshold[unit]
-        self.around_places[first:last] = _around(values, at, unit)
+    def _watch_silences(self, chunk: "_Chunk") -> None:
+        begin, end = chunk.start, chunk.start + len(chunk.values)
+        first, last = np.searchsorted(self.places["position"], [begin, end])
+        at, unit = self.places["position"][first:last] - begin, self.places["unit"][first:last]
+        self.silent[first:last] = np.abs(chunk.values[at, unit]) <= self.threshold[unit]
+        self.around_places[first:last] = chunk.around(at, unit)
 
     def of(self, i: int) -> list[Context]:
         """The contexts of the i-th shown unit: from strong to weak, then the silent ones."""
-        active = [
-            self._context(band, *item)
-            for (band, most), pool in zip(BANDS.items(), self.pools, strict=True)
-            for item in islice(self._fresh(pool.of(i)), most)
-        ]
-        order = [*reversed(BANDS)]
-        return sorted(active, key=lambda c: order.index(c.band)) + self._silences_of(i)
+        found, shown = [], set()
+        for (band, most), pool in reversed([*zip(BANDS.items(), self.pools)]):
+            items = (item for item in pool.of(i) if item[0] not in shown)
+            new = [self._context(band, *item) for item in islice(self._fresh(items), most)]
+            found, shown = found + new, shown | {context.position for context in new}
+        return found + self._silences_of(i)
 
     def shares(self, i: int) -> dict[str, float]:
         """Share of the unit's activation mass in each band: they sum to 1, to 0 if it is dead."""
@@ -149,9 +171,3 @@ def choose(living: np.ndarray, most: int, seed: int) -> tuple[np.ndarray, str]:
         f"{most} of {len(alive):,} living units ({len(living):,} in all), drawn with seed {seed}"
     )
     return np.sort(chosen), words
-
-
-def _around(values: np.ndarray, at: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """The units' values around places of a chunk; what lies beyond it is cut off later."""
-    columns = at[:, None] + np.arange(-BEFORE, AFTER + 1)
-    return values[np.clip(columns, 0, len(values) - 1), unit[:, None]]

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from pellucid.models import Activations
 
-BINS, STEPS_LOG2, LOWEST = 512, 4, -20
-"""Histogram of |activation|: 16 equal steps in every octave from 2**-20 on, 32 octaves."""
+OCTAVES, LOWEST, STEPS_LOG2 = 28, -14, 5
+BINS = OCTAVES << STEPS_LOG2
+"""Histogram of |activation|: 32 equal steps in each of 28 octaves from 2**-14 on."""
 BLOCK = 64
 """Units of a dense site treated at once."""
 PEAKS = 64
@@ -116,18 +117,22 @@ class Moments:
         return edge(bin_of(self.largest / 10)).astype(np.float32)
 
     def quantiles(
-        self, shares: tuple[float, ...], threshold: Float[np.ndarray, " unit"]
-    ) -> Float[np.ndarray, "unit share"]:
-        """|activation| below which these shares of a unit's active tokens lie, to 1/16 octave."""
+        self,
+        shares: tuple[float, ...],
+        units: Int[np.ndarray, " picked"],
+        threshold: Float[np.ndarray, " picked"],
+    ) -> Float[np.ndarray, "picked share"]:
+        """|activation| below which these shares of a unit's active tokens lie, to 1/32 octave."""
         active = np.arange(BINS) >= np.where(threshold > 0, bin_of(threshold), 0)[:, None]
-        reached = np.cumsum(self.histogram * active, axis=1)
+        reached = np.cumsum(self.histogram[units] * active, axis=1)
         wanted = np.asarray(shares) * reached[:, -1:]
         place = np.stack([(reached < w[:, None]).sum(1) for w in wanted.T], axis=1)
         before = np.take_along_axis(np.pad(reached, ((0, 0), (1, 0))), place, 1)
         inside = np.take_along_axis(reached, place, 1) - before
         part = np.divide(wanted - before, inside, out=np.zeros_like(wanted), where=inside > 0)
-        value = edge(place) + part * (edge(place + 1) - edge(place))
-        return np.minimum(value, self.largest[:, None])
+        largest = self.largest[units, None]
+        upper = np.minimum(edge(place + 1), largest)
+        return np.minimum(edge(place) + part * (upper - edge(place)), largest)
 
 
 def flat(values: Tensor) -> np.ndarray:

@@ -132,6 +132,16 @@ def test_contexts_do_not_depend_on_how_the_text_is_read(monkeypatch):
     assert shown[0] == shown[1] == shown[2]
 
 
+def test_a_rare_unit_still_shows_its_strongest_tokens():
+    rules = [lambda t: ((t == 7) & (before(t) == 3) & (strength(t) < 0.2)) * (1 + strength(t))]
+    contexts = collected(rules=rules)
+    values = [c.values[c.position - c.first] for c in contexts.of(0) if c.band in BANDS]
+    positions = [c.position for c in contexts.of(0) if c.band in BANDS]
+    assert len(center_values(contexts, 0, "top")) == BANDS["top"]
+    assert min(values[: BANDS["top"]]) >= max(values[BANDS["top"] :])
+    assert len(positions) == len(set(positions))
+
+
 def test_repeated_text_is_shown_once():
     same = [[1, 2, 3, 4, 1, 2, 5, 9] * 4] * 10
     different = [[3, 1, 4, 1, 2, 9, 5, 9]]

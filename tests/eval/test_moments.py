@@ -84,7 +84,7 @@ def test_quantiles_are_those_of_the_active_tokens():
     values = rng.gamma(2.0, 3.0, size=(40, 500, 3)).astype(np.float32)
     values *= rng.random(values.shape) < 0.1
     moments = streamed(values, as_sparse)
-    found = moments.quantiles(SHARES, moments.threshold(signed=False))
+    found = moments.quantiles(SHARES, np.arange(3), moments.threshold(signed=False))
     for unit in range(3):
         active = values[..., unit][values[..., unit] > 0]
         np.testing.assert_allclose(found[unit], np.quantile(active, SHARES), rtol=0.03)
@@ -94,7 +94,7 @@ def test_quantiles_of_a_constant_strength_are_that_strength():
     values = np.zeros((2, 20, 2), dtype=np.float32)
     values[0, :, 0] = 1.0
     moments = streamed(values, as_sparse)
-    np.testing.assert_array_equal(moments.quantiles(SHARES, np.zeros(2))[0], [1, 1, 1])
+    np.testing.assert_array_equal(moments.quantiles(SHARES, np.arange(1), np.zeros(1)), 1)
 
 
 def test_dense_signed_units_are_active_above_a_tenth_of_their_peak():
@@ -104,7 +104,7 @@ def test_dense_signed_units_are_active_above_a_tenth_of_their_peak():
     peak = np.abs(values).max((0, 1))
     threshold = moments.threshold(signed=True)
     assert (threshold <= peak / 10).all()
-    assert (threshold > peak / 10 * 0.93).all()
+    assert (threshold > peak / 10 * 0.96).all()
     np.testing.assert_array_equal(moments.threshold(signed=False), 0)
     sparse = streamed(values, as_sparse)
     np.testing.assert_array_equal(sparse.threshold(signed=True), 0)
@@ -114,11 +114,11 @@ def test_dense_signed_units_are_active_above_a_tenth_of_their_peak():
 
 
 def test_bins_hold_what_their_edges_say():
-    values = np.float32(2.0) ** np.linspace(-19.9, 11.9, 4000).astype(np.float32)
+    values = np.float32(2.0) ** np.linspace(-13.9, 13.9, 4000).astype(np.float32)
     place = bin_of(values)
     assert (edge(place) <= values).all()
     assert (values < edge(place + 1)).all()
-    assert (edge(place + 1) / np.maximum(edge(place), 2.0**-20) <= 17 / 16).all()
+    assert (edge(place + 1) / np.maximum(edge(place), 2.0**-14) <= 33 / 32).all()
     assert bin_of(np.float32(1e-30)) == 0
     assert bin_of(np.float32(1e30)) == BINS - 1
 

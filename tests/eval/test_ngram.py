@@ -1,5 +1,7 @@
 """The sorted n-gram against its definition in dictionaries, and against what is known of it."""
 
+import subprocess
+import sys
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -131,3 +133,24 @@ def test_too_few_tokens_and_tokens_outside_the_vocabulary_are_refused():
         NGram(np.array([1, 2, 3]), 10, order=5)
     with pytest.raises(DataError, match="token 12 is outside the vocabulary of 10"):
         NGram(np.array([1, 12, 3]), 10, order=2)
+
+
+@pytest.mark.slow
+def test_ten_million_tokens_take_less_than_a_minute_and_three_gigabytes():
+    program = """
+import resource, time
+import numpy as np
+from pellucid.eval import NGram
+rng = np.random.default_rng(0)
+words = rng.zipf(1.3, (20_000, 12)) % 1024
+tokens = words[rng.zipf(1.2, 10**6) % 20_000].ravel()[: 10**7].astype(np.uint16)
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+NGram(tokens, 1024).log2_probs(tokens[:300_000])
+print(time.process_time() - start)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    seconds, gigabytes = map(float, done.stdout.split())
+    assert seconds < 60
+    assert gigabytes < 3
