@@ -23,8 +23,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from pellucid import files, sealed
 from pellucid.errors import CheckpointError
+from pellucid.storage import files, sealed
 
 MODEL, OPTIM, STATE = "model.safetensors", "optim.safetensors", "state.json"
 _STEP = re.compile(r"step-(\d{8,18})")

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from pellucid import __version__
 from pellucid.errors import EXIT_OK, EXIT_USER, RunError, UserError
-from pellucid.kinds import nearest, shown
+from pellucid.settings.kinds import nearest, shown
 
 EXIT_INTERRUPTED = 130
 USERS_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -124,7 +124,7 @@ def _train(argv: list[str]) -> int:
 
 def _show(name: str, *args: Any) -> int:
     """Print a page about a configuration, from the first process only."""
-    from pellucid import pages
+    from pellucid.settings import pages
 
     if os.environ.get("RANK", "0") == "0":
         getattr(pages, name)(*args)

@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pellucid import fields, words
 from pellucid.data import DataConfig
 from pellucid.errors import ConfigError
-from pellucid.fields import Config, setting
 from pellucid.models import ModelConfig
+from pellucid.settings import fields, words
+from pellucid.settings.fields import Config, setting
 
 Tracker = Literal[
     "tensorboard", "wandb", "trackio", "comet_ml", "mlflow", "aim", "clearml", "dvclive", "swanlab"

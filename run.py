@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 import torch
 from torch import Tensor
 
-from pellucid import checkpoint, fields, files, locking
+from pellucid import checkpoint
 from pellucid.errors import RunError
+from pellucid.settings import fields
+from pellucid.storage import files, locking
 
 if TYPE_CHECKING:
     from pellucid.config import RunConfig
     from pellucid.data import TokenData, Tokenizer
     from pellucid.models import Transformer
-    from pellucid.recorded import CachedActivations
+    from pellucid.storage.recorded import CachedActivations
 
 FORMAT = 1
 
@@ -224,7 +226,7 @@ class Run:
         UnknownSite for a site that the model does not have; RunError for other tokens, for a full
         disk, and inside `intervene`, whose effects would be kept.
         """
-        from pellucid.recorded import cached
+        from pellucid.storage.recorded import cached
 
         return cached(self.model, sites, tokens, self.folder.cache, step=self.step)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from pellucid import fields, kernels
+from pellucid import kernels
 from pellucid.config import RunConfig
 from pellucid.data import prepare
 from pellucid.errors import EXIT_NONFINITE, EXIT_OK, EXIT_RESUME
 from pellucid.run import RunFolder
+from pellucid.settings import fields
 from pellucid.training import devices, nonfinite
 from pellucid.training.progress import Meter
 from pellucid.training.revival import revive

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import pellucid
-from pellucid import files
 from pellucid.data.config import DataConfig
 from pellucid.data.corpora import Corpus
 from pellucid.data.display import Display
@@ -26,6 +25,7 @@ from pellucid.data.store import FORMAT, MANIFEST, content_fingerprint, file_sha2
 from pellucid.data.tokenizer import Tokenizer, train_tokenizer
 from pellucid.data.writing import new_file, write_array
 from pellucid.errors import DataError
+from pellucid.storage import files
 
 if TYPE_CHECKING:
     import datasets

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pellucid import fields, files
 from pellucid.data.build import Build
 from pellucid.data.config import DataConfig
 from pellucid.data.corpora import Corpus
@@ -24,6 +23,8 @@ from pellucid.data.display import Display
 from pellucid.data.store import FORMAT, MANIFEST, TokenData, digest, read_manifest
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import DataError, UserError
+from pellucid.settings import fields
+from pellucid.storage import files
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}

@@ -6,7 +6,7 @@ from typing import ClassVar
 from pellucid.data.corpora import CORPORA
 from pellucid.data.tokenizer import SMALLEST_VOCABULARY
 from pellucid.errors import ConfigError
-from pellucid.fields import Config, setting, slot
+from pellucid.settings.fields import Config, setting, slot
 
 LARGEST_HELD_OUT = 0.5
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.data.documents import Document, LeftOut
-from pellucid.fields import Config, Configurable, setting
+from pellucid.settings.fields import Config, Configurable, setting
 
 KINDS = ("function", "class", "table")
 DOCUMENTS_PER_PACKAGE = 4

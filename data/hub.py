@@ -9,7 +9,7 @@ from typing import Any
 from pellucid.data.documents import Document, LeftOut, listing_of
 from pellucid.data.text_files import row_document
 from pellucid.errors import DataError
-from pellucid.fields import Config, Configurable, setting
+from pellucid.settings.fields import Config, Configurable, setting
 
 
 class HubDataset(Configurable):

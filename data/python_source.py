@@ -15,7 +15,7 @@ from pellucid.data.documents import (
     plain_name,
     readable_text,
 )
-from pellucid.fields import Config, Configurable, setting
+from pellucid.settings.fields import Config, Configurable, setting
 
 # Tables, tests, demonstrations and generated documentation are not code that anyone would read.
 LEFT_OUT = {"idlelib", "lib2to3", "encodings", "turtledemo", "pydoc_data"}

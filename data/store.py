@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from pellucid import files
 from pellucid.data.rows import Batch, Windows
 from pellucid.data.splits import SPLITS
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.errors import DataError
+from pellucid.storage import files
 
 FORMAT = 1
 MANIFEST = "manifest.json"

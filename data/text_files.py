@@ -17,7 +17,7 @@ from pellucid.data.documents import (
     text_hash,
 )
 from pellucid.errors import DataError
-from pellucid.fields import Config, Configurable, setting
+from pellucid.settings.fields import Config, Configurable, setting
 
 ROWS_PER_READ = 1024
 # One or two plain files (a book) are cut into pieces, so that some of them can be held out.

@@ -8,7 +8,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pellucid import files
 from pellucid.errors import RunError
 from pellucid.eval import score, units_page
 from pellucid.eval.reader import Reader, Track
@@ -18,6 +17,7 @@ from pellucid.eval.suite import METRICS, SUITES
 from pellucid.eval.table import table
 from pellucid.eval.workbench import Workbench
 from pellucid.models import Transformer
+from pellucid.storage import files
 
 if TYPE_CHECKING:
     from pellucid.run import Run

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pellucid.errors import ConfigError
-from pellucid.kinds import nearest, shown
+from pellucid.settings.kinds import nearest, shown
 
 if TYPE_CHECKING:
     from pellucid.config import RunConfig
@@ -36,7 +36,7 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
 
 def run_config(words: Sequence[str]) -> "RunConfig":
     """The configuration of a preset (the first word, `tiny` where there is none) and its changes."""
-    from pellucid.words import override
+    from pellucid.settings.words import override
 
     name, changes = split(words)
     return override(preset(name), changes)

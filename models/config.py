@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from pellucid import fields
 from pellucid.errors import ConfigError
-from pellucid.fields import setting, slot
 from pellucid.models.attention import ATTENTIONS
 from pellucid.models.head import HEADS
 from pellucid.models.mlp import MLPS
 from pellucid.models.norm import NORMS
 from pellucid.models.position import POSITIONS
+from pellucid.settings import fields
+from pellucid.settings.fields import setting, slot
 
 PER_LAYER = {"mlp": MLPS, "attention": ATTENTIONS, "norm": NORMS}
 """Slots that each layer may fill differently, with their tables."""

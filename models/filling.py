@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pellucid.fields import Config, Configurable
 from pellucid.models.activations import Activations
 from pellucid.models.units import UnitSite
+from pellucid.settings.fields import Config, Configurable
 
 Told = dict[str, Tensor]
 """What a pass tells the trainer: `loss/…` is added to the loss, `sum/…` and `mean/…` are reduced

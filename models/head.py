@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pellucid import fields
-from pellucid.fields import Configurable, setting
+from pellucid.settings import fields
+from pellucid.settings.fields import Configurable, setting
 
 
 class Unembed(Configurable, nn.Module):

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from pellucid import fields
-from pellucid.fields import Configurable, setting
+from pellucid.settings import fields
+from pellucid.settings.fields import Configurable, setting
 
 
 class RMSNorm(Configurable, nn.RMSNorm):

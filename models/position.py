@@ -7,8 +7,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pellucid import fields
-from pellucid.fields import Configurable, setting
+from pellucid.settings import fields
+from pellucid.settings.fields import Configurable, setting
 
 Rotation = tuple[Tensor, Tensor]
 

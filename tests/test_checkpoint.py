@@ -18,8 +18,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pellucid import checkpoint, files, sealed
+from pellucid import checkpoint
 from pellucid.errors import CheckpointError
+from pellucid.storage import files, sealed
 
 PACKAGE = Path(checkpoint.__file__).parent
 META = {"config_hash": "c0ffee", "data_fingerprint": "f00d", "world_size": 2}

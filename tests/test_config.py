@@ -6,13 +6,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pellucid import fields
 from pellucid.config import RunConfig, TrainConfig, default_run_name, identity_hash
 from pellucid.errors import ConfigError
 from pellucid.experiments import PRESETS, preset, run_config
 from pellucid.models import Transformer, account
-from pellucid.summary import measured_rate, summary
-from pellucid.words import changes, describe, fillings, override
+from pellucid.settings import fields
+from pellucid.settings.summary import measured_rate, summary
+from pellucid.settings.words import changes, describe, fillings, override
 
 ROWS = describe(RunConfig())
 EVERY_FILLING = sorted(
@@ -183,7 +183,7 @@ def test_the_summary_derives_tokens_epochs_and_work():
 
 def test_the_measured_rate_is_that_of_a_product(monkeypatch):
     ticks = iter(range(100))
-    monkeypatch.setattr("pellucid.summary._clock", lambda device: float(next(ticks)))
+    monkeypatch.setattr("pellucid.settings.summary._clock", lambda device: float(next(ticks)))
     config = run_config(
         ["d_model=16", "mlp.k=4", "context=8", "train.batch=2", "attention.n_heads=2"]
     )

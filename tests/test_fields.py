@@ -22,7 +22,7 @@ from support.organ import (
 )
 
 from pellucid.errors import ConfigError
-from pellucid.fields import (
+from pellucid.settings.fields import (
     Config,
     declared,
     differences,
@@ -30,7 +30,7 @@ from pellucid.fields import (
     from_json,
     to_json,
 )
-from pellucid.words import override
+from pellucid.settings.words import override
 
 
 def test_the_config_builds_its_class():

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid import recorded
 from pellucid.errors import RunError, UserError
 from pellucid.models import ModelConfig, Transformer, ablate, intervene, record
 from pellucid.models.activations import Activations
 from pellucid.models.mlp import MLPS
+from pellucid.storage import recorded
 
 VOCABULARY = 61
 

@@ -16,9 +16,11 @@ import pytest
 import torch
 
 import pellucid
-from pellucid import checkpoint, fields, files, provenance
+from pellucid import checkpoint
 from pellucid.errors import CheckpointError, RunError
 from pellucid.run import RunFolder, load
+from pellucid.settings import fields
+from pellucid.storage import files, provenance
 
 CONFIG = {"seed": 1, "model": {"width": 8}}
 

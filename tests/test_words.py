@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from support.organ import Lip, Organ, Pipes, Play, Reed, Wind, organs, outcome, scalars
 
 from pellucid.errors import ConfigError, UserError
-from pellucid.fields import (
+from pellucid.settings.fields import (
     from_json,
     to_json,
 )
-from pellucid.words import changes, describe, fillings, override
+from pellucid.settings.words import changes, describe, fillings, override
 
 
 def refused(words: str | list[str], *fragments: str) -> None:

@@ -3,10 +3,10 @@
 import torch
 from safetensors.torch import save as encode
 
-from pellucid import files
 from pellucid.errors import RunError
 from pellucid.models import unwrap
 from pellucid.run import RunFolder
+from pellucid.storage import files
 from pellucid.training.step import Stepper, StepResult
 
 

@@ -6,13 +6,14 @@ from dataclasses import asdict
 import torch
 from accelerate import Accelerator
 
-from pellucid import checkpoint, fields, words
+from pellucid import checkpoint
 from pellucid.config import RunConfig, identity_hash
 from pellucid.data import TokenData
 from pellucid.errors import ConfigError, RunError
 from pellucid.models import Transformer, account, unwrap
-from pellucid.provenance import provenance
 from pellucid.run import RunFolder
+from pellucid.settings import fields, words
+from pellucid.storage.provenance import provenance
 from pellucid.training import devices, state
 from pellucid.training.optimizers import Optimizers
 from pellucid.training.progress import Meter

@@ -8,14 +8,14 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pellucid import fields
 from pellucid.errors import ConfigError
-from pellucid.fields import setting
 from pellucid.models.activations import Activations
 from pellucid.models.cache import LayerCache
 from pellucid.models.filling import Cost, Filling, Told
 from pellucid.models.position import Rotation, rotate
 from pellucid.models.units import UnitSite
+from pellucid.settings import fields
+from pellucid.settings.fields import setting
 
 
 class SoftmaxAttention(Filling):

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pellucid import fields
-from pellucid.fields import setting
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Filling, Told
 from pellucid.models.moments import second_moment
 from pellucid.models.units import UnitSite
+from pellucid.settings import fields
+from pellucid.settings.fields import setting
 
 
 class DenseMLP(Filling):

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pellucid import fields
 from pellucid.errors import ConfigError
-from pellucid.fields import setting
 from pellucid.models.filling import Filling, Told
 from pellucid.models.sharding import set_rows, whole
 from pellucid.models.units import UnitSite
+from pellucid.settings import fields
+from pellucid.settings.fields import setting
 
 
 class SparseMLP(Filling):

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pellucid.fields import setting
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Told
 from pellucid.models.mlp.sparse import SparseMLP
 from pellucid.models.moments import tail_second_moment
+from pellucid.settings.fields import setting
 
 
 class ThresholdMLP(SparseMLP):

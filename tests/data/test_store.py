@@ -4,11 +4,11 @@ import shutil
 import numpy as np
 import pytest
 
-from pellucid import files
 from pellucid.data import TokenData
 from pellucid.data import store as store_module
 from pellucid.data.splits import SPLITS
 from pellucid.errors import DataError
+from pellucid.storage import files
 
 
 @pytest.fixture

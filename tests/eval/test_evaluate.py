@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid import files
 from pellucid.errors import RunError
 from pellucid.eval import METRICS, NGram, evaluate, random_twin, workbench
 from pellucid.eval.contexts import BANDS
 from pellucid.eval.score import unpack
+from pellucid.storage import files
 
 FAMILIES = ["topk", "abs_topk", "batch_topk", "jumprelu", "dense"]
 

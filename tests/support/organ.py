@@ -7,13 +7,13 @@ from typing import Any, Literal
 from hypothesis import strategies as st
 
 from pellucid.errors import ConfigError
-from pellucid.fields import (
+from pellucid.settings.fields import (
     Config,
     Configurable,
     setting,
     slot,
 )
-from pellucid.words import describe
+from pellucid.settings.words import describe
 
 
 class Reed(Configurable):

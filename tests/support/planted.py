@@ -31,7 +31,7 @@ class Planted(nn.Module):
         self.vocab_size, self.rules, self.sparse = vocab_size, rules, sparse
         self.anchor = nn.Parameter(torch.zeros(()))
         self.predict = predict or (lambda tokens: torch.zeros(*tokens.shape, vocab_size))
-        write = lambda: torch.eye(len(rules), vocab_size)  # noqa: E731
+        write = lambda: torch.eye(len(rules), vocab_size)
         self.site = UnitSite("mlp", len(rules), signed=signed, exactness="none", write=write)
         self.site.name, self.site.layer = "blocks.0.mlp", 0
 

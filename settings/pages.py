@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pellucid.config import RunConfig
 from pellucid.experiments import PRESETS
-from pellucid.words import Row, describe, fillings
+from pellucid.settings.words import Row, describe, fillings
 
 HELP = """\
 usage: pellucid train [PRESET] [path=value ...] [run=FOLDER] [--print-config]
@@ -57,7 +57,7 @@ def _slot(console: Console, row: Row, by_tag: dict[str, list[Row]]) -> None:
 def print_config(config: RunConfig, folder: Path) -> None:
     """Print the resolved configuration and what follows from it; prepares the corpus if need be."""
     from pellucid.data import prepare
-    from pellucid.summary import summary
+    from pellucid.settings.summary import summary
 
     console = _console()
     data = prepare(config.data)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.errors import ConfigError
-from pellucid.fields import C, Config, Field, declared, docs, from_json, join, to_json
-from pellucid.kinds import Refused, nearest, parse, show, shown
+from pellucid.settings.fields import C, Config, Field, declared, docs, from_json, join, to_json
+from pellucid.settings.kinds import Refused, nearest, parse, show, shown
 
 Tree = dict[str, Any]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeVar, get_origin, get_type_hints
 
 from pellucid.errors import ConfigError
-from pellucid.kinds import Refused, coerce, in_words, nearest, shown
+from pellucid.settings.kinds import Refused, coerce, in_words, nearest, shown
 
 
 @dataclass(frozen=True, kw_only=True)

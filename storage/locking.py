@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pellucid import files
 from pellucid.errors import RunError
+from pellucid.storage import files
 
 # A lock lasts as long as any copy of its descriptor: children made by fork give theirs up, or a
 # data worker that outlives a killed trainer would keep the folder locked.

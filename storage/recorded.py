@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pellucid import files
 from pellucid.errors import RunError
 from pellucid.models import Activations, record
+from pellucid.storage import files
 
 # Tokens of one pass: enough to keep the machine busy, little enough to fit beside anything.
 CHUNK_TOKENS = 4096

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pellucid import files
 from pellucid.errors import CheckpointError
+from pellucid.storage import files
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -1,0 +1,1 @@
+"""Configurations: fields, their kinds, the words that set them, and the pages that show them."""

@@ -1,0 +1,1 @@
+"""What `run.py` and `checkpoint.py` stand on: durable files, sealed folders, locks, provenance."""
