@@ -1,7 +1,7 @@
 """Who speaks where: counts of active units by token, by document and by unit."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from pellucid.eval.moments import flat
 from pellucid.models import Activations
@@ -22,7 +22,7 @@ class Activity:
         """most units active on one token"""
         self.n = 0
 
-    def add(self, acts: Activations, document: Int[np.ndarray, " row"]) -> None:
+    def add(self, acts: Activations, document: Integer[np.ndarray, " row"]) -> None:
         """Take in one chunk; `document` names the document of each of its tokens."""
         strength = np.abs(flat(acts.values))
         if acts.is_sparse:

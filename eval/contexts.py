@@ -20,7 +20,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import as_tensor
 
 from pellucid.eval.moments import Moments, flat
@@ -54,8 +54,8 @@ class _Chunk(NamedTuple):
 
     values: Float[np.ndarray, "token unit"]
     start: int
-    at: Int[np.ndarray, " active"]
-    unit: Int[np.ndarray, " active"]
+    at: Integer[np.ndarray, " active"]
+    unit: Integer[np.ndarray, " active"]
 
     def enter(self, pool: Pool, items: np.ndarray, priority: np.ndarray) -> None:
         """Offer some of the active places to a pool."""

@@ -6,7 +6,7 @@ Pébay's formulas (Sandia SAND2008-6212, eq. 3.1), so nothing cancels however fa
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from pellucid.models import Activations
@@ -29,7 +29,7 @@ class Moments:
         self.largest = np.zeros(n_units, dtype=np.float32)
         self.histogram = np.zeros((n_units, BINS), dtype=np.int32)
         self.is_sparse = False
-        self.peaks: list[Int[np.ndarray, " unit"]] = []
+        self.peaks: list[Integer[np.ndarray, " unit"]] = []
         """for each of the first chunks, the token at which each unit was strongest; -1 if silent"""
 
     def add(self, acts: Activations) -> None:
@@ -119,7 +119,7 @@ class Moments:
     def quantiles(
         self,
         shares: tuple[float, ...],
-        units: Int[np.ndarray, " picked"],
+        units: Integer[np.ndarray, " picked"],
         threshold: Float[np.ndarray, " picked"],
     ) -> Float[np.ndarray, "picked share"]:
         """|activation| below which these shares of a unit's active tokens lie, to 1/32 octave."""
@@ -141,14 +141,14 @@ def flat(values: Tensor) -> np.ndarray:
     return (values.float() if values.is_floating_point() else values).numpy()
 
 
-def bin_of(values: Float[np.ndarray, "*shape"]) -> Int[np.ndarray, "*shape"]:
+def bin_of(values: Float[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
     """Histogram bin of |value|: a float's exponent and first mantissa bits are its logarithm's."""
     bits = np.abs(np.ascontiguousarray(values, dtype=np.float32)).view(np.int32)
     lowest = (127 + LOWEST) << STEPS_LOG2
     return np.clip((bits >> (23 - STEPS_LOG2)) - lowest, 0, BINS - 1)
 
 
-def edge(place: Int[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+def edge(place: Integer[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """Lower edge of a bin; the first one reaches down to 0."""
     octave, step = np.divmod(place, 2**STEPS_LOG2)
     return np.where(place > 0, np.ldexp(1 + step / 2**STEPS_LOG2, octave + LOWEST), 0.0)

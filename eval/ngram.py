@@ -10,7 +10,7 @@ Source: Chen & Goodman, "An empirical study of smoothing techniques for language
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from pellucid.errors import DataError
 
@@ -21,7 +21,7 @@ MISSING = -1
 class Order:
     """The table of one order m: what an m-gram adds, and what its context leaves to order m-1."""
 
-    keys: Int[np.ndarray, " gram"]
+    keys: Integer[np.ndarray, " gram"]
     """Sorted: rank of the context (an (m-1)-gram) times the vocabulary, plus the last token."""
     seen: Float[np.ndarray, " gram"]
     """(count - discount) / total of the context."""
@@ -33,7 +33,7 @@ class NGram:
     """Interpolated modified Kneser–Ney model of one stream of training tokens."""
 
     def __init__(
-        self, tokens: Int[np.ndarray, " token"], vocab_size: int, *, order: int = 5
+        self, tokens: Integer[np.ndarray, " token"], vocab_size: int, *, order: int = 5
     ) -> None:
         """Fit on `tokens`, each in [0, vocab_size). About 100 bytes of working memory per token."""
         if len(tokens) < order:
@@ -44,7 +44,7 @@ class NGram:
         self.order = order
         self.orders = _fit(np.asarray(tokens), vocab_size, order)
 
-    def log2_probs(self, tokens: Int[np.ndarray, " token"]) -> Float[np.ndarray, " token"]:
+    def log2_probs(self, tokens: Integer[np.ndarray, " token"]) -> Float[np.ndarray, " token"]:
         """log2 p(token | the up to order-1 tokens before it) for every token, in bits (<= 0)."""
         tokens = np.asarray(tokens, dtype=np.int64)
         context = np.zeros(len(tokens), dtype=np.int64)

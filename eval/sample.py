@@ -1,7 +1,7 @@
 """Keeping a few examples of each of many groups while streaming, the same whatever the chunks."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 
 class Pool:
@@ -13,8 +13,8 @@ class Pool:
         self.values = np.zeros((groups, size, width), dtype=np.float32)
 
     def wanted(
-        self, group: Int[np.ndarray, " item"], priority: Float[np.ndarray, " item"]
-    ) -> Int[np.ndarray, " kept"]:
+        self, group: Integer[np.ndarray, " item"], priority: Float[np.ndarray, " item"]
+    ) -> Integer[np.ndarray, " kept"]:
         """Which of these items can still enter, by group and priority, at most `size` a group."""
         able = np.flatnonzero(priority < self.priority[group, -1])
         able = able[np.lexsort((priority[able], group[able]))]
@@ -22,9 +22,9 @@ class Pool:
 
     def merge(
         self,
-        group: Int[np.ndarray, " item"],
+        group: Integer[np.ndarray, " item"],
         priority: Float[np.ndarray, " item"],
-        position: Int[np.ndarray, " item"],
+        position: Integer[np.ndarray, " item"],
         values: Float[np.ndarray, "item column"],
     ) -> None:
         """Take in items that `wanted` has let through, in its order."""
@@ -47,14 +47,14 @@ def _take(old: np.ndarray, new: np.ndarray, best: np.ndarray) -> np.ndarray:
     return np.take_along_axis(np.concatenate([old, new], axis=1), best, 1)
 
 
-def rank_within(group: Int[np.ndarray, " item"]) -> Int[np.ndarray, " item"]:
+def rank_within(group: Integer[np.ndarray, " item"]) -> Integer[np.ndarray, " item"]:
     """Running number of each item within its run of equal groups (`group` is sorted)."""
     new = np.concatenate([[True], group[1:] != group[:-1]])[: len(group)]
     return np.arange(len(group)) - np.flatnonzero(new)[np.cumsum(new) - 1]
 
 
 def lottery(
-    position: Int[np.ndarray, " item"], group: Int[np.ndarray, " item"], seed: int
+    position: Integer[np.ndarray, " item"], group: Integer[np.ndarray, " item"], seed: int
 ) -> Float[np.ndarray, " item"]:
     """A number in [0, 1) for each pair, as if random, from pair and seed alone (splitmix64)."""
     x = position.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from pellucid.eval.moments import Moments
 from pellucid.eval.stream import Stream
@@ -16,7 +16,7 @@ PLACE = np.dtype([("position", "i8"), ("unit", "i4"), ("kind", "i4"), ("turn", "
 
 
 def places(
-    stream: Stream, moments: Moments, units: Int[np.ndarray, " shown"], seed: int
+    stream: Stream, moments: Moments, units: Integer[np.ndarray, " shown"], seed: int
 ) -> np.ndarray:
     """Candidates of every shown unit, by position; `turn` is the order in which they are preferred.
 

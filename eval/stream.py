@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Integer
 from torch import Tensor, nn
 
 from pellucid.models import Trace, record
@@ -26,10 +26,10 @@ class Stream:
     every document is charged for its own tokens and for the eot that ends it, each exactly once.
     """
 
-    tokens: Int[np.ndarray, " token"]
-    offsets: Int[np.ndarray, " documents_plus_1"]
+    tokens: Integer[np.ndarray, " token"]
+    offsets: Integer[np.ndarray, " documents_plus_1"]
     names: list[str]
-    doc_bytes: Int[np.ndarray, " document"]
+    doc_bytes: Integer[np.ndarray, " document"]
     """UTF-8 bytes of text"""
     eot: int
     complete: bool
@@ -39,7 +39,7 @@ class Stream:
     def n_documents(self) -> int:
         return len(self.names)
 
-    def targets(self) -> Int[np.ndarray, " token"]:
+    def targets(self) -> Integer[np.ndarray, " token"]:
         return np.append(self.tokens[1:], self.eot)
 
     def per_document(self, per_token: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ class Stream:
         return np.add.reduceat(per_token, self.offsets[:-1])
 
     @cached_property
-    def document(self) -> Int[np.ndarray, " token"]:
+    def document(self) -> Integer[np.ndarray, " token"]:
         """Document of each position."""
         return np.repeat(np.arange(self.n_documents), np.diff(self.offsets))
 
@@ -91,16 +91,16 @@ def _choose(lengths: np.ndarray, tokens: int, seed: int) -> np.ndarray:
 class Window(NamedTuple):
     """Some rows of the stream after the model has read them."""
 
-    starts: Int[np.ndarray, " row"]
+    starts: Integer[np.ndarray, " row"]
     """position of the first token of each row"""
-    fresh: Int[np.ndarray, " row"]
+    fresh: Integer[np.ndarray, " row"]
     """columns from here on are predicted by no earlier row"""
     length: int
     logits: Tensor
     trace: Trace
 
     @property
-    def positions(self) -> Int[np.ndarray, "row column"]:
+    def positions(self) -> Integer[np.ndarray, "row column"]:
         return self.starts[:, None] + np.arange(self.length)
 
 
@@ -122,7 +122,7 @@ def walk(
 
 def batches(
     n: int, context: int, stride: int, rows: int
-) -> Iterator[tuple[Int[np.ndarray, " row"], int]]:
+) -> Iterator[tuple[Integer[np.ndarray, " row"], int]]:
     """(starts, length) of rows that together reach all of n positions; the last may be short."""
     last = max(0, -(-(n - context) // stride)) * stride
     full = np.arange(0, last + (n - last == context), stride)

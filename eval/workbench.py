@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from pellucid.eval.ngram import NGram
 from pellucid.eval.reader import Predictions, Reader
@@ -22,7 +22,7 @@ class Workbench:
     """the run"""
     twin: Reader
     """the same architecture at step 0, reading the same text"""
-    train: Int[np.ndarray, " token"]
+    train: Integer[np.ndarray, " token"]
     """training tokens that the n-grams are fitted on"""
     vocab_size: int
     split: str
