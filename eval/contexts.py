@@ -6,7 +6,7 @@ activation mass: `p10` the weakest fifth, `p50` the middle three fifths, `p90` f
 percentile they are named after; a unit of one constant strength has a top and nothing else. `top`
 shows the strongest tokens of all, even where they are more than a hundredth; the other bands show
 tokens drawn at random. Beside them stand tokens on which the unit is silent: drawn at random
-(`silent`), and with the same current token as one of the unit's peaks (`near_miss`). What a unit's
+(`silent`), and with a current token at which it is active elsewhere (`near_miss`). What a unit's
 silence rules out says as much as what excites it.
 
 Edges between bands come from a histogram of 32 steps an octave: where a unit's strengths crowd

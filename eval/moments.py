@@ -31,6 +31,8 @@ class Moments:
         self.is_sparse = False
         self.peaks: list[Integer[np.ndarray, " unit"]] = []
         """for each of the first chunks, the token at which each unit was strongest; -1 if silent"""
+        self.typical: list[Int[np.ndarray, " unit"]] = []
+        """the same for any one token at which it was active"""
 
     def add(self, acts: Activations) -> None:
         """Take in one chunk of activations `(batch, token, …)`."""
@@ -51,19 +53,21 @@ class Moments:
         silent = tokens - np.bincount(unit, minlength=width)
         central = [np.bincount(unit, off**p, width) + silent * (-mean) ** p for p in (2, 3, 4)]
         np.add.at(self.histogram, (unit, bin_of(value)), 1)
-        self._peak(unit, row, np.abs(value))
+        last = np.full(width, -1)
+        last[unit] = row
+        self._remember(unit, row, np.abs(value), last)
         self._merge(tokens, mean, *central)
 
     def _add_dense(self, acts: Activations) -> None:
         values = acts.values.flatten(0, 1).cpu().float()
         blocks = enumerate(values.split(BLOCK, dim=1))
         parts = [self._dense_block(block.T.contiguous(), i * BLOCK) for i, block in blocks]
-        strongest, row, *moments = (np.concatenate(part) for part in zip(*parts))
-        self._peak(np.arange(len(self.mean)), row, strongest)
+        strongest, row, last, *moments = (np.concatenate(part) for part in zip(*parts))
+        self._remember(np.arange(len(self.mean)), row, strongest, last)
         self._merge(len(values), *moments)
 
     def _dense_block(self, block: Float[Tensor, "unit token"], first: int) -> list[np.ndarray]:
-        """Peak, its row, mean and central sums of a few units; fills their histograms."""
+        """Of a few units: peak, its row, last active row, mean, central sums; fills histograms."""
         units = len(block)
         cell = bin_of(block.numpy()) + np.arange(units)[:, None] * BINS
         counts = np.bincount(cell.ravel(), minlength=units * BINS).reshape(units, BINS)
@@ -73,7 +77,11 @@ class Moments:
         off = block - mean[:, None]
         square = off * off
         sums = [square.sum(1), (square * off).sum(1), (square * square).sum(1)]
-        return [found.numpy() for found in (*block.abs().max(1), mean, *sums)]
+        strongest, row = block.abs().max(1)
+        # Not yet `threshold`, which needs the largest value of all.
+        active = (block.abs() > strongest[:, None] / 10).numpy()
+        last = np.where(active.any(1), active.shape[1] - 1 - active[:, ::-1].argmax(1), -1)
+        return [strongest.numpy(), row.numpy(), last, mean.numpy(), *(s.numpy() for s in sums)]
 
     def _merge(
         self, n: int, mean: np.ndarray, m2: np.ndarray, m3: np.ndarray, m4: np.ndarray
@@ -88,7 +96,10 @@ class Moments:
         self.mean += d * b / both
         self.n = both
 
-    def _peak(self, unit: np.ndarray, row: np.ndarray, strength: np.ndarray) -> None:
+    def _remember(
+        self, unit: np.ndarray, row: np.ndarray, strength: np.ndarray, last: np.ndarray
+    ) -> None:
+        """Keep each unit's strongest and last active place of the chunk, as positions."""
         strongest = np.zeros(len(self.mean), dtype=np.float32)
         np.maximum.at(strongest, unit, strength)
         peak = np.full(len(self.mean), -1)
@@ -97,6 +108,7 @@ class Moments:
         peak[unit[at]] = self.n + row[at]
         if len(self.peaks) < PEAKS:
             self.peaks.append(peak)
+            self.typical.append(np.where(last >= 0, self.n + last, -1))
         np.maximum(self.largest, strongest, out=self.largest)
 
     @property

@@ -20,8 +20,8 @@ def places(
 ) -> np.ndarray:
     """Candidates of every shown unit, by position; `turn` is the order in which they are preferred.
 
-    `silent`: anywhere. `near_miss`: where the current token is one of those at which the unit
-    peaked, the most frequent first. `unit` counts shown units.
+    `silent`: anywhere. `near_miss`: where the current token is one at which the unit is active
+    elsewhere, those of its peaks first. `unit` counts shown units.
     """
     by_token = np.argsort(stream.tokens, kind="stable")
     ordered, found = stream.tokens[by_token], []
@@ -29,7 +29,7 @@ def places(
         rng = np.random.default_rng([seed, int(unit)])
         anywhere = rng.integers(0, len(stream.tokens), TRIALS)
         found += [(p, i, 0, turn) for turn, p in enumerate(anywhere)]
-        for rank, token in enumerate(peak_tokens(stream, moments, unit)):
+        for rank, token in enumerate(active_tokens(stream, moments, unit)):
             first, last = np.searchsorted(ordered, [token, token + 1])
             picked = rng.choice(last - first, min(TRIALS, last - first), replace=False)
             same = by_token[first + picked]
@@ -37,8 +37,13 @@ def places(
     return np.sort(np.array(found, dtype=PLACE), order=["position", "unit", "kind", "turn"])
 
 
-def peak_tokens(stream: Stream, moments: Moments, unit: int) -> list[int]:
-    """Current tokens at the unit's peaks, the most frequent first."""
-    peaks = [int(peak[unit]) for peak in moments.peaks]
-    counts = Counter(int(stream.tokens[p]) for p in peaks if p >= 0)
-    return [token for token, _ in counts.most_common(TOKENS)]
+def active_tokens(stream: Stream, moments: Moments, unit: int) -> list[int]:
+    """Current tokens at the unit's peaks, the most frequent first, then at other active places."""
+    ordered = []
+    for kept in (moments.peaks, moments.typical):
+        positions = [int(found[unit]) for found in kept if found[unit] >= 0]
+        counts = Counter(int(token) for token in stream.tokens[positions])
+        ordered.append([token for token, _ in counts.most_common()])
+    peaks, typical = ordered
+    first = peaks[: TOKENS // 2]
+    return (first + [token for token in typical if token not in first])[:TOKENS]

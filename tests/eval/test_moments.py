@@ -55,6 +55,9 @@ def test_sparse_moments_count_the_silent_tokens(chunks):
     np.testing.assert_array_equal(a.histogram, b.histogram)
     np.testing.assert_array_equal(a.largest, b.largest)
     np.testing.assert_array_equal(a.peaks, b.peaks)
+    at = np.array(a.typical)
+    assert (values.reshape(300, 9)[at, np.arange(9)][at >= 0] != 0).all()
+    assert ((at < 0) == (np.array(a.peaks) < 0)).all()
 
 
 def test_moments_survive_a_mean_far_from_zero():
