@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pellucid.kernels.select import top_indices
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 8 * 2**20
 """Pre-activations held at a time: what stays in the cache between the product and the selection."""
 
 MIN_CHUNK_ROWS = 256
