@@ -21,7 +21,7 @@ hypothesis.settings.load_profile("pellucid")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
+def session_cache(tmp_path_factory):
     """Token caches go to a temporary folder, also in the processes that tests start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PELLUCID_CACHE", str(tmp_path_factory.mktemp("cache")))

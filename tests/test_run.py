@@ -335,7 +335,8 @@ def test_the_package_offers_load_and_config_on_first_use():
     with pytest.raises(AttributeError, match="no attribute 'laod'"):
         pellucid.laod
     code = "import sys, pellucid; sys.exit('torch' in sys.modules)"
-    assert run_script(code).wait(timeout=60) == 0
+    with run_script(code) as process:
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.fixture(scope="module")
