@@ -11,6 +11,7 @@ PIP_ARGS ?=
 RUN ?= runs/tiny
 ARGS ?=
 JOBS ?= 2
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 # One thread per worker: two workers on two cores are faster than two threads in one.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
@@ -19,7 +20,7 @@ SPECS := pyproject.toml constraints.txt
 .PHONY: help train test test-all lint format dev browser constraints clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | sort
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 train: $(VENV)/.core ## train `tiny` with a top-k layer on Python source code, score it, write its report
 	$(BIN)/pellucid train tiny mlp=topk run=$(RUN) $(ARGS)
@@ -56,19 +57,19 @@ $(BIN)/python:
 		echo "Python cannot make a virtual environment: on Debian, apt-get install python3-venv" >&2; exit 2; }
 
 $(VENV)/.core: $(SPECS) | $(BIN)/python
-	@echo "installing Pellucid into $(VENV) (once; a minute or two)"
-	@$(PIP) install --quiet --constraint constraints.txt $(PIP_ARGS) --editable .
+	@echo "installing Pellucid into $(VENV) (once; longer where CUDA comes with torch)"
+	@$(PIP) install -qq --constraint constraints.txt $(PIP_ARGS) --editable .
 	@touch $@
 
 $(VENV)/.dev: $(SPECS) | $(BIN)/python
-	@echo "installing Pellucid and its test tools into $(VENV) (once; a minute or two)"
-	@$(PIP) install --quiet --constraint constraints.txt $(PIP_ARGS) --editable '.[dev]'
+	@echo "installing Pellucid and its test tools into $(VENV) (once; longer where CUDA comes with torch)"
+	@$(PIP) install -qq --constraint constraints.txt $(PIP_ARGS) --editable '.[dev]'
 	@touch $(VENV)/.core $@
 
 # The tests of the pages need a Chromium. Where it takes no question to get one, get it, once; the
 # tests' summary tells everyone else what to do.
 browser: | $(BIN)/python
-	@$(BIN)/python tests/support/chromium.py >/dev/null || [ -e $(VENV)/.no-browser ] || \
+	@which $(BROWSERS) 2>/dev/null | grep -q . || [ -e $(VENV)/.no-browser ] || \
 	if [ "$$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then \
 		echo "installing Chromium for the tests of the pages (once)"; \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive \
@@ -79,6 +80,7 @@ browser: | $(BIN)/python
 constraints: $(VENV)/.dev ## pin what is installed now
 	@{ grep '^#' constraints.txt; $(PIP) freeze --all --exclude pip --exclude pellucid --exclude-editable \
 		| sed 's/+.*//'; } > constraints.new && mv constraints.new constraints.txt
+	@touch $(VENV)/.core $(VENV)/.dev
 
 clean: ## remove the environment and everything built; runs stay
 	rm -rf $(VENV) .typing build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

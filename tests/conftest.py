@@ -8,11 +8,12 @@ os.environ["MKL_NUM_THREADS"] = "1"
 
 import hypothesis
 import pytest
-from support.chromium import HOW_TO_GET, find_chromium
 from support.shapes import check_shapes
 
 # Before anything of pellucid is imported.
 check_shapes("pellucid")
+
+NO_PAGES = "page tests need a browser"
 
 hypothesis.settings.register_profile(
     "pellucid", derandomize=True, deadline=None, database=None, print_blob=True
@@ -28,12 +29,6 @@ def session_cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The path of a browser; without one the test is skipped, and the summary says so."""
-    return find_chromium() or pytest.skip(HOW_TO_GET)
-
-
 def pytest_terminal_summary(terminalreporter) -> None:
     """Name the slow tests that ran, and say when the tests of the pages did not."""
     stats = terminalreporter.stats
@@ -42,6 +37,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
         terminalreporter.section("slow tests, in `make test-all` only")
         for report in sorted(ran, key=lambda report: report.nodeid):
             terminalreporter.line(f"{report.outcome} {report.duration:6.1f} s  {report.nodeid}")
-    if any(HOW_TO_GET in str(report.longrepr) for report in stats.get("skipped", [])):
-        terminalreporter.section("pages")
-        terminalreporter.line(HOW_TO_GET, yellow=True)
+    skipped = {str(report.longrepr[-1]) for report in stats.get("skipped", [])}
+    for reason in sorted(reason for reason in skipped if NO_PAGES in reason):
+        terminalreporter.section("the tests of the pages did not run")
+        terminalreporter.line(reason, yellow=True)

@@ -1,4 +1,4 @@
-"""A made-up run, its pages, and a browser; and a word at the end where there is no browser."""
+"""A made-up run, its pages, and a browser."""
 
 import runpy
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 
 from pellucid.report import chromium, write_comparison, write_report
 
-PAGE_SKIPS = pytest.StashKey[bool]()
 write_sample_run = runpy.run_path(str(Path(__file__).with_name("sample_run.py")))[
     "write_sample_run"
 ]
@@ -34,10 +33,9 @@ def pages(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def browser(request):
+def browser():
     reason = chromium.missing()
     if reason:
-        request.config.stash[PAGE_SKIPS] = True
         pytest.skip(f"page tests need a browser: {reason}")
     with chromium.headless() as found:
         yield found
@@ -68,9 +66,3 @@ def visit(browser):
 
 def _foreign(url):
     return not url.startswith(("file:", "data:"))
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    if config.stash.get(PAGE_SKIPS, False):
-        terminalreporter.section("the page tests did not run")
-        terminalreporter.write_line(f"The report was not looked at: {chromium.missing()}")
