@@ -13,6 +13,8 @@ LARGEST_HELD_OUT = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
+    """Which corpus, which tokenizer, and what is held out."""
+
     forward: ClassVar[str | None] = "corpus"
 
     corpus: Config = slot(CORPORA, "python")

@@ -16,6 +16,8 @@ from pellucid.data.text_files import TextFiles
 
 
 class Corpus(Protocol):
+    """What a corpus offers: its documents, one by one."""
+
     side_channels: tuple[str, ...]
     left_out: LeftOut
 

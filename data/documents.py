@@ -50,6 +50,7 @@ class LeftOut:
 
 
 def text_hash(text: str) -> str:
+    """SHA-256 of a text, as hex digits."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -69,6 +69,7 @@ def body(draw: Draw, names: list[str], indent: str) -> Iterator[str]:
 
 
 def function(draw: Draw, indent: str = "") -> Iterator[str]:
+    """A function that uses its own arguments."""
     name = f"{draw.one(VERBS)}_{draw.name()}"
     arguments = [draw.name() for _ in range(draw.between(1, 3))]
     first = ["self", *arguments] if indent else arguments
@@ -77,12 +78,14 @@ def function(draw: Draw, indent: str = "") -> Iterator[str]:
 
 
 def class_(draw: Draw) -> Iterator[str]:
+    """A class whose methods use its attributes."""
     yield f"class {draw.name().title()}:"
     for _ in range(draw.between(1, 2)):
         yield from function(draw, "    ")
 
 
 def table(draw: Draw) -> Iterator[str]:
+    """A literal table that closes every bracket."""
     name = draw.name().upper()
     keys = [draw.name() for _ in range(draw.between(3, 6))]
     yield f"{name} = {{"

@@ -25,6 +25,7 @@ BUILD_RECORDS = ("config-", "_sysconfigdata")
 
 
 def standard_library() -> Path:
+    """The folder of the running interpreter's standard library."""
     return Path(sysconfig.get_paths()["stdlib"]).resolve()
 
 
@@ -45,10 +46,12 @@ def python_files(root: Path, wanted: Callable[[str], bool]) -> list[Path]:
 
 
 def in_core(name: str) -> bool:
+    """Whether a file of the standard library belongs to the corpus."""
     return not (name.startswith(("test", *BUILD_RECORDS)) or name in LEFT_OUT | INSTALLED)
 
 
 def in_package(name: str) -> bool:
+    """Whether a file of an installed package belongs to the corpus."""
     return not name.startswith("test") and name != "__pycache__"
 
 
@@ -58,6 +61,7 @@ def package_of(path: Path, root: Path) -> str:
 
 
 def read_folder(root: Path, files: list[Path], prefix: str, out: LeftOut) -> Iterator[Document]:
+    """The documents of a folder of Python source, in sorted order."""
     for path in files:
         name = prefix + plain_name(path.relative_to(root))
         text = readable_text(path, name, out)

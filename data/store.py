@@ -36,6 +36,7 @@ def digest(obj: Any) -> str:
 
 
 def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -150,6 +150,7 @@ def _json_row(path: Path, number: int, line: str) -> dict:
 
 
 def parquet_rows(path: Path, text_field: str) -> Iterator[dict]:
+    """The text of each row of a parquet file."""
     import pyarrow
     import pyarrow.parquet
 

@@ -19,5 +19,6 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_array(path: Path, values: np.ndarray) -> None:
+    """Write an array as `.npy`, without pickle, to the disk."""
     with new_file(path) as file:
         np.save(file, values, allow_pickle=False)

@@ -31,7 +31,7 @@ class Moments:
         self.is_sparse = False
         self.peaks: list[Integer[np.ndarray, " unit"]] = []
         """for each of the first chunks, the token at which each unit was strongest; -1 if silent"""
-        self.typical: list[Int[np.ndarray, " unit"]] = []
+        self.typical: list[Integer[np.ndarray, " unit"]] = []
         """the same for any one token at which it was active"""
 
     def add(self, acts: Activations) -> None:

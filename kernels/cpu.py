@@ -216,6 +216,7 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def wide(x: Tensor) -> Tensor:
+    """A tensor in the type it is computed in: float32 for the halves."""
     return x.to(_compute_dtype(x))
 
 

@@ -12,17 +12,20 @@ from pellucid.kernels.select import top_indices
 
 
 def topk_rows(x: Tensor, k: int, signed: bool) -> tuple[Tensor, Tensor]:
+    """Selection by library calls; shapes as in `reference.topk_rows`."""
     chosen = top_indices(x.abs() if signed else x, k)
     return x.gather(1, chosen), chosen.int()
 
 
 def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
+    """Gradient of the selected values, scattered to their columns."""
     return grad.new_zeros(len(grad), width).scatter(1, indices.long(), grad)
 
 
 def encode_topk(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
 ) -> tuple[Tensor, Tensor]:
+    """Selection after one dense product."""
     pre = torch.addmm(wide(b_enc), wide(x), wide(w_enc).T)
     chosen = top_indices(pre.abs() if signed else pre, k, positive=not signed)
     taken = pre.gather(1, chosen)
@@ -32,18 +35,21 @@ def encode_topk(
 def encode_topk_backward(
     grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of input, encoder and bias by dense products."""
     d_pre = _to_dense(grad, indices, len(w_enc))
     d_x, d_weight = d_pre @ wide(w_enc), d_pre.T @ wide(x)
     return d_x.to(x.dtype), d_weight.to(x.dtype), d_pre.sum(dim=0).to(x.dtype)
 
 
 def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
+    """The decoder as one dense product."""
     return (_to_dense(values, indices, len(w_dec)) @ wide(w_dec)).to(w_dec.dtype)
 
 
 def sparse_decode_backward(
     grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor]:
+    """Gradients of values and decoder by dense products."""
     d_dense = wide(grad) @ wide(w_dec).T
     d_values = d_dense.gather(1, indices.long().clamp(min=0)).masked_fill(indices < 0, 0)
     d_weight = _to_dense(values, indices, len(w_dec)).T @ wide(grad)
@@ -53,6 +59,7 @@ def sparse_decode_backward(
 def topk_mlp(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """The whole layer: selection, then a dense product."""
     values, indices = encode_topk(x, w_enc, b_enc, k, signed)
     return sparse_decode(values, indices, w_dec), values, indices
 
@@ -60,6 +67,7 @@ def topk_mlp(
 def topk_mlp_backward(
     grad: Tensor, values: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the whole layer by dense products."""
     d_values, d_w_dec = sparse_decode_backward(grad, values, indices, w_dec)
     return *encode_topk_backward(d_values, indices, x, w_enc), d_w_dec
 

@@ -14,7 +14,7 @@ def generate(
     tokens: Int[Tensor, "batch token"],
     n_new: int,
     *,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     seed: int = 0,
 ) -> Int[Tensor, "batch longer"]:
     """Continue `tokens` by `n_new` sampled tokens; temperature 0 takes the likeliest.
@@ -30,7 +30,7 @@ def generate(
         model.train(was_training)
 
 
-def _check(model: nn.Module, tokens: Tensor, n_new: int, temperature: float) -> None:
+def _check(model: nn.Module, tokens: Tensor, n_new: int, temperature: float | int) -> None:
     longest = model.config.context
     if tokens.shape[1] == 0:
         raise UserError("generate: the prompt is empty; at least one token is accepted")
@@ -43,7 +43,7 @@ def _check(model: nn.Module, tokens: Tensor, n_new: int, temperature: float) -> 
 
 
 def _continue(
-    model: nn.Module, tokens: Tensor, n_new: int, temperature: float, seed: int
+    model: nn.Module, tokens: Tensor, n_new: int, temperature: float | int, seed: int
 ) -> Tensor:
     cache = Cache(len(model.blocks))
     generator = torch.Generator(tokens.device).manual_seed(seed)
@@ -55,7 +55,7 @@ def _continue(
     return tokens
 
 
-def _sample(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+def _sample(logits: Tensor, temperature: float | int, generator: torch.Generator) -> Tensor:
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
     shares = (logits.float() / temperature).softmax(-1)
