@@ -298,3 +298,14 @@ def test_sites_work_under_ddp(tmp_path):
         assert torch.equal(a["blocks.0.mlp"].values, b["blocks.0.mlp"].values)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_trackers_get_the_metrics_beside_the_file(tmp_path):
+    assert train(small("train.trackers=tensorboard", "train.steps=5"), tmp_path / "run") == 0
+    written = list((tmp_path / "run").rglob("events.out.tfevents.*"))
+    assert written and written[0].stat().st_size > 100
+
+
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="train.trackers is swanlab; swanlab is not installed"):
+        train(small("train.trackers=swanlab"), tmp_path / "run")

@@ -5,6 +5,7 @@ import os
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
@@ -18,6 +19,7 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp64": "no"}
 def start(config: TrainConfig, folder: RunFolder) -> Accelerator:
     """Join the processes of this run; raises ConfigError where they are not those asked for."""
     _check_device(config.device)
+    _check_trackers(config.trackers)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     use_cpu = config.device == "cpu" or not torch.cuda.is_available()
@@ -41,6 +43,15 @@ def _check_device(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "train.device is 'cuda', but torch finds no GPU; 'cpu' or 'auto' is accepted"
+        )
+
+
+def _check_trackers(wanted: tuple[str, ...]) -> None:
+    installed = {str(tracker) for tracker in get_available_trackers()}
+    if missing := [name for name in wanted if name not in installed]:
+        raise ConfigError(
+            f"train.trackers is {', '.join(wanted)}; {missing[0]} is not installed "
+            f"(`pip install pellucid[tensorboard]` brings TensorBoard)"
         )
 
 

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from pellucid import checkpoint
 from pellucid.config import RunConfig, identity_hash
 from pellucid.data import TokenData
-from pellucid.errors import ConfigError, RunError
+from pellucid.errors import RunError
 from pellucid.models import Transformer, account, unwrap
 from pellucid.run import RunFolder
 from pellucid.settings import fields, words
@@ -186,10 +186,5 @@ class Session:
         wanted = self.config.train.trackers
         if not wanted:
             return
-        if len(self.accelerator.log_with) != len(wanted):
-            raise ConfigError(
-                f"train.trackers is {', '.join(wanted)}; not all are installed "
-                f"(`pip install pellucid[tensorboard]` brings TensorBoard)"
-            )
         flat = {row.path: str(row.value) for row in words.describe(self.config)}
         self.accelerator.init_trackers("trackers", config=flat)
