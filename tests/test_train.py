@@ -309,3 +309,17 @@ def test_trackers_get_the_metrics_beside_the_file(tmp_path):
 def test_a_tracker_that_is_not_installed_is_refused(tmp_path):
     with pytest.raises(ValueError, match="train.trackers is swanlab; swanlab is not installed"):
         train(small("train.trackers=swanlab"), tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_alike(exact, tmp_path):
+    assert train(small(*EXACT, "train.compile=true"), tmp_path / "run") == 0
+    assert_same_training(exact, tmp_path / "run")
+
+
+def test_bfloat16_computes_low_and_keeps_full_weights(tmp_path):
+    assert train(small("train.precision=bf16", "train.steps=20"), tmp_path / "low") == 0
+    assert train(small("train.steps=20"), tmp_path / "full") == 0
+    low, full = losses(tmp_path / "low"), losses(tmp_path / "full")
+    assert 0 < np.abs(low - full).max() < 0.1
+    assert all(v.dtype == torch.float32 for k, v in weights(tmp_path / "low", 20).items() if "w_" in k)

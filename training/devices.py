@@ -5,6 +5,7 @@ import os
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
@@ -28,6 +29,8 @@ def start(config: TrainConfig, folder: RunFolder) -> Accelerator:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False
+    # accelerate keeps the device and precision of a process's first run; the next may have others.
+    AcceleratorState._reset_state(reset_partial_state=not dist.is_initialized())
     accelerator = Accelerator(
         cpu=use_cpu,
         mixed_precision=PRECISIONS[config.precision],
