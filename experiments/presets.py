@@ -5,7 +5,7 @@ from pellucid.data import CORPORA, DataConfig
 from pellucid.models import ModelConfig
 from pellucid.models.attention import ATTENTIONS
 from pellucid.models.head import HEADS
-from pellucid.models.mlp import MLPS
+from pellucid.models.mlp.topk import TopKMLP
 
 
 def tiny() -> RunConfig:
@@ -14,7 +14,7 @@ def tiny() -> RunConfig:
         preset="tiny",
         data=DataConfig(vocab_size=1024),
         model=ModelConfig(
-            n_layers=2, d_model=128, context=256, mlp=MLPS["topk"].Config(width=1024, k=32)
+            n_layers=2, d_model=128, context=256, mlp=TopKMLP.Config(width=1024, k=32)
         ),
         train=TrainConfig(steps=4000, batch=8, lr=3e-3, eval_every=500, checkpoint_every=500),
     )
@@ -30,7 +30,7 @@ def small() -> RunConfig:
             d_model=256,
             context=512,
             dropout=0.1,
-            mlp=MLPS["topk"].Config(width=2048, k=32),
+            mlp=TopKMLP.Config(width=2048, k=32),
             attention=ATTENTIONS["softmax"].Config(n_heads=8),
             head=HEADS["unembed"].Config(tied=True),
         ),
@@ -53,7 +53,7 @@ def base() -> RunConfig:
             n_layers=12,
             d_model=768,
             context=1024,
-            mlp=MLPS["topk"].Config(width=3072, k=64),
+            mlp=TopKMLP.Config(width=3072, k=64),
             attention=ATTENTIONS["softmax"].Config(n_heads=12),
             head=HEADS["unembed"].Config(tied=True),
         ),

@@ -322,4 +322,6 @@ def test_bfloat16_computes_low_and_keeps_full_weights(tmp_path):
     assert train(small("train.steps=20"), tmp_path / "full") == 0
     low, full = losses(tmp_path / "low"), losses(tmp_path / "full")
     assert 0 < np.abs(low - full).max() < 0.1
-    assert all(v.dtype == torch.float32 for k, v in weights(tmp_path / "low", 20).items() if "w_" in k)
+    assert all(
+        v.dtype == torch.float32 for k, v in weights(tmp_path / "low", 20).items() if "w_" in k
+    )
