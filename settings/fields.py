@@ -52,8 +52,7 @@ class Configurable:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "Config" in cls.__dict__:
-            made: Any = cls
-            made.Config.build = lambda config, *args, **kw: made(config, *args, **kw)
+            cls.Config.build = lambda config, *args, **kw: cls(config, *args, **kw)  # ty: ignore
 
 
 def setting(

@@ -160,7 +160,7 @@ def test_every_field_is_documented():
 
 
 def test_contradictions_are_refused_with_both_values():
-    with pytest.raises(ConfigError, match=r"^train.micro_batch = 5 .* a divisor of the batch, 16$"):
+    with pytest.raises(ConfigError, match=r"^train.micro_batch = 5 .* a divisor of the batch, 8$"):
         run_config(["train.micro_batch=5"])
     with pytest.raises(ConfigError, match=r"^world_size = 3 .* a divisor of the batch, 16$"):
         TrainConfig(world_size=3)
@@ -174,9 +174,9 @@ def test_the_summary_derives_tokens_epochs_and_work():
     flops = account(config.model, 1024).flops_executed
     for expected in (
         "920,448",
-        "409,600 in 100 steps of 4,096",
-        "2.00 of 204,800",
-        f"{409_600 * flops * 3:.2e} FLOPs",
+        "204,800 in 100 steps of 2,048",
+        "1.00 of 204,800",
+        f"{204_800 * flops * 3:.2e} FLOPs",
     ):
         assert expected in text
 
