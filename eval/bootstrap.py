@@ -4,7 +4,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 
 FEWEST = 10
 """Below so many documents no interval is given: it would be too narrow."""
@@ -25,8 +25,8 @@ class Interval(NamedTuple):
 
 
 def ratio(
-    above: Float[np.ndarray, " document"],
-    below: Float[np.ndarray, " document"],
+    above: Real[np.ndarray, " document"],
+    below: Real[np.ndarray, " document"],
     *,
     seed: int,
     what: str = "documents",
@@ -43,7 +43,7 @@ def ratio(
     return Interval(value, float(low), float(high), n)
 
 
-def mean(values: Float[np.ndarray, " draw"], *, seed: int, what: str = "documents") -> Interval:
+def mean(values: Real[np.ndarray, " draw"], *, seed: int, what: str = "documents") -> Interval:
     """The plain mean of independent draws, with its interval."""
     return ratio(values, np.ones(len(values)), seed=seed, what=what)
 

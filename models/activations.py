@@ -33,7 +33,7 @@ class Activations:
             return (self.indices >= 0).sum(-1)
         return (self.values != 0).sum(-1)
 
-    def to_dense(self, max_bytes: int = DENSE_BYTES) -> Float[Tensor, "batch token unit"]:
+    def to_dense(self, max_bytes: int = DENSE_BYTES) -> Float[Tensor, "batch *places unit"]:
         """All units' values; raises ValueError where they would take more than `max_bytes`."""
         if self.indices is None:
             return self.values

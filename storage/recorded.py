@@ -131,12 +131,16 @@ def _record(model: nn.Module, names: list[str], tokens: Tensor, temp: Path) -> d
     writers = {name: _SiteWriter(temp, name, len(tokens)) for name in names}
     rows = max(1, CHUNK_TOKENS // tokens.shape[1])
     device = next(model.parameters()).device
-    with _evaluating(model), torch.no_grad(), record(model, names) as trace:
-        for chunk in tokens.long().split(rows):
-            model(chunk.to(device))
-            for name, writer in writers.items():
-                writer.append(trace[name])
-    return {name: writer.close() for name, writer in writers.items()}
+    try:
+        with _evaluating(model), torch.no_grad(), record(model, names) as trace:
+            for chunk in tokens.long().split(rows):
+                model(chunk.to(device))
+                for name, writer in writers.items():
+                    writer.append(trace[name])
+        return {name: writer.close() for name, writer in writers.items()}
+    finally:
+        for writer in writers.values():
+            writer.drop()
 
 
 @contextmanager
@@ -168,6 +172,11 @@ class _SiteWriter:
         self.indices.close()
         return self.about
 
+    def drop(self) -> None:
+        """Let go of the files, whatever became of them."""
+        self.values.drop()
+        self.indices.drop()
+
 
 class _ArrayWriter:
     """A .npy file of `rows` rows, appended to; its last axis widens when a chunk has more slots.
@@ -192,6 +201,12 @@ class _ArrayWriter:
             self.file.flush()
             os.fsync(self.file.fileno())
             self.file.close()
+
+    def drop(self) -> None:
+        # What is still buffered may not fit the disk either: the error has been raised already.
+        if self.file is not None and not self.file.closed:
+            with suppress(OSError):
+                self.file.close()
 
     def _begin(self, shape: tuple[int, ...]) -> None:
         self.shape, self.file = shape, self.path.open("xb")

@@ -110,8 +110,9 @@ def test_the_second_process_says_that_it_waits_and_reuses(own_cache, capsys, gen
 
 def test_a_killed_preparation_leaves_nothing_in_the_way(own_cache):
     process = started(800)
-    while not list(own_cache.glob("tokens/building-*")):
+    while process.poll() is None and not list(own_cache.glob("tokens/building-*")):
         time.sleep(0.01)
+    assert process.poll() is None, process.communicate()
     time.sleep(0.1)
     process.kill()
     process.communicate()
