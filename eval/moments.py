@@ -153,7 +153,7 @@ def flat(values: Tensor) -> np.ndarray:
     return (values.float() if values.is_floating_point() else values).numpy()
 
 
-def bin_of(values: Float[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
+def bin_of(values: np.ndarray | np.floating) -> np.ndarray:
     """Histogram bin of |value|: a float's exponent and first mantissa bits are its logarithm's."""
     bits = np.abs(np.ascontiguousarray(values, dtype=np.float32)).view(np.int32)
     lowest = (127 + LOWEST) << STEPS_LOG2
