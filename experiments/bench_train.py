@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from pellucid.config import RunConfig
-from pellucid.data import prepare
+from pellucid.data import TokenData, prepare
 from pellucid.experiments import run_config
 from pellucid.models import Transformer
 from pellucid.run import RunFolder
@@ -44,15 +44,17 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def bare_loop(config: RunConfig, session: Session) -> Callable[[int], None]:
+def bare_loop(config: RunConfig, data: TokenData) -> Callable[[int], None]:
     """The loop anybody would write: rows, loss, backward, clip, AdamW."""
-    model = Transformer(config.model, vocab_size=session.data.vocab_size, seed=config.seed)
-    model = model.to(session.accelerator.device)
+    device = "cuda" if torch.cuda.is_available() and config.train.device != "cpu" else "cpu"
+    batch, context = config.train.batch, config.model.context
+    model = Transformer(config.model, vocab_size=data.vocab_size, seed=config.seed).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.train.lr, fused=True)
 
     def steps(first: int) -> None:
         for step in range(first, first + STEPS):
-            tokens = session.stepper.rows(step).tokens.to(session.accelerator.device)
+            rows = data.rows(config.seed, step, batch=batch, context=context)
+            tokens = rows.tokens.to(device)
             logits = model(tokens[:, :-1]).logits
             loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
             loss.backward()
@@ -89,7 +91,7 @@ def _session(config: RunConfig, folder: Path) -> Session:
 def _rates(config: RunConfig, folder: Path) -> dict[str, list[float]]:
     """Tokens per second of each loop, turn by turn, the first turn left out as warm-up."""
     session = _session(config, folder)
-    loops = {"bare": bare_loop(config, session), "trainer": trainer_loop(config, session)}
+    loops = {"bare": bare_loop(config, session.data), "trainer": trainer_loop(config, session)}
     rates: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(TURNS + 1):
         for name, loop in loops.items():
@@ -116,8 +118,10 @@ def _peak(kind: str, config: RunConfig) -> float:
 
 def _measure_peak(kind: str, config: RunConfig) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        session = _session(config, Path(folder))
-        loop = (bare_loop if kind == "bare" else trainer_loop)(config, session)
+        if kind == "bare":
+            loop = bare_loop(config, prepare(config.data))
+        else:
+            loop = trainer_loop(config, _session(config, Path(folder)))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         loop(0)
