@@ -120,14 +120,17 @@ def steps(checkpoints: Path) -> list[int]:
     return sorted(int(found[1]) for entry in entries if (found := _STEP.fullmatch(entry.name)))
 
 
-def latest(checkpoints: Path, *, say: Callable[[str], None] = print) -> Path | None:
-    """The newest whole checkpoint, or None where none was ever published.
+def latest(
+    checkpoints: Path, *, say: Callable[[str], None] = print, at_most: int | None = None
+) -> Path | None:
+    """The newest whole checkpoint (`at_most` this step), or None where none was ever published.
 
     Says which file is bad when it goes back to the one before. Raises CheckpointError when there
     are checkpoints and all are damaged: starting over is for the user to decide.
     """
     bad: CheckpointError | None = None
-    for step in reversed(steps(checkpoints)):
+    there = [step for step in steps(checkpoints) if at_most is None or step <= at_most]
+    for step in reversed(there):
         path = folder(checkpoints, step)
         try:
             verify(path)

@@ -28,7 +28,8 @@ class TrainConfig(Config):
     batch: int = setting(16, low=1)
     """Rows of one step, over all processes; a row is `model.context` tokens."""
     micro_batch: int | None = setting(None, low=1)
-    """Rows of one forward pass in one process; none takes all at once. The sum is the same."""
+    """Rows of one forward pass in one process; none takes all at once. The sum is the same, but for
+    fillings that are not causal in training (batch_topk), whose batch is one pass."""
     optimizer: Literal["adamw", "muon"] = setting("adamw")
     """muon updates the matrices within blocks by Muon, everything else by AdamW."""
     lr: float = setting(3e-3, above=0)

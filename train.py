@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from pellucid import kernels
 from pellucid.config import RunConfig
 from pellucid.data import prepare
-from pellucid.errors import EXIT_NONFINITE, EXIT_OK, EXIT_RESUME
+from pellucid.errors import EXIT_NONFINITE, EXIT_OK, EXIT_RESUME, RunError
 from pellucid.run import RunFolder
 from pellucid.settings import fields
 from pellucid.training import devices, nonfinite
@@ -38,6 +38,9 @@ def train(config: RunConfig, path: Path) -> int:
             return EXIT_OK
     accelerator = devices.start(config.train, folder)
     data = prepare(config.data, progress=accelerator.is_main_process)
+    for split in ("train", "val"):
+        # What the text is too short for is said before anything is written.
+        data.rows(config.seed, 0, batch=1, context=config.model.context, split=split)
     with StopRequest() as stop, _held(folder, accelerator):
         session = Session(config, folder, accelerator, data)
         with session.meter() as meter:
@@ -66,17 +69,18 @@ def _run(session: Session, stop: StopRequest, meter: Meter) -> int:
 def _look(session: Session, stop: StopRequest, meter: Meter) -> bool:
     """Validate and save where this step is due; False where a stop was asked for meanwhile."""
     config, step = session.config.train, session.step
-    last = step == config.steps
-    if (last or step % config.eval_every == 0) and not session.validated():
+    due = step == config.steps or step % config.eval_every == 0
+    if due and not session.validated():
         row = validate(session.config, session.model, session.data, session.accelerator, stop)
         if row is None:
             return False
         session.write({"kind": "val", "step": step, "tokens": step * session.tokens_per_step} | row)
         meter.say(f"step {step}: held-out {row['bits_per_byte']:.3f} bits per byte")
-    if (
-        step % config.checkpoint_every == 0 or step in session.milestones
-    ) and not session.is_saved():
+    saves = step % config.checkpoint_every == 0 or step in session.milestones
+    if saves and not session.is_saved():
         session.save()
+    if due or saves:
+        session.restart_clock()
     return not devices.any_rank(bool(stop), session.accelerator)
 
 
@@ -140,6 +144,8 @@ def replay(path: Path, step: int) -> int:
     """Run one step of a run again from its nearest checkpoint and say what is not finite."""
     folder = RunFolder.open(path)
     config = fields.from_json(RunConfig, folder.read_config())
+    if not 0 <= step < config.train.steps:
+        raise RunError(f"step {step} is not a step of {path}; 0 … {config.train.steps - 1} are")
     accelerator = devices.start(config.train, folder)
     session = Session(config, folder, accelerator, prepare(config.data), until=step)
     while session.step < step:

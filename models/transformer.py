@@ -78,7 +78,7 @@ class Transformer(nn.Module):
         self.embedding = nn.Embedding(
             vocab_size, config.d_model, _weight=torch.empty(vocab_size, config.d_model)
         )
-        d_head = config.d_model // config.attention.n_heads
+        d_head = config.d_model // config.filling("attention", 0).n_heads
         self.position = config.position.build(config.d_model, d_head, config.context)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = config.norm.build(config.d_model)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -325,3 +326,65 @@ def test_bfloat16_computes_low_and_keeps_full_weights(tmp_path):
     assert all(
         v.dtype == torch.float32 for k, v in weights(tmp_path / "low", 20).items() if "w_" in k
     )
+
+
+def test_jumprelu_accumulates_like_one_batch(tmp_path):
+    words = [w for w in SMALL if not w.startswith("mlp.")] + EXACT
+    words += ["mlp=jumprelu", "mlp.width=64", "mlp.k=4"]
+    assert train(run_config(words), tmp_path / "whole") == 0
+    assert train(run_config([*words, "train.micro_batch=2"]), tmp_path / "split") == 0
+    assert_same_training(tmp_path / "whole", tmp_path / "split")
+
+
+def test_replay_changes_nothing_and_refuses_what_was_not_trained(whole, tmp_path, capfd):
+    before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file() and p.name != "lock"}
+    assert replay(whole, 5) == 0
+    assert "step 5 of" in capfd.readouterr().out
+    with pytest.raises(ValueError, match="step 999 is not a step of"):
+        replay(whole, 999)
+    assert {p: p.read_bytes() for p in before} == before
+    shutil.copytree(whole, tmp_path / "bare")
+    shutil.rmtree(tmp_path / "bare" / "checkpoints")
+    with pytest.raises(ValueError, match="no checkpoint at or before step 5"):
+        replay(tmp_path / "bare", 5)
+    assert (tmp_path / "bare" / "metrics.jsonl").read_bytes() == before[whole / "metrics.jsonl"]
+
+
+def test_replay_goes_back_past_a_damaged_checkpoint(whole, tmp_path, capfd):
+    folder = shutil.copytree(whole, tmp_path / "run")
+    damaged = folder / "checkpoints" / "step-00000004" / "model.safetensors"
+    data = bytearray(damaged.read_bytes())
+    data[-3] ^= 1
+    damaged.write_bytes(data)
+    assert replay(folder, 5) == 0
+    assert "every weight and gradient is finite" in capfd.readouterr().out
+
+
+def test_what_is_refused_leaves_no_folder(tmp_path):
+    for words, message in {
+        "context=6000": "fewer than the 6001",
+        "train.parallel=ddp": "one process was started",
+        "train.parallel=fsdp2": "one process was started",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            train(small(words), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_speed_counts_the_steps_since_the_last_row(tmp_path):
+    words = ["train.steps=13", "train.log_every=10", "train.checkpoint_every=100"]
+    assert train(small(*words), tmp_path / "run") == 0
+    rows = [r for r in RunFolder(tmp_path / "run").read_metrics() if r["kind"] == "train"]
+    assert [row["step"] for row in rows] == [10, 13]
+    last = rows[1]
+    # Since the checkpoint of step 4 none was due: three steps in the time since the row before.
+    elapsed = last["seconds"] - rows[0]["seconds"]
+    assert last["tokens_per_s"] * elapsed == pytest.approx(3 * 8 * 16)
+
+
+def test_operational_changes_are_kept_when_a_run_resumes(tmp_path):
+    folder = tmp_path / "run"
+    code, _ = finish(launch(folder, "step", 7))
+    assert code == 75
+    assert train(small("train.log_every=1"), folder) == 0
+    assert RunFolder(folder).read_config()["train"]["log_every"] == 1

@@ -79,6 +79,15 @@ def _check_world(config: TrainConfig, accelerator: Accelerator) -> None:
         )
     if config.parallel == "none" and world > 1:
         raise ConfigError(f"train.parallel is 'none', but {world} processes joined")
+    if config.parallel in ("ddp", "fsdp2") and launched == 1:
+        raise ConfigError(
+            f"train.parallel is {config.parallel!r}, but one process was started; start several "
+            f"with `torchrun --nproc-per-node 2 train.py …`, or use 'auto'"
+        )
+    if config.parallel == "fsdp2" and config.optimizer == "muon":
+        raise ConfigError(
+            "train.optimizer is 'muon', which needs whole matrices; 'adamw' works with fsdp2"
+        )
     if accelerator.mixed_precision != PRECISIONS[config.precision]:
         raise ConfigError(
             f"train.precision is {config.precision!r}, but accelerate runs "
@@ -111,8 +120,6 @@ def shard(model: nn.Module, config: TrainConfig, accelerator: Accelerator) -> nn
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    if not dist.is_initialized():
-        raise ConfigError("train.parallel is 'fsdp2'; it needs processes started by torchrun")
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     low = torch.bfloat16 if config.precision == "bf16" else None
     policy = MixedPrecisionPolicy(param_dtype=low, reduce_dtype=torch.float32 if low else None)

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from pellucid.checkpoint import match
 from pellucid.config import TrainConfig
-from pellucid.errors import ConfigError
 from pellucid.models.sharding import like, set_rows, whole
 
 
@@ -18,10 +17,6 @@ class Optimizers:
         self.named = dict(model.named_parameters())
         self.config = config
         hidden = _hidden_matrices(self.named) if config.optimizer == "muon" else set()
-        if hidden and config.parallel == "fsdp2":
-            raise ConfigError(
-                "train.optimizer is 'muon', which needs whole matrices; 'adamw' works with fsdp2"
-            )
         self.all = [_adamw({n: p for n, p in self.named.items() if n not in hidden}, config)]
         if hidden:
             matrices = [self.named[name] for name in sorted(hidden)]

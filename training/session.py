@@ -39,11 +39,12 @@ class Session:
         self.data = data
         model = Transformer(config.model, vocab_size=data.vocab_size, seed=config.seed)
         self.account = account(model)
-        self._claim()
         self.model = devices.wrap(model, config.train, accelerator)
         self.optimizers = Optimizers(unwrap(self.model), config.train)
         self.stepper = Stepper(config, self.model, self.optimizers, self.data, accelerator)
-        self.step, self.seconds, self.spoken_at = 0, 0.0, time.monotonic()
+        self._claim()
+        self.step, self.seconds = 0, 0.0
+        self.spoken_at, self.spoken_step = time.monotonic(), 0
         self.tokens_per_step = config.train.batch * config.model.context
         self.milestones = milestones(config.train.steps)
         self.saved_at: int | None = None
@@ -52,7 +53,9 @@ class Session:
         self.resumed = False
         torch.manual_seed(config.seed * 1009 + accelerator.process_index)
         self._resume(until)
-        self._start_trackers()
+        self.spoken_step = self.step
+        if until is None:
+            self._start_trackers()
 
     def _claim(self) -> None:
         """Create the folder, or refuse one whose data is not this run's."""
@@ -64,6 +67,8 @@ class Session:
                 account=asdict(self.account),
             )
             self.folder.create(fields.to_json(self.config), about, self.data.tokenizer)
+        elif self.main and self.folder.read_config() != fields.to_json(self.config):
+            self.folder.write_config(fields.to_json(self.config))
         self.accelerator.wait_for_everyone()
         begun_with = self.folder.read_manifest()["data_fingerprint"]
         if begun_with != self.data.fingerprint:
@@ -74,11 +79,12 @@ class Session:
 
     def _resume(self, until: int | None) -> None:
         """Continue from the newest whole checkpoint; a replay, from the newest up to a step."""
-        if until is None:
-            found = checkpoint.latest(self.folder.checkpoints, say=self.said.append)
-        else:
-            steps = [step for step in checkpoint.steps(self.folder.checkpoints) if step <= until]
-            found = checkpoint.folder(self.folder.checkpoints, steps[-1]) if steps else None
+        found = checkpoint.latest(self.folder.checkpoints, say=self.said.append, at_most=until)
+        if found is None and until is not None:
+            raise RunError(
+                f"{self.folder.path} has no checkpoint at or before step {until}; "
+                f"there are {checkpoint.steps(self.folder.checkpoints)}"
+            )
         if found is None:
             self._forget_rows_after(-1)
             return
@@ -149,7 +155,7 @@ class Session:
         now = time.monotonic()
         elapsed, self.spoken_at = now - self.spoken_at, now
         self.seconds += elapsed
-        steps = min(self.config.train.log_every, self.step)
+        steps, self.spoken_step = self.step - self.spoken_step, self.step
         return {
             "kind": "train",
             "step": self.step,
@@ -163,6 +169,12 @@ class Session:
             "active_units": active_units(result.told, self.tokens_per_step),
             "dead_share": dead_share(self.model, self.config.train.revive_after),
         }
+
+    def restart_clock(self) -> None:
+        """Leave out of the speed what was not training: validation and saving."""
+        now = time.monotonic()
+        self.seconds += now - self.spoken_at
+        self.spoken_at, self.spoken_step = now, self.step
 
     def write(self, row: dict) -> None:
         """One line of metrics, to the folder and to the trackers."""

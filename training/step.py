@@ -87,9 +87,9 @@ class Stepper:
         return loss, auxiliary, heard
 
     def rows(self, step: int) -> Batch:
-        train = self.config.train
-        context = self.config.model.context
-        return self.data.rows(self.config.seed, step, batch=train.batch, context=context)
+        """The rows of a step, over all processes."""
+        batch, context = self.config.train.batch, self.config.model.context
+        return self.data.rows(self.config.seed, step, batch=batch, context=context)
 
     def _micro_batches(self, batch: Batch) -> Iterator[Tensor]:
         per_rank = self.config.train.batch // self.accelerator.num_processes

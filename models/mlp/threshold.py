@@ -13,6 +13,7 @@ from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Told
 from pellucid.models.mlp.sparse import SparseMLP
 from pellucid.models.moments import tail_second_moment
+from pellucid.models.sharding import set_rows
 from pellucid.settings.fields import setting
 
 
@@ -82,7 +83,7 @@ class JumpReLUMLP(ThresholdMLP):
     """`z · 1[z > θ]` with a learned θ per unit (arXiv 2407.14435).
 
     θ learns through a rectangle kernel of the given bandwidth, against a penalty that pulls the
-    mean number of active units to k.
+    running mean of active units to k.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -96,6 +97,7 @@ class JumpReLUMLP(ThresholdMLP):
         super().__init__(config, d_model)
         start = torch.full((self.site.n_units,), log(self.first_threshold()))
         self.log_threshold = nn.Parameter(start)
+        self.register_buffer("mean_active", torch.tensor(float(config.k)))
 
     def encode(self, x: Float[Tensor, "batch token d_model"]) -> tuple[Activations, Told]:
         pre = F.linear(x, self.w_enc, self.b_enc)
@@ -103,8 +105,31 @@ class JumpReLUMLP(ThresholdMLP):
         gate = Step.apply(pre, threshold, self.config.bandwidth)
         values = JumpReLU.apply(pre, threshold, self.config.bandwidth)
         acts, told = self._units(values)
-        excess = gate.sum(-1).mean() / self.config.k - 1
-        return acts, told | {"loss/sparsity": self.config.sparsity_weight * excess**2}
+        active = gate.sum(-1).mean()
+        told["mean/active"] = active.detach()
+        return acts, told | {"loss/sparsity": self._penalty(active)}
+
+    def _penalty(self, active: Tensor) -> Tensor:
+        """The penalty's tangent at the running mean: linear, so that a split batch sums to a whole."""
+        excess = self.mean_active / self.config.k - 1
+        slope = 2 * excess * (active - self.mean_active) / self.config.k
+        return self.config.sparsity_weight * (excess**2 + slope)
+
+    @torch.no_grad()
+    def after_step(self, told: Told, tokens: int) -> None:
+        super().after_step(told, tokens)
+        self.mean_active.lerp_(told["mean/active"].to(self.mean_active), 0.1)
+
+    @torch.no_grad()
+    def revive(self, after: int, budget: float, generator: torch.Generator) -> dict[str, Tensor]:
+        """As for every sparse layer; a revived unit's threshold starts anew, too."""
+        revived = super().revive(after, budget, generator)
+        if not revived:
+            return {}
+        rows = revived["w_enc"]
+        start = torch.full((len(rows),), log(self.first_threshold())).to(self.firing_rate.device)
+        set_rows(self.log_threshold, rows, start.to(self.log_threshold.dtype))
+        return revived | {"log_threshold": rows}
 
 
 class JumpReLU(torch.autograd.Function):

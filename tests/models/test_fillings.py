@@ -73,12 +73,39 @@ def test_jumprelu_is_a_hard_threshold_whose_estimated_gradient_is_the_kernels():
     grad = torch.autograd.grad(values.sum(), mlp.log_threshold)[0]
     near = ((pre - theta).abs() < 0.25).double().sum((0, 1))
     assert torch.allclose(grad, -near * theta / 0.5 * theta)
+
+
+def test_jumprelus_penalty_pulls_the_running_mean_to_k_and_adds_up_over_a_split_batch():
+    mlp = layer("jumprelu", k=5, bandwidth=0.5)
+    x = inputs(4, 4)
+    acts, told = mlp.encode(x)
+    assert float(told["loss/sparsity"].detach()) == 0.0  # the running mean starts at k
+    count = float((acts.values != 0).sum(-1).double().mean())
+    assert float(told["mean/active"]) == pytest.approx(count)
+    mlp.mean_active.fill_(8.0)
     penalty = mlp.encode(x)[1]["loss/sparsity"]
-    count = (values != 0).sum(-1).double().mean()
-    assert float(penalty.detach()) == pytest.approx(0.05 * float(count / 5 - 1) ** 2)
+    expected = 0.05 * (0.6**2 + 2 * 0.6 * (count - 8) / 5)
+    assert float(penalty.detach()) == pytest.approx(expected)
     to_theta = torch.autograd.grad(penalty, mlp.log_threshold)[0]
-    slope = 0.05 * 2 * float(count / 5 - 1) / 5 / 8
-    assert torch.allclose(to_theta, -near * theta / 0.5 * slope)
+    near = ((pre_activations(mlp, x) - mlp.log_threshold.exp()).abs() < 0.25).double().sum((0, 1))
+    slope = 0.05 * 2 * 0.6 / 5 / 16
+    assert torch.allclose(to_theta, -near * mlp.log_threshold.exp() / 0.5 * slope)
+    halves = [mlp.encode(part)[1]["loss/sparsity"] for part in x.split(2)]
+    assert float(sum(halves).detach() / 2) == pytest.approx(expected)
+    mlp.after_step(mlp.encode(x)[1], tokens=16)
+    assert float(mlp.mean_active) == pytest.approx(8 + 0.1 * (count - 8))
+
+
+def test_a_revived_jumprelu_unit_can_fire_again():
+    mlp = layer("jumprelu", k=5)
+    with torch.no_grad():
+        mlp.log_threshold[3] = 5.0
+    fired = (mlp.encode(inputs(8, 16))[0].values != 0).sum((0, 1))
+    assert fired[3] == 0
+    mlp.after_step(mlp.encode(inputs(8, 16))[1], tokens=128)
+    rows = mlp.revive(128, 0.5, torch.Generator().manual_seed(0))
+    assert 3 in rows["log_threshold"].tolist()
+    assert (mlp.encode(inputs(8, 16))[0].values[..., 3] != 0).any()
 
 
 def affine_error(mlp, x, step: torch.Tensor) -> tuple[float, bool]:
