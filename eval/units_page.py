@@ -103,20 +103,27 @@ def _context(stream: Stream, found: Context) -> dict[str, Any]:
 
 @torch.no_grad()
 def written_tokens(reader: Reader, site: UnitSite, units: np.ndarray) -> tuple[list, list]:
-    """Per unit the tokens whose logits it raises most and lowers most, as [token, logit]."""
+    """Per unit the tokens whose logits it raises most and lowers most, as [token, logit].
+
+    Only tokens that occur in the text: those that training never saw share one direction, which
+    every unit lowers, and would fill the list.
+    """
     directions = site.write_directions()
     if directions is None or len(units) == 0:
         return [[] for _ in units], [[] for _ in units]
     logits = reader.model.direct_logits(
         directions[torch.as_tensor(units, device=directions.device)]
     )
+    seen = torch.as_tensor(np.unique(reader.stream.tokens).astype(np.int64), device=logits.device)
+    logits = logits[:, seen].float()
     most = min(PROMOTED, logits.shape[1])
-    high, low = logits.float().topk(most), logits.float().topk(most, largest=False)
-    return _listed(*high), _listed(*low)
+    return _listed(*logits.topk(most), seen), _listed(*logits.topk(most, largest=False), seen)
 
 
-def _listed(values: torch.Tensor, tokens: torch.Tensor) -> list[list[list[Any]]]:
-    pairs = zip(tokens.tolist(), values.tolist(), strict=True)
+def _listed(
+    values: torch.Tensor, places: torch.Tensor, seen: torch.Tensor
+) -> list[list[list[Any]]]:
+    pairs = zip(seen[places].tolist(), values.tolist(), strict=True)
     return [[[t, _short(v)] for t, v in zip(*pair, strict=True)] for pair in pairs]
 
 

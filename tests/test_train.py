@@ -21,6 +21,7 @@ from pellucid.experiments import run_config
 from pellucid.models import ablate, intervene, record
 from pellucid.run import RunFolder, load
 from pellucid.train import replay, train
+from pellucid.training.step import Stepper
 
 DRIVER = Path(__file__).parent / "support" / "train_run.py"
 SMALL = [
@@ -388,3 +389,19 @@ def test_operational_changes_are_kept_when_a_run_resumes(tmp_path):
     assert code == 75
     assert train(small("train.log_every=1"), folder) == 0
     assert RunFolder(folder).read_config()["train"]["log_every"] == 1
+
+
+def test_an_infinite_gradient_is_not_applied(tmp_path, monkeypatch):
+    """At a step that no checkpoint precedes, so that what is saved are the weights after it."""
+    plain = Stepper.gradient
+
+    def gradient(self, step):
+        told = plain(self, step)
+        if step == 2:
+            next(self.model.parameters()).grad[0, 0] = float("inf")
+        return told
+
+    monkeypatch.setattr(Stepper, "gradient", gradient)
+    assert train(small(), tmp_path / "run") == 3
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == 2
+    assert all(bool(v.isfinite().all()) for v in weights(tmp_path / "run", 2).values())
