@@ -99,14 +99,15 @@ class RunFolder:
             )
 
     def read_config(self) -> dict[str, Any]:
-        return files.read_json(self.config_file, RunError)
+        return files.read_object(self.config_file, ("format", "data", "model", "train"), RunError)
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Store a config whose operational fields have changed."""
         files.write_json(self.config_file, config, RunError)
 
     def read_manifest(self) -> dict[str, Any]:
-        return files.read_json(self.manifest_file, RunError)
+        keys = ("data_fingerprint", "tokenizer_sha256")
+        return files.read_object(self.manifest_file, keys, RunError)
 
     def update_manifest(self, **facts: Any) -> None:
         """Add facts to the manifest, or replace them."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pellucid.data.documents import (
 )
 from pellucid.errors import DataError
 from pellucid.settings.fields import Config, Configurable, setting
+from pellucid.settings.kinds import shown
 
 ROWS_PER_READ = 1024
 # One or two plain files (a book) are cut into pieces, so that some of them can be held out.
@@ -69,7 +71,7 @@ class TextFiles(Configurable):
 
     def documents(self) -> Iterator[Document]:
         self.left_out.reasons.clear()
-        files = self.files()
+        files = [path for path in self.files() if self._is_regular(path)]
         for path in files:
             if path.suffix == ".jsonl":
                 yield from self._rows(path, json_lines(path, self._name(path), self.left_out))
@@ -77,6 +79,19 @@ class TextFiles(Configurable):
                 yield from self._rows(path, parquet_rows(path, self.config.text_field))
             else:
                 yield from self._plain(path, few=len(files) <= FEW_FILES)
+
+    def _is_regular(self, path: Path) -> bool:
+        """Whether the path can be read to an end; a pipe, a socket, a broken link is counted."""
+        try:
+            regular = stat.S_ISREG(path.stat().st_mode)
+        except PermissionError:
+            self.left_out.add("without permission", self._name(path))
+            return False
+        except OSError:
+            regular = False
+        if not regular:
+            self.left_out.add("not a regular file", self._name(path))
+        return regular
 
     def _plain(self, path: Path, *, few: bool) -> Iterator[Document]:
         name = self._name(path)
@@ -92,8 +107,8 @@ class TextFiles(Configurable):
     def _rows(self, path: Path, rows: Iterator[dict]) -> Iterator[Document]:
         name, text_field = self._name(path), self.config.text_field
         for number, row in enumerate(rows, start=1):
-            if not isinstance(row, dict) or text_field not in row:
-                known = ", ".join(map(repr, row)) if isinstance(row, dict) else "none"
+            if text_field not in row:
+                known = ", ".join(map(repr, row)) or "none"
                 raise DataError(
                     f"{path}, row {number}: there is no field data.text_field={text_field!r}; "
                     f"the fields are {known}"
@@ -123,30 +138,40 @@ def pieces(name: str, text: str) -> Iterator[Document]:
 
 def json_lines(path: Path, name: str, left_out: LeftOut) -> Iterator[dict]:
     """The objects of a JSON lines file; lines that are not UTF-8 are counted."""
+    for number, line in enumerate(_lines(path, name, left_out), start=1):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            left_out.add("rows not UTF-8", f"{name}, line {number}")
+            continue
+        if text.strip():
+            yield _json_row(path, number, text)
+
+
+def _lines(path: Path, name: str, left_out: LeftOut) -> Iterator[bytes]:
     try:
-        file = path.open("rb")
+        with path.open("rb") as file:
+            yield from file
     except PermissionError:
         left_out.add("without permission", name)
-        return
-    with file:
-        for number, line in enumerate(file, start=1):
-            try:
-                text = line.decode("utf-8")
-            except UnicodeDecodeError:
-                left_out.add("rows not UTF-8", f"{name}, line {number}")
-                continue
-            if text.strip():
-                yield _json_row(path, number, text)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _json_row(path: Path, number: int, line: str) -> dict:
     try:
-        return json.loads(line)
+        row = json.loads(line)
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", None) or str(error)
         raise DataError(
             f"{path}, line {number}: {reason}; every line has to be one JSON object"
         ) from None
+    if not isinstance(row, dict):
+        raise DataError(
+            f"{path}, line {number}: the row {shown(row)} is not a JSON object; "
+            "every line has to be one JSON object"
+        )
+    return row
 
 
 def parquet_rows(path: Path, text_field: str) -> Iterator[dict]:
@@ -155,10 +180,10 @@ def parquet_rows(path: Path, text_field: str) -> Iterator[dict]:
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowInvalid, PermissionError) as error:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            columns = [text_field] if text_field in names else names
+            for batch in file.iter_batches(ROWS_PER_READ, columns=columns):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from None
-    names = file.schema_arrow.names
-    columns = [text_field] if text_field in names else names
-    for batch in file.iter_batches(ROWS_PER_READ, columns=columns):
-        yield from batch.to_pylist()

@@ -11,9 +11,12 @@ from pellucid.report.reading import Folder, RunFiles, read_run
 from pellucid.report.scores import better, is_number
 from pellucid.report.summary import corpus, flatten, last_step, parameters
 from pellucid.report.wording import short
+from pellucid.storage import files
 
 STYLES = ["base.css", "tables.css", "charts.css"]
 SCRIPTS = ["dom.js", "curves.js", "comparison.js"]
+# How each page starts, and what only a comparison has (templates/base.html, comparison.html).
+DOCTYPE, MARK = b"<!doctype html>", b'<p class="eyebrow">Comparison</p>'
 ACCOUNT = {
     "total": "Parameters",
     "nonzero": "Non-zero parameters",
@@ -27,30 +30,54 @@ def write_comparison(folders: Iterable[Folder], out: Path) -> Path:
     """Write a page that sets runs side by side and return its path.
 
     Runs whose data fingerprints differ share the page but are not ranked with each other.
-    RunError: fewer than two folders, or one that cannot be read.
+    RunError: fewer than two folders, one that cannot be read, or no place for the page at `out`.
     """
     runs = [read_run(folder) for folder in folders]
     if len(runs) < 2:
         raise RunError(f"a comparison needs two runs or more; {len(runs)} given")
     out = Path(out).resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_free(out)
     heads = _heads(runs)
     drawn = [{**head, **curves(run.metrics)} for head, run in zip(heads, runs, strict=True)]
-    return write_page(
-        out,
-        template="comparison.html",
-        styles=STYLES,
-        scripts=SCRIPTS,
-        data={"runs": drawn},
-        context={
-            "title": f"{len(runs)} runs",
-            "runs": heads,
-            "groups": sorted({head["group"] for head in heads}),
-            "differences": _differences(runs),
-            "account": _account(runs),
-            "scores": _scores(runs, heads),
-        },
-    )
+    context = {
+        "title": f"{len(runs)} runs",
+        "runs": heads,
+        "groups": sorted({head["group"] for head in heads}),
+        "differences": _differences(runs),
+        "account": _account(runs),
+        "scores": _scores(runs, heads),
+    }
+    with files.explained(RunError, f"write the page {out}"):
+        return write_page(
+            out,
+            template="comparison.html",
+            styles=STYLES,
+            scripts=SCRIPTS,
+            data={"runs": drawn},
+            context=context,
+        )
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a place for the page that is missing, or that holds what is not such a page."""
+    with files.explained(RunError, f"write the page {out}"):
+        if out.is_dir():
+            raise RunError(f"{out} is a folder: give the path of a file for the page")
+        if not out.parent.is_dir():
+            raise RunError(f"{out.parent} is not a folder: give a path in a folder that exists")
+        if out.exists() and not _is_comparison(out):
+            raise RunError(
+                f"{out} is not a page that compare wrote: give the path of such a page, or a new one"
+            )
+
+
+def _is_comparison(file: Path) -> bool:
+    """Whether a file is a page of this template; an empty one holds nothing to lose."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        start = opened.read(len(DOCTYPE))
+        return not start or (start == DOCTYPE and MARK in opened.read())
 
 
 def _heads(runs: list[RunFiles]) -> list[dict[str, Any]]:

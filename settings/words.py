@@ -7,6 +7,7 @@ layers, and `slot@4=` takes that back.
 """
 
 import copy
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,6 @@ def _split(word: str) -> Iterator[tuple[str, str]]:
 
 def _tags_first(cls: type, tree: Tree, pairs: list) -> Iterator[tuple[str, str]]:
     """The words in the order in which they apply: the tags of slots, outer ones first."""
-    pairs = list(pairs)
     while pairs:
         depth = [_depth_as_tag(cls, tree, path) for path, _ in pairs]
         yield pairs.pop(depth.index(min(depth)))
@@ -142,8 +142,11 @@ def _find(cls: type[Config], tree: Tree, path: str) -> Place:
 def _hint(cls: type[Config], tree: Tree, path: str, end: str) -> str:
     """What to write instead of a path that leads nowhere."""
     rows, last = list(_rows(cls, tree)), path.rpartition(".")[2]
-    known = {name: row.short for row in rows for name in (row.short, row.path)}
-    same = [row.short for row in rows if row.path.rpartition(".")[2] == last]
+    leaves = [row.path.rpartition(".")[2] for row in rows]
+    known = [name for row in rows for name in (row.short, row.path)]
+    known += [*leaves, *declared(cls)] if "." not in path else []
+    close = difflib.get_close_matches(path, known, n=1)
+    same = [row.short for row, leaf in zip(rows, leaves, strict=True) if [leaf] == close]
     if same and "." not in path:
         return "; did you mean " + " or ".join(same) + "?"
     place = locate(cls, tree, end.split(".")) if end and "." in path else None
@@ -151,9 +154,8 @@ def _hint(cls: type[Config], tree: Tree, path: str, end: str) -> str:
         if last in declared(filling.Config) and place.current["type"] != tag:
             short = shorten(cls, tree, place.path)
             return f" of {place.current['type']}, it is one of {tag}: add {short}={tag}"
-    close = nearest(path, known)
-    if "did you mean" in close:
-        return close
+    if close:
+        return f"; did you mean {close[0]}?"
     inner = place.child if place else cls
     return nearest(last, declared(inner)) if inner else f"; {end} has no fields"
 
@@ -232,10 +234,9 @@ def _places(cls: type[Config], tree: Tree, path: str) -> Iterator[tuple[type[Con
     for field in declared(cls).values():
         if field.is_layered:
             for key in tree[field.name]:
-                slot = declared(cls)[key.partition("@")[0]]
-                yield from _beneath(
-                    cls, _place_in_layer(cls, tree, slot, key.partition("@")[2], path)
-                )
+                name, _, layer = key.partition("@")
+                place = _place_in_layer(cls, tree, declared(cls)[name], layer, path)
+                yield from _beneath(cls, place)
         else:
             yield from _beneath(cls, _place(field, tree, field.name, path))
 
@@ -279,8 +280,7 @@ def fillings(config: Config) -> list[tuple[Row, dict[str, list[Row]]]]:
 
 def _rows_of(config: Config, place: Place, tag: str) -> list[Row]:
     tree = to_json(config)
-    here = locate(type(config), tree, place.path.split("."))
-    _fill(here, place.path, tag)
+    _fill(locate(type(config), tree, place.path.split(".")), place.path, tag)
     return [row for row in _rows(type(config), tree) if row.path.startswith(place.path + ".")]
 
 

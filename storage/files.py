@@ -5,7 +5,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,17 @@ def read_json(path: Path, error: type[UserError]) -> Any:
     with explained(error, f"read {path}"):
         data = path.read_bytes()
     return parse(data, path, error)
+
+
+def read_object(path: Path, keys: Sequence[str], error: type[UserError]) -> dict[str, Any]:
+    """The object in a JSON file; raises `error` where there is none or it lacks one of the keys."""
+    value = read_json(path, error)
+    expected = f"expected a JSON object with {', '.join(keys)}"
+    if not isinstance(value, dict):
+        raise error(f"{path} holds a {type(value).__name__}; {expected}")
+    if lacking := [key for key in keys if key not in value]:
+        raise error(f"{path} lacks {', '.join(lacking)}; {expected}")
+    return value
 
 
 def write_json(path: Path, value: Any, error: type[UserError]) -> None:

@@ -22,7 +22,7 @@ from pellucid.run import RunFolder, load
 from pellucid.settings import fields
 from pellucid.storage import files, provenance
 
-CONFIG = {"seed": 1, "model": {"width": 8}}
+CONFIG = {"format": 1, "seed": 1, "data": {}, "model": {"width": 8}, "train": {}}
 
 
 class PlainTokenizer:
@@ -94,6 +94,23 @@ def test_what_is_not_a_run_is_named(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("manifest", "[1]", r"manifest\.json holds a list; expected .* with data_fingerprint"),
+        ("manifest", "null", r"manifest\.json holds a NoneType; expected a JSON object"),
+        ("manifest", '{"data_fingerprint": "f"}', r"manifest\.json lacks tokenizer_sha256; exp"),
+        ("config", "{}", r"config\.json lacks format, data, model, train; expected a JSON object"),
+        ("config", "3", r"config\.json holds a int; expected a JSON object with format, data"),
+    ],
+)
+def test_a_file_that_no_run_wrote_is_named(tmp_path, file, content, message):
+    folder = new_run(tmp_path / "x")
+    (folder.path / f"{file}.json").write_text(content)
+    with pytest.raises(RunError, match=message):
+        getattr(folder, f"read_{file}")()
+
+
 def test_a_finished_run_says_so(tmp_path):
     folder = new_run(tmp_path / "x")
     assert not folder.is_finished
@@ -155,7 +172,10 @@ class ModelPart(fields.Config):
 class WholeConfig(fields.Config):
     seed: int = fields.setting(1)
     device: str = fields.setting("cpu", operational=True)
+    format: int = fields.setting(1, operational=True)
+    data: ModelPart = ModelPart()
     model: ModelPart = ModelPart()
+    train: ModelPart = ModelPart()
 
 
 @pytest.mark.skipif(not hasattr(fields, "differences"), reason="fields are not complete here")

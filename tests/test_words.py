@@ -79,6 +79,7 @@ def test_layers_start_from_the_filling_of_all_layers(words):
     [
         ("play.pcae=2", ["play.pcae is not a field; did you mean play.pace?"]),
         ("pace=2", ["pace is not a field; did you mean play.pace?"]),
+        ("pcae=2", ["pcae is not a field; did you mean play.pace?"]),
         ("qqqq=2", ["qqqq is not a field; expected one of seed, pipes, wind, play"]),
         ("voice.k=2", ["voice.k is not a field of reed, it is one of lip: add voice=lip"]),
         ("voice=lup", ["voice = 'lup' is not accepted; did you mean lip?"]),

@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import socket
 
 import pyarrow
 import pyarrow.parquet
@@ -81,7 +83,8 @@ def test_parquet_is_read_by_row(tmp_path):
     [
         ('{"text": "a"}\n{broken\n', r"rows\.jsonl, line 2: Expecting property name"),
         ('{"body": "a"}\n', r"row 1: there is no field data\.text_field='text'.* are 'body'"),
-        ("[1]\n", r"row 1: there is no field data\.text_field='text'; the fields are none"),
+        ("{}\n", r"row 1: there is no field data\.text_field='text'; the fields are none"),
+        ('["a"]\n', r"rows\.jsonl, line 1: the row \['a'\] is not a JSON object"),
         ("[" * 100_000, r"line 1: .*every line has to be one JSON object"),
     ],
 )
@@ -98,6 +101,42 @@ def test_bad_parquet_names_the_file_and_the_columns(tmp_path):
         read(path)
     pyarrow.parquet.write_table(pyarrow.table({"id": [1], "content": ["one"]}), path)
     with pytest.raises(DataError, match=r"no field data\.text_field='text'.*'id', 'content'"):
+        read(path)
+
+
+def test_only_regular_files_are_read(text_folder, monkeypatch):
+    for name in ("gone.jsonl", "gone.parquet", "gone.txt"):
+        (text_folder / name).symlink_to("nowhere")
+    for name in ("pipe.jsonl", "pipe.parquet", "pipe.txt"):
+        os.mkfifo(text_folder / name)
+    monkeypatch.chdir(text_folder)  # the path of a socket may not be long
+    with socket.socket(socket.AF_UNIX) as plug:
+        plug.bind("socket")
+    (text_folder / "linked.txt").symlink_to("file03.txt")
+    documents, reasons = read(text_folder)
+    assert len(documents) == 13
+    assert counts(reasons) == {"not a regular file": 7}
+
+
+def test_damaged_parquet_pages_name_the_file(tmp_path):
+    path = tmp_path / "rows.parquet"
+    rows = pyarrow.table({"text": [f"text {number}" * 20 for number in range(1000)]})
+    pyarrow.parquet.write_table(rows, path, compression="zstd")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + b"\xff" * 1000 + whole[1004:])
+    with pytest.raises(DataError, match=r"rows\.parquet cannot be read as Parquet"):
+        read(path)
+
+
+def test_a_disk_that_fails_in_json_lines_names_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("{}")
+
+    def fail(self, mode):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(type(path), "open", fail)
+    with pytest.raises(DataError, match=r"rows\.jsonl cannot be read: Input/output error"):
         read(path)
 
 

@@ -118,6 +118,24 @@ def test_comparison_needs_two_runs(sample_run, tmp_path):
     assert not (tmp_path / "out.html").exists()
 
 
+def test_a_comparison_replaces_nothing_but_a_comparison(sample_run, pages, tmp_path):
+    def refused(out, message):
+        with pytest.raises(RunError, match=message):
+            comparison.write_comparison([sample_run, sample_run], out)
+
+    refused(tmp_path, "is a folder: give the path of a file")
+    refused(tmp_path / "no" / "out.html", r"/no is not a folder: give a path in a folder")
+    assert not (tmp_path / "no").exists()
+    for kept in (b"my notes", b"<!doctype html>mine", pages.report.read_bytes()):
+        (tmp_path / "mine.html").write_bytes(kept)
+        refused(tmp_path / "mine.html", r"mine\.html is not a page that compare wrote")
+        assert (tmp_path / "mine.html").read_bytes() == kept
+    refused(tmp_path / ("x" * 300), "cannot write the page .*: file name too long")
+    for _ in range(2):
+        out = comparison.write_comparison([sample_run, sample_run], tmp_path / "out.html")
+    assert comparison._is_comparison(out)
+
+
 def test_settings_are_flat_and_slots_are_named():
     config = {"seed": 1, "model": {"mlp": {"type": "topk", "k": 32, "signed": False}}}
     flat = {"seed": 1, "model.mlp": "topk", "model.mlp.k": 32, "model.mlp.signed": False}
