@@ -32,6 +32,13 @@ def generate(
 
 def _check(model: nn.Module, tokens: Tensor, n_new: int, temperature: float | int) -> None:
     longest = model.config.context
+    if not isinstance(tokens, Tensor) or tokens.dtype not in (torch.int64, torch.int32):
+        got = tokens.dtype if isinstance(tokens, Tensor) else type(tokens).__name__
+        raise UserError(f"generate: tokens are {got}; a tensor of int64 or int32 is accepted")
+    if tokens.ndim != 2:
+        raise UserError(
+            f"generate: tokens have shape {tuple(tokens.shape)}; (batch, token) is accepted"
+        )
     if tokens.shape[1] == 0:
         raise UserError("generate: the prompt is empty; at least one token is accepted")
     if n_new < 0 or tokens.shape[1] + n_new > longest:

@@ -1,5 +1,6 @@
 """The transformer: embed → blocks → unembed; a block is two residual adds."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pellucid.errors import UserError
 from pellucid.models.activations import Activations
 from pellucid.models.cache import Cache, LayerCache
 from pellucid.models.config import ModelConfig
@@ -35,7 +37,7 @@ class Block(nn.Module):
         self.attention = config.filling("attention", layer).build(d_model)
         self.mlp = config.filling("mlp", layer).build(d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.site = stream_site(d_model)
+        self.site = stream_site(d_model, self)
         self.sites = {"attention": self.attention.site, "mlp": self.mlp.site, "stream": self.site}
         self.fast = None
 
@@ -88,7 +90,13 @@ class Transformer(nn.Module):
         initialize(self, seed)
 
     def forward(self, tokens: Int[Tensor, "batch token"], cache: Cache | None = None) -> Output:
+        """Logits of every position; raises UserError where the rows outgrow the context."""
         start = cache.length if cache is not None else 0
+        if start + tokens.shape[1] > self.config.context:
+            raise UserError(
+                f"the tokens are {start + tokens.shape[1]} long; "
+                f"at most the context, {self.config.context}, fit"
+            )
         positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
         stream = self.position.embed(self.embedding(tokens), positions)
         stream = self._look_at_embedding(stream, start)
@@ -143,7 +151,7 @@ class Transformer(nn.Module):
         return site(Activations(stream, n_units=site.n_units)).values
 
     def _name_sites(self) -> dict[str, UnitSite]:
-        named = {"embed": stream_site(self.config.d_model)}
+        named = {"embed": stream_site(self.config.d_model, self.embedding)}
         for layer, block in enumerate(self.blocks):
             for kind, site in block.sites.items():
                 site.layer = layer
@@ -153,11 +161,16 @@ class Transformer(nn.Module):
         return named
 
 
-def stream_site(d_model: int) -> UnitSite:
-    """The residual stream's channels: each writes itself."""
-    return UnitSite(
-        "stream", d_model, signed=True, exactness="none", write=lambda: torch.eye(d_model)
-    )
+def stream_site(d_model: int, owner: nn.Module) -> UnitSite:
+    """The residual stream's channels: each writes itself, in the dtype of the owner's weights."""
+    # Not a lambda: a deep copy of the model then asks its own weights.
+    write = partial(_channels, d_model, owner)
+    return UnitSite("stream", d_model, signed=True, exactness="none", write=write)
+
+
+def _channels(d_model: int, owner: nn.Module) -> Tensor:
+    weight = next(owner.parameters())
+    return torch.eye(d_model, dtype=weight.dtype, device=weight.device)
 
 
 def watch(block: Block, start: int) -> frozenset[str]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pellucid.errors import UserError
 from pellucid.models.activations import Activations, join
-from pellucid.models.edits import Edit, apply
+from pellucid.models.editing import apply
+from pellucid.models.edits import Edit
 
 Exactness = Literal[
     "weights-exact",
@@ -174,10 +175,15 @@ def intervene(model: nn.Module, edits: Mapping[str, Edit | list[Edit]]) -> Itera
     """Edit activations in every forward pass inside the block, also in cached generation.
 
     Nested blocks add up, the outer edits first. Raises UnknownSite for an unknown site and
-    ValueError for an unknown unit.
+    ValueError for an unknown unit, and for values or a patch that do not fit the site.
     """
+    if not isinstance(edits, Mapping):
+        raise ValueError(
+            f"intervene takes edits by site name, as in {{'blocks.0.mlp': ablate([3])}}; "
+            f"got {type(edits).__name__}"
+        )
     chosen = find(model, edits)
-    new = {name: _listed(given) for name, given in edits.items()}
+    new = {name: _listed(name, given) for name, given in edits.items()}
     for site in chosen:
         for edit in new[site.name]:
             edit.check(site.name, site.n_units)
@@ -185,8 +191,15 @@ def intervene(model: nn.Module, edits: Mapping[str, Edit | list[Edit]]) -> Itera
         yield
 
 
-def _listed(edits: Edit | list[Edit]) -> tuple[Edit, ...]:
-    return (edits,) if isinstance(edits, Edit) else tuple(edits)
+def _listed(name: str, edits: Edit | list[Edit]) -> tuple[Edit, ...]:
+    listed = tuple(edits) if isinstance(edits, list | tuple) else (edits,)
+    for edit in listed:
+        if not isinstance(edit, Edit):
+            raise ValueError(
+                f"intervene on {name}: an edit such as ablate() or set_to(…), or a list of them, "
+                f"is accepted; got {type(edit).__name__}"
+            )
+    return listed
 
 
 @contextmanager
