@@ -44,7 +44,9 @@ def train(config: RunConfig, path: Path) -> int:
     with StopRequest() as stop, _held(folder, accelerator):
         session = Session(config, folder, accelerator, data)
         with session.meter() as meter:
-            return _run(session, stop, meter)
+            code = _run(session, stop, meter)
+    devices.part(accelerator)
+    return code
 
 
 def _run(session: Session, stop: StopRequest, meter: Meter) -> int:

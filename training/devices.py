@@ -159,3 +159,10 @@ def total(value: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
     if accelerator.num_processes > 1:
         dist.all_reduce(value)
     return value
+
+
+def part(accelerator: Accelerator) -> None:
+    """Close the process group: threads that it leaves running may abort a process at its exit."""
+    if accelerator.num_processes > 1:
+        accelerator.wait_for_everyone()
+        dist.destroy_process_group()
