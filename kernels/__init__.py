@@ -1,9 +1,9 @@
 """Top-k sparse activation as differentiable operations. Import as `pellucid.kernels`.
 
 For any sparse layer, autoencoder or transcoder: `topk_mlp` is a whole layer, `encode_topk` and
-`sparse_decode` are its two halves (together the same bits), `topk_rows` selects alone, and
-`path(device)` names the code that a device runs. Rows are tokens; indices are int32; an unused
-slot holds value 0 and index -1.
+`sparse_decode` are its two halves (together the same bits), `topk_rows` selects alone, `sddmm`
+takes products at named places, and `path(device)` names the code that a device runs. Rows are
+tokens; indices are int32; an unused slot holds value 0 and index -1.
 """
 
 __version__ = "0.0.0"  # transformers reads this from a top-level `kernels`: not Hugging Face's
@@ -21,6 +21,7 @@ if __name__ == "kernels":  # reached by the bare name, because the root is on sy
         sys.modules["kernels"] = _module = importlib.util.module_from_spec(_spec)
         _spec.loader.exec_module(_module)
 else:
-    from pellucid.kernels.topk import encode_topk, path, sparse_decode, topk_mlp, topk_rows
+    from pellucid.kernels.paths import path
+    from pellucid.kernels.topk import encode_topk, sddmm, sparse_decode, topk_mlp, topk_rows
 
-    __all__ = ["encode_topk", "path", "sparse_decode", "topk_mlp", "topk_rows"]
+    __all__ = ["encode_topk", "path", "sddmm", "sparse_decode", "topk_mlp", "topk_rows"]

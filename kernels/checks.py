@@ -54,14 +54,42 @@ def check_encode(op: str, x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> No
 def check_slots(op: str, values: Tensor, indices: Tensor, w_dec: Tensor) -> None:
     """values and indices (rows k), w_dec (width d); the range of indices is the kernel's to check."""
     check_tensors(op, values=(values, 2), w_dec=(w_dec, 2))
-    if indices.dtype != torch.int32:
-        raise ValueError(f"{op}: indices must be int32, got {indices.dtype}")
+    check_indices(op, indices, "values", values)
     if indices.shape != values.shape:
         raise ValueError(
             f"{op}: indices must have the shape of values, {tuple(values.shape)}, "
             f"got {tuple(indices.shape)}"
         )
-    if indices.device != values.device:
+
+
+def check_sddmm(op: str, x: Tensor, weight: Tensor, indices: Tensor) -> None:
+    """x (rows d), weight (width d), indices (rows k)."""
+    check_tensors(op, x=(x, 2), weight=(weight, 2))
+    check_indices(op, indices, "x", x)
+    if x.shape[1] != weight.shape[1]:
         raise ValueError(
-            f"{op}: indices must be on the device of values, {values.device}, got {indices.device}"
+            f"{op}: x must have the {weight.shape[1]} columns of weight, got {x.shape[1]}"
+        )
+    if indices.dim() != 2 or len(indices) != len(x):
+        raise ValueError(
+            f"{op}: indices must have the {len(x)} rows of x, got shape {tuple(indices.shape)}"
+        )
+
+
+def check_indices(op: str, indices: Tensor, name: str, other: Tensor) -> None:
+    """int32, on the device of the tensor called `name`."""
+    if indices.dtype != torch.int32:
+        raise ValueError(f"{op}: indices must be int32, got {indices.dtype}")
+    if indices.device != other.device:
+        raise ValueError(
+            f"{op}: indices must be on the device of {name}, {other.device}, got {indices.device}"
+        )
+
+
+def check_range(op: str, indices: Tensor, width: int) -> None:
+    """Indices lie in -1..width - 1; reads them, so on a GPU it waits for the device."""
+    if indices.numel() and not -1 <= int(indices.min()) <= int(indices.max()) < width:
+        raise ValueError(
+            f"{op}: indices must lie between -1 and {width - 1} (the width less one), "
+            f"got {int(indices.min())} to {int(indices.max())}"
         )

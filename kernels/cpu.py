@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pellucid.kernels.checks import check_range
 from pellucid.kernels.select import top_indices
 
 CHUNK_BYTES = 8 * 2**20
@@ -71,11 +72,7 @@ def encode_topk_backward(
 
 def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
     """An embedding bag per row; rows of w_dec that no slot names are never read."""
-    if indices.numel() and not -1 <= int(indices.min()) <= int(indices.max()) < len(w_dec):
-        raise ValueError(
-            f"sparse_decode: indices must lie between -1 and {len(w_dec) - 1} (the width of w_dec "
-            f"less one), got {int(indices.min())} to {int(indices.max())}"
-        )
+    check_range("sparse_decode", indices, len(w_dec))
     return _decode(values, _slots(indices), w_dec)
 
 
@@ -86,6 +83,13 @@ def sparse_decode_backward(
     slots = _slots(indices)
     by_unit = _by_unit(slots, len(w_dec))
     return _value_gradient(grad, values, slots, w_dec), _weight_gradient(values, by_unit, grad)
+
+
+def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
+    """Products (rows k) of x (rows d) with the rows of weight (width d) that the slots name."""
+    check_range("sddmm", indices, len(weight))
+    like = x.new_empty(indices.shape)
+    return _value_gradient(x, like, _slots(indices), weight)
 
 
 def topk_mlp(

@@ -56,6 +56,13 @@ def sparse_decode_backward(
     return d_values.to(values.dtype), d_weight.to(w_dec.dtype)
 
 
+def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
+    """All products by one dense product, and of those the named ones."""
+    products = wide(x) @ wide(weight).T
+    taken = products.gather(1, indices.long().clamp(min=0))
+    return taken.masked_fill(indices < 0, 0).to(x.dtype)
+
+
 def topk_mlp(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -43,6 +43,12 @@ def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
     return to_dense(values, indices, len(w_dec)) @ w_dec
 
 
+def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
+    """x (rows d) times the rows of weight (width d) that each row names; 0 where the index is -1."""
+    taken = (x @ weight.T).gather(1, indices.long().clamp(min=0))
+    return taken.masked_fill(indices < 0, 0)
+
+
 def topk_mlp(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, *, signed: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:

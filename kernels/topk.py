@@ -1,32 +1,19 @@
 """The operations: checked entry points over `torch.library` operators with gradients.
 
-Each operator has a fake, a CPU kernel (`cpu.py`), a path for devices without a kernel (`dense.py`)
-and an autograd formula whose backward is an operator again, so that `torch.compile` sees one node
-either way. A device gets its own kernels by `add_path(device type, module, name)`, where the module
-has the eight functions that `cpu.py` has.
+Each operator has a fake and an autograd formula whose backward is an operator again, so that
+`torch.compile` sees one node either way. What runs inside is the path of the tensor's device
+(`paths.py`): a module with the functions that `cpu.py` has.
 
 Ties: the lowest index wins. NaN: ranks above every number and counts as active, so it reaches the
 output and the loss. Indices are not differentiable, nor are the values that `topk_mlp` returns.
 """
 
-import functools
-import warnings
-from types import ModuleType
-
 import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from pellucid.kernels import cpu, dense
-from pellucid.kernels.checks import check_encode, check_k, check_slots, check_tensors
-
-_PATHS: dict[str, str] = {}
-
-
-def path(device: torch.device | str) -> str:
-    """The code that runs on `device`, in a few words to be said once when a run starts."""
-    kind = torch.device(device).type
-    return f"{kind}: {_PATHS.get(kind, 'dense products (no kernel for this device)')}"
+from pellucid.kernels.checks import check_encode, check_k, check_sddmm, check_slots, check_tensors
+from pellucid.kernels.paths import serving
 
 
 def topk_rows(x: Tensor, k: int, *, signed: bool = False) -> tuple[Tensor, Tensor]:
@@ -65,6 +52,17 @@ def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
     return _sparse_decode(values, indices, w_dec)
 
 
+def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
+    """Products x · weight[index] at the named places only: (rows d), (width d) give (rows k).
+
+    Indices (rows k) are int32; slots of index -1 give 0. Differentiable in x and weight.
+    ValueError for shapes, dtypes or devices that do not agree.
+    """
+    x, weight = _autocast(x, weight)
+    check_sddmm("sddmm", x, weight, indices)
+    return _sddmm(x, weight, indices)
+
+
 def topk_mlp(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, *, signed: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,87 +93,59 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     )
 
 
-@functools.cache
-def _say_once(message: str) -> None:
-    warnings.warn(message, stacklevel=2)
-
-
-def _without_kernel(tensor: Tensor) -> ModuleType:
-    """The path of a device that nobody called `add_path` for; never taken in silence."""
-    _say_once(f"pellucid.kernels, {path(tensor.device)}")
-    return dense
-
-
 @custom_op("pellucid::topk_rows", mutates_args=())
 def _topk_rows(x: Tensor, k: int, signed: bool) -> tuple[Tensor, Tensor]:
-    return _without_kernel(x).topk_rows(x, k, signed)
+    return serving(x).topk_rows(x, k, signed)
 
 
 @custom_op("pellucid::topk_rows_backward", mutates_args=())
 def _topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
-    return _without_kernel(grad).topk_rows_backward(grad, indices, width)
+    return serving(grad).topk_rows_backward(grad, indices, width)
 
 
 @custom_op("pellucid::encode_topk", mutates_args=())
 def _encode_topk(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
 ) -> tuple[Tensor, Tensor]:
-    return _without_kernel(x).encode_topk(x, w_enc, b_enc, k, signed)
+    return serving(x).encode_topk(x, w_enc, b_enc, k, signed)
 
 
 @custom_op("pellucid::encode_topk_backward", mutates_args=())
 def _encode_topk_backward(
     grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _without_kernel(grad).encode_topk_backward(grad, indices, x, w_enc)
+    return serving(grad).encode_topk_backward(grad, indices, x, w_enc)
 
 
 @custom_op("pellucid::sparse_decode", mutates_args=())
 def _sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
-    return _without_kernel(values).sparse_decode(values, indices, w_dec)
+    return serving(values).sparse_decode(values, indices, w_dec)
 
 
 @custom_op("pellucid::sparse_decode_backward", mutates_args=())
 def _sparse_decode_backward(
     grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor]:
-    return _without_kernel(grad).sparse_decode_backward(grad, values, indices, w_dec)
+    return serving(grad).sparse_decode_backward(grad, values, indices, w_dec)
+
+
+@custom_op("pellucid::sddmm", mutates_args=())
+def _sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
+    return serving(x).sddmm(x, weight, indices)
 
 
 @custom_op("pellucid::topk_mlp", mutates_args=())
 def _topk_mlp(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _without_kernel(x).topk_mlp(x, w_enc, b_enc, w_dec, k, signed)
+    return serving(x).topk_mlp(x, w_enc, b_enc, w_dec, k, signed)
 
 
 @custom_op("pellucid::topk_mlp_backward", mutates_args=())
 def _topk_mlp_backward(
     grad: Tensor, values: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _without_kernel(grad).topk_mlp_backward(grad, values, indices, x, w_enc, w_dec)
-
-
-_OPERATORS = {
-    "topk_rows": _topk_rows,
-    "topk_rows_backward": _topk_rows_backward,
-    "encode_topk": _encode_topk,
-    "encode_topk_backward": _encode_topk_backward,
-    "sparse_decode": _sparse_decode,
-    "sparse_decode_backward": _sparse_decode_backward,
-    "topk_mlp": _topk_mlp,
-    "topk_mlp_backward": _topk_mlp_backward,
-}
-
-
-def add_path(device_type: str, module: ModuleType, name: str) -> None:
-    """Lets the functions of `module` serve the operators on one type of device."""
-    for operator, entry in _OPERATORS.items():
-        entry.register_kernel(device_type)(getattr(module, operator))
-    _PATHS[device_type] = name
-
-
-add_path("cpu", cpu, "library calls")
+    return serving(grad).topk_mlp_backward(grad, values, indices, x, w_enc, w_dec)
 
 
 def _fake_slots(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -210,6 +180,11 @@ def _(values, indices, w_dec):
 @_sparse_decode_backward.register_fake
 def _(grad, values, indices, w_dec):
     return values.new_empty(values.shape), w_dec.new_empty(w_dec.shape)
+
+
+@_sddmm.register_fake
+def _(x, weight, indices):
+    return x.new_empty(indices.shape)
 
 
 @_topk_mlp.register_fake
@@ -249,6 +224,18 @@ def _grad_decode(ctx, grad):
     return d_values, None, d_weight
 
 
+def _keep_sddmm(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def _grad_sddmm(ctx, grad):
+    x, weight, indices = ctx.saved_tensors
+    grad = grad.contiguous()
+    # The decoder of the gradient; the weight's share is that of a decoder whose output is x.
+    d_weight = _sparse_decode_backward(x.contiguous(), grad, indices, weight)[1]
+    return _sparse_decode(grad, indices, weight), d_weight, None
+
+
 def _keep_mlp(ctx, inputs, output):
     x, w_enc, _, w_dec, _, _ = inputs
     _, values, indices = output
@@ -263,4 +250,5 @@ def _grad_mlp(ctx, grad, *_):
 _topk_rows.register_autograd(_grad_topk_rows, setup_context=_keep_topk_rows)
 _encode_topk.register_autograd(_grad_encode, setup_context=_keep_encode)
 _sparse_decode.register_autograd(_grad_decode, setup_context=_keep_decode)
+_sddmm.register_autograd(_grad_sddmm, setup_context=_keep_sddmm)
 _topk_mlp.register_autograd(_grad_mlp, setup_context=_keep_mlp)

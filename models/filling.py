@@ -1,7 +1,9 @@
 """What every filling of a slot offers: a fast path, a split path through its site, its accounts."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -33,10 +35,28 @@ class Cost:
         )
 
 
+@dataclass(frozen=True)
+class Rule:
+    """How one parameter is trained where it is not trained as all others are.
+
+    `lr` multiplies the learning rate; `decay` replaces the weight decay, None keeps it; `clip`
+    limits the norm of this parameter's gradient by itself, before the whole gradient is tamed.
+    """
+
+    lr: float = 1.0
+    decay: float | None = None
+    clip: float | None = None
+
+
 class Filling(Configurable, nn.Module):
-    """A layer type. `forward` may be fused; `split` runs encode → site → decode with equal results."""
+    """A layer type. `forward` may be fused; `split` runs encode → site → decode with equal results.
+
+    `more_sites` shows further sites beside `site`, by name: `blocks.0.mlp.<name>`. `split` passes
+    through all of them.
+    """
 
     site: UnitSite
+    more_sites: Mapping[str, UnitSite] = MappingProxyType({})
     causal_in_training = True
 
     @abstractmethod
@@ -68,6 +88,23 @@ class Filling(Configurable, nn.Module):
         the same output size whatever its width and sparsity.
         """
 
+    def initial_std(self) -> Mapping[str, float]:
+        """Standard deviations of parameters that `initialize` does not know by name."""
+        return {}
+
+    def rules(self) -> Mapping[str, Rule]:
+        """Parameters, by name, that are trained by a rule of their own."""
+        return {}
+
+    def borrow(self, shared: nn.ModuleDict) -> None:
+        """Take what several layers share from the model's store, or put it there first.
+
+        Keep it in a tuple: a module that is an attribute would be the layer's own as well.
+        """
+
+    def before_step(self, progress: float) -> None:
+        """Set what changes over training, from the share of it that is done (0 to 1)."""
+
     def after_step(self, told: Told, tokens: int) -> None:
         """Update running statistics from the step's reduced `told`; called by the trainer."""
 
@@ -81,4 +118,4 @@ def under_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(dtype) for tensor in tensors)
 
 
-__all__ = ["Config", "Cost", "Filling", "Told", "under_autocast"]
+__all__ = ["Config", "Cost", "Filling", "Rule", "Told", "under_autocast"]

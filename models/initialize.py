@@ -16,14 +16,16 @@ def initialize(model: nn.Module, seed: int) -> None:
     fan-in, and by √(2 n_layers), so that the blocks together add about unit variance to the
     stream, the same for every filling, width and sparsity. Embeddings have that variance when
     untied; an untied unembedding is small, so that the first loss is close to log(vocabulary).
-    Gains start at 1, biases at 0.
+    Gains start at 1, biases at 0. A filling may declare the deviation of parameters of its own.
     """
     generator = torch.Generator().manual_seed(seed)
-    scales = _write_scales(model)
+    scales, declared = _write_scales(model), _declared(model)
     d_model, n_writes = model.config.d_model, 2 * model.config.n_layers
     for name, parameter in sorted(model.named_parameters()):
         owner, _, kind = name.rpartition(".")
-        if kind in READS:
+        if name in declared:
+            _normal(parameter, declared[name], generator)
+        elif kind in READS:
             _normal(parameter, d_model**-0.5, generator)
         elif kind in WRITES:
             _normal(parameter, n_writes**-0.5 / scales[owner], generator)
@@ -38,6 +40,15 @@ def _write_scales(model: nn.Module) -> dict[str, float]:
         name: module.write_scale()
         for name, module in model.named_modules()
         if hasattr(module, "write_scale")
+    }
+
+
+def _declared(model: nn.Module) -> dict[str, float]:
+    return {
+        f"{owner}.{name}": std
+        for owner, module in model.named_modules()
+        if hasattr(module, "initial_std")
+        for name, std in module.initial_std().items()
     }
 
 

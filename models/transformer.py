@@ -12,7 +12,7 @@ from pellucid.errors import UserError
 from pellucid.models.activations import Activations
 from pellucid.models.cache import Cache, LayerCache
 from pellucid.models.config import ModelConfig
-from pellucid.models.filling import Told
+from pellucid.models.filling import Filling, Told
 from pellucid.models.generate import generate
 from pellucid.models.initialize import initialize
 from pellucid.models.position import Rotation
@@ -38,7 +38,8 @@ class Block(nn.Module):
         self.mlp = config.filling("mlp", layer).build(d_model)
         self.dropout = nn.Dropout(config.dropout)
         self.site = stream_site(d_model, self)
-        self.sites = {"attention": self.attention.site, "mlp": self.mlp.site, "stream": self.site}
+        self.sites = _sites("attention", self.attention) | _sites("mlp", self.mlp)
+        self.sites["stream"] = self.site
         self.fast = None
 
     def forward(
@@ -59,8 +60,9 @@ class Block(nn.Module):
         cache: LayerCache | None,
         watched: frozenset,
     ) -> tuple[Tensor, Told]:
-        attend = self.attention.split if "attention" in watched else self.attention
-        mlp = self.mlp.split if "mlp" in watched else self.mlp
+        halves = {kind.partition(".")[0] for kind in watched}
+        attend = self.attention.split if "attention" in halves else self.attention
+        mlp = self.mlp.split if "mlp" in halves else self.mlp
         y, told_a = attend(self.attention_norm(stream), rotation, cache)
         stream = stream + self.dropout(y)
         y, told_m = mlp(self.mlp_norm(stream))
@@ -83,6 +85,10 @@ class Transformer(nn.Module):
         d_head = config.d_model // config.filling("attention", 0).n_heads
         self.position = config.position.build(config.d_model, d_head, config.context)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.shared = nn.ModuleDict()
+        for block in self.blocks:
+            block.attention.borrow(self.shared)
+            block.mlp.borrow(self.shared)
         self.norm = config.norm.build(config.d_model)
         self.head = config.head.build(self.embedding)
         self.checkpointing = False
@@ -159,6 +165,11 @@ class Transformer(nn.Module):
         for name, site in named.items():
             site.name = name
         return named
+
+
+def _sites(kind: str, filling: Filling) -> dict[str, UnitSite]:
+    more = {f"{kind}.{name}": site for name, site in filling.more_sites.items()}
+    return {kind: filling.site} | more
 
 
 def stream_site(d_model: int, owner: nn.Module) -> UnitSite:

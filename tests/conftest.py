@@ -6,6 +6,12 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 
+import torch
+
+if not torch.cuda.is_available():
+    # Before triton is imported: without a GPU its kernels run in its interpreter.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 import hypothesis
 import pytest
 from support.shapes import check_shapes

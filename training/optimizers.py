@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from pellucid.checkpoint import match
 from pellucid.config import TrainConfig
+from pellucid.models import unwrap
+from pellucid.models.filling import Rule
 from pellucid.models.sharding import like, set_rows, whole
 
 
@@ -15,9 +17,11 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: TrainConfig):
         self.named = dict(model.named_parameters())
-        self.config = config
+        self.config, self.rules = config, rules(model)
         hidden = _hidden_matrices(self.named) if config.optimizer == "muon" else set()
-        self.all = [_adamw({n: p for n, p in self.named.items() if n not in hidden}, config)]
+        hidden -= set(self.rules)
+        others = {n: p for n, p in self.named.items() if n not in hidden}
+        self.all = [_adamw(others, self.rules, config)]
         if hidden:
             matrices = [self.named[name] for name in sorted(hidden)]
             muon = torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay)
@@ -80,16 +84,30 @@ class Optimizers:
         return ("momentum_buffer",) if muon else ("step", "exp_avg", "exp_avg_sq")
 
 
-def _adamw(named: Mapping[str, nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
-    """Matrices decay; gains, biases, thresholds and the like do not."""
-    matrices = [p for _, p in sorted(named.items()) if p.ndim >= 2]
-    vectors = [p for _, p in sorted(named.items()) if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+def rules(model: nn.Module) -> dict[str, Rule]:
+    """What the fillings declare of single parameters, by the parameter's name in the model."""
+    modules = unwrap(model).named_modules()
+    declared = (
+        (f"{name}.{parameter}", rule)
+        for name, module in modules
+        if hasattr(module, "rules")
+        for parameter, rule in module.rules().items()
+    )
+    return dict(declared)
+
+
+def _adamw(
+    named: Mapping[str, nn.Parameter], declared: Mapping[str, Rule], config: TrainConfig
+) -> torch.optim.AdamW:
+    """Matrices decay; gains, biases, thresholds and the like do not, unless their filling says so."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in sorted(named.items(), key=lambda item: (item[1].ndim < 2, item[0])):
+        rule = declared.get(name, Rule())
+        decay = config.weight_decay if parameter.ndim >= 2 else 0.0
+        decay = decay if rule.decay is None else rule.decay
+        groups.setdefault((decay, config.lr * rule.lr), []).append(parameter)
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        [{"params": group, "weight_decay": w, "lr": lr} for (w, lr), group in groups.items()],
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
@@ -103,7 +121,11 @@ def _hidden_matrices(named: Mapping[str, nn.Parameter]) -> set[str]:
 
 @torch.no_grad()
 def tame(model: nn.Module, config: TrainConfig) -> Tensor:
-    """Clip the gradient to a norm, or divide it by its root mean square; returns its norm before."""
+    """Clip the gradient to a norm, or divide it by its root mean square; returns its norm before.
+
+    Parameters with a limit of their own are clipped to it first.
+    """
+    _tame_alone(model)
     parameters = [p for p in model.parameters() if p.grad is not None]
     if config.gradient == "clip":
         limit = config.clip if config.clip > 0 else float("inf")
@@ -113,3 +135,10 @@ def tame(model: nn.Module, config: TrainConfig) -> Tensor:
     for parameter in parameters:
         parameter.grad.div_(norm / size**0.5 + 1e-5)
     return norm
+
+
+def _tame_alone(model: nn.Module) -> None:
+    named = dict(unwrap(model).named_parameters())
+    for name, rule in rules(model).items():
+        if rule.clip is not None and named[name].grad is not None:
+            nn.utils.clip_grad_norm_([named[name]], rule.clip, foreach=True)

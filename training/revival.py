@@ -15,7 +15,7 @@ from pellucid.training.optimizers import Optimizers
 def mortal(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Fillings whose units can die, by name."""
     for name, module in unwrap(model).named_modules():
-        if hasattr(module, "revive"):
+        if hasattr(module, "dead"):
             yield name, module
 
 
@@ -41,6 +41,8 @@ def revive(config: RunConfig, model: nn.Module, optimizers: Optimizers, step: in
         return 0
     revived = 0
     for name, module in mortal(model):
+        if not hasattr(module, "revive"):
+            continue
         generator = torch.Generator().manual_seed(_seed(config.seed, step, name))
         rows = module.revive(train.revive_after, train.revive_budget, generator)
         for parameter, which in rows.items():

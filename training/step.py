@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pellucid.config import RunConfig
 from pellucid.data import Batch, TokenData
 from pellucid.models import unwrap
-from pellucid.models.filling import Told
+from pellucid.models.filling import Filling, Told
 from pellucid.training.devices import reduce_told, total
 from pellucid.training.optimizers import Optimizers, tame
 from pellucid.training.schedule import rate
@@ -45,6 +45,7 @@ class Stepper:
 
     def __call__(self, step: int) -> StepResult:
         """Train on the rows of a step; a non-finite loss or gradient leaves the weights alone."""
+        before_step(self.model, step / self.config.train.steps)
         losses, told = self.gradient(step)
         norm = tame(self.model, self.config.train)
         loss, auxiliary, norm = torch.stack([*losses, norm.to(losses[0])]).tolist()
@@ -111,6 +112,13 @@ def _merged(told: Told, heard: Told, n_batches: int) -> Told:
     """Sums add up over micro-batches, means are averaged."""
     scaled = {k: v if "sum/" in k else v / n_batches for k, v in heard.items()}
     return {name: told[name] + value if name in told else value for name, value in scaled.items()}
+
+
+def before_step(model: nn.Module, progress: float) -> None:
+    """Tell each filling which share of the training is done."""
+    for module in unwrap(model).modules():
+        if isinstance(module, Filling):
+            module.before_step(progress)
 
 
 def after_step(model: nn.Module, told: Told, tokens: int) -> None:

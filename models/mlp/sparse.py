@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.errors import ConfigError
-from pellucid.models.filling import Filling, Told
+from pellucid.models.firing import Firing
 from pellucid.models.sharding import set_rows, whole
 from pellucid.models.units import UnitSite
 from pellucid.settings import fields
 from pellucid.settings.fields import setting
 
 
-class SparseMLP(Filling):
+class SparseMLP(Firing):
     """Encoder `w_enc, b_enc`, decoder `w_dec, b_dec`, and a rule that leaves few units active."""
 
     signed = False
@@ -39,8 +39,7 @@ class SparseMLP(Filling):
         self.b_enc = nn.Parameter(torch.zeros(width))
         self.w_dec = nn.Parameter(torch.empty(width, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model))
-        self.register_buffer("silent_for", torch.zeros(width, dtype=torch.int64))
-        self.register_buffer("firing_rate", torch.zeros(width, dtype=torch.float32))
+        self.count_firing(width)
         self.site = UnitSite(
             "mlp",
             width,
@@ -49,17 +48,6 @@ class SparseMLP(Filling):
             write=lambda: self.w_dec,
             read=lambda: self.w_enc,
         )
-
-    @torch.no_grad()
-    def after_step(self, told: Told, tokens: int) -> None:
-        fired = told["sum/fired"]
-        self.silent_for += tokens
-        self.silent_for[fired > 0] = 0
-        self.firing_rate.lerp_((fired / tokens).to(self.firing_rate.dtype), 0.01)
-
-    def dead(self, after: int) -> Tensor:
-        """Which units have been silent over the last `after` tokens of training."""
-        return self.silent_for >= after
 
     @torch.no_grad()
     def revive(self, after: int, budget: float, generator: torch.Generator) -> dict[str, Tensor]:

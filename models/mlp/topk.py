@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch import Tensor
 from pellucid.kernels import encode_topk, sparse_decode, topk_mlp
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Told, under_autocast
+from pellucid.models.firing import fired
 from pellucid.models.mlp.sparse import SparseMLP
 from pellucid.models.moments import tail_second_moment
 
@@ -89,11 +89,3 @@ class AbsTopKMLP(TopKMLP):
     @dataclass(frozen=True, kw_only=True)
     class Config(SparseMLP.Config):
         """One dial, k; the rest is shared with the other sparse rules."""
-
-
-@torch.no_grad()
-def fired(indices: Tensor, width: int) -> Tensor:
-    """How often each unit is among the indices; index -1 is an empty slot."""
-    counts = torch.zeros(width + 1, dtype=torch.int64, device=indices.device)
-    slots = indices.flatten().long() + 1
-    return counts.scatter_add_(0, slots, torch.ones_like(slots))[1:]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pellucid.kernels import encode_topk, path, sparse_decode, topk, topk_mlp, topk_rows
+from pellucid.kernels import encode_topk, path, paths, sddmm, sparse_decode, topk_mlp, topk_rows
 
 
 def small(requires_grad=True, rows=6, d=8, width=70):
@@ -17,15 +17,14 @@ def small(requires_grad=True, rows=6, d=8, width=70):
     return [torch.randn(*s, generator=generator).requires_grad_(requires_grad) for s in sizes]
 
 
-@pytest.mark.clean_memory
-@pytest.mark.parametrize("name", list(topk._OPERATORS))
-def test_opcheck(name):
+def arguments() -> dict[str, tuple]:
+    """What to check each operator with."""
     x, w_enc, b_enc, w_dec = small()
     with torch.no_grad():
         values, indices = encode_topk(x, w_enc, b_enc, 5)
     loose = [t.detach() for t in (x, w_enc, b_enc, w_dec)]
     grad = torch.randn(6, 5), torch.randn(6, 8)
-    arguments = {
+    return {
         "topk_rows": (x, 3, True),
         "topk_rows_backward": (grad[0], indices, 70),
         "encode_topk": (x, w_enc, b_enc, 5, False),
@@ -33,9 +32,15 @@ def test_opcheck(name):
         "sparse_decode": (values.clone().requires_grad_(), indices, w_dec),
         "sparse_decode_backward": (grad[1], values, indices, loose[3]),
         "topk_mlp": (x, w_enc, b_enc, w_dec, 5, False),
+        "sddmm": (x, w_enc, indices),
         "topk_mlp_backward": (grad[1], values, indices, *loose[:2], loose[3]),
     }
-    torch.library.opcheck(getattr(torch.ops.pellucid, name).default, arguments[name])
+
+
+@pytest.mark.clean_memory
+@pytest.mark.parametrize("name", arguments())
+def test_opcheck(name):
+    torch.library.opcheck(getattr(torch.ops.pellucid, name).default, arguments()[name])
 
 
 def wrapped(x, w_enc, b_enc, w_dec):
@@ -102,6 +107,9 @@ SLOTS = torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.int32)
         (lambda: sparse_decode(SLOTS[0], SLOTS[1][:, :1], V), "indices must have the shape of val"),
         (lambda: sparse_decode(SLOTS[0], SLOTS[1] + 9, V), "indices must lie between -1 and 8"),
         (lambda: sparse_decode(SLOTS[0], SLOTS[1] - 2, V), "got -2 to -2"),
+        (lambda: sddmm(X, W, SLOTS[1] + 9), "sddmm: indices must lie between -1 and 8"),
+        (lambda: sddmm(X, W[:, :3], SLOTS[1]), "x must have the 3 columns of weight, got 4"),
+        (lambda: sddmm(X, W, SLOTS[1][:2]), r"must have the 3 rows of x, got shape \(2, 2\)"),
     ],
 )
 def test_bad_input(call, sentence):
@@ -109,14 +117,16 @@ def test_bad_input(call, sentence):
         call()
 
 
-def test_path_is_named_and_a_missing_kernel_said_once():
+def test_path_is_named_and_a_missing_kernel_said_once(monkeypatch):
     assert path("cpu") == "cpu: library calls"
-    assert "no kernel" in path(torch.device("cuda", 0))
+    assert path(torch.device("cuda", 0)) == "cuda: Triton kernels"
+    monkeypatch.setattr(paths, "_has_triton", lambda: False)
+    assert "no kernel" in path("cuda")
     with pytest.warns(UserWarning, match="meta: dense products"):
-        topk._without_kernel(torch.empty(0, device="meta"))
+        paths.serving(torch.empty(0, device="meta"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        topk._without_kernel(torch.empty(0, device="meta"))
+        paths.serving(torch.empty(0, device="meta"))
 
 
 def run_python(code):
@@ -126,15 +136,6 @@ def run_python(code):
         capture_output=True,
         text=True,
     )
-
-
-def test_another_device_gets_its_kernels_by_one_call():
-    done = run_python(
-        "from pellucid.kernels import cpu, path, topk\n"
-        "topk.add_path('cuda', cpu, 'borrowed')\n"
-        "print(path('cuda:1'))"
-    )
-    assert (done.stdout, done.stderr) == ("cuda: borrowed\n", "")
 
 
 def test_a_first_call_prints_no_notice_of_sparse_tensors():

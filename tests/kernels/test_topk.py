@@ -5,7 +5,16 @@ import itertools
 import pytest
 import torch
 
-from pellucid.kernels import cpu, dense, encode_topk, reference, sparse_decode, topk_mlp
+from pellucid.kernels import (
+    cpu,
+    dense,
+    encode_topk,
+    paths,
+    reference,
+    sddmm,
+    sparse_decode,
+    topk_mlp,
+)
 
 # rows, d, width, k: ragged, k of 1 and of the whole width, widths that no group size divides
 SHAPES = [
@@ -278,3 +287,16 @@ def test_the_comparison_can_fail(monkeypatch, part, wrong):
     monkeypatch.setattr(cpu, part, lambda *a: wrong(right(*a)))
     with pytest.raises(AssertionError):
         assert_outcomes_agree(outcome(topk_mlp, inputs, 6, False), expected, 1e-3)
+
+
+@pytest.mark.parametrize("path", [cpu, dense])
+def test_sddmm_takes_the_named_products_and_its_gradients_reach_both_inputs(path, monkeypatch):
+    monkeypatch.setattr(paths, "serving", lambda _: path)
+    monkeypatch.setattr("pellucid.kernels.topk.serving", lambda _: path)
+    generator = torch.Generator().manual_seed(3)
+    x, weight = (torch.randn(n, 6, generator=generator, dtype=torch.float64) for n in (5, 9))
+    indices = torch.tensor([[0, 8, -1], [2, 3, 4], [-1, -1, -1], [1, 7, -1], [5, 6, 8]]).int()
+    params = x.requires_grad_(), weight.requires_grad_()
+    assert torch.allclose(sddmm(*params, indices), reference.sddmm(*params, indices))
+    assert (sddmm(*params, indices)[indices < 0] == 0).all()
+    assert torch.autograd.gradcheck(lambda a, b: sddmm(a, b, indices), params)
