@@ -40,12 +40,11 @@ def account(model: Transformer | ModelConfig, vocab_size: int | None = None) -> 
 
 def _fillings(model: nn.Module) -> Cost:
     costs = (m.cost(model.config.context) for m in model.modules() if isinstance(m, Filling))
-    return sum(costs, Cost(0, 0.0, 0.0))
+    return sum(costs, model.head.cost(model.config.context))
 
 
 def _rest(model: Transformer) -> Cost:
-    """Embedding (one row), norms, positions (one row) and the unembedding's product."""
+    """Embedding (one row), norms and positions (one row)."""
     norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
     rows = model.config.d_model * (1 + sum(1 for _ in model.position.parameters()))
-    head = model.head.weight.numel()
-    return Cost(norms + rows + head, 2.0 * head, 2.0 * head)
+    return Cost(norms + rows, 0.0, 0.0)

@@ -24,4 +24,5 @@ class Cache:
 
     def __init__(self, n_layers: int):
         self.layers = [LayerCache() for _ in range(n_layers)]
+        self.head = LayerCache()
         self.length = 0

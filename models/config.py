@@ -9,6 +9,9 @@ from pellucid.models.head import HEADS
 from pellucid.models.mlp import MLPS
 from pellucid.models.norm import NORMS
 from pellucid.models.position import POSITIONS
+from pellucid.models.sparsity import PLACES, SPARSITIES
+from pellucid.models.stream import STREAMS
+from pellucid.models.stream.residual import CHANNELS
 from pellucid.settings import fields
 from pellucid.settings.fields import setting, slot
 
@@ -36,23 +39,41 @@ class ModelConfig(fields.Config):
     """How the model knows the order of tokens."""
     norm: Any = slot(NORMS, "rms")
     """Normalization before each half of a block and before the head."""
+    stream: Any = slot(STREAMS, "residual")
+    """How the halves of a block are joined to what was there before."""
     head: Any = slot(HEADS, "unembed")
     """From the stream to logits."""
+    site_sparsity: Any = slot(SPARSITIES, "none")
+    """Which channels of a block's inner vectors survive."""
     per_layer: dict[str, Any] = field(default_factory=dict, metadata={"per_layer": PER_LAYER})
     """Fillings of single layers, as `mlp@4` (set by words such as `mlp@4,8=dense`)."""
 
     def filling(self, slot_name: str, layer: int) -> Any:
         """What fills a slot in one layer."""
-        return self.per_layer.get(f"{slot_name}@{layer}", getattr(self, slot_name))
+        owned = self.stream.owned(slot_name)
+        return owned or self.per_layer.get(f"{slot_name}@{layer}", getattr(self, slot_name))
 
     def check(self) -> None:
         for key in self.per_layer:
             layer = int(key.partition("@")[2])
             if layer >= self.n_layers:
                 raise ConfigError(f"{key}: layers 0 … {self.n_layers - 1} are accepted")
+        self.stream.refuse(self)
+        self.head.check_width(self.d_model)
         for layer in range(self.n_layers):
             self.filling("mlp", layer).resolved_width(self.d_model)
             self._check_heads(self.filling("attention", layer))
+            self._check_places(layer)
+
+    def _check_places(self, layer: int) -> None:
+        halves = [self.filling(half, layer).builds for half in ("attention", "mlp")]
+        known = {*CHANNELS, *(place for half in halves for place in half.places)}
+        for place in self.site_sparsity.where:
+            if place not in known:
+                raise ConfigError(
+                    f"site_sparsity.places: layer {layer} has no {place}; "
+                    f"{', '.join(p for p in PLACES if p in known)} are accepted"
+                )
 
     def _check_heads(self, attention: Any) -> None:
         attention.check_width(self.d_model)

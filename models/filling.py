@@ -52,10 +52,12 @@ class Filling(Configurable, nn.Module):
     """A layer type. `forward` may be fused; `split` runs encode → site → decode with equal results.
 
     `more_sites` shows further sites beside `site`, by name: `blocks.0.mlp.<name>`. `split` passes
-    through all of them.
+    through all of them. `places` are the inner vectors that it hands to `sparsify(place, x)`, which
+    the block sets from the model's `site_sparsity`.
     """
 
     site: UnitSite
+    places: tuple[str, ...] = ()
     more_sites: Mapping[str, UnitSite] = MappingProxyType({})
     causal_in_training = True
 
@@ -87,6 +89,11 @@ class Filling(Configurable, nn.Module):
         Initial write weights are divided by it (active fan-in), so that every filling starts with
         the same output size whatever its width and sparsity.
         """
+
+    @staticmethod
+    def sparsify(place: str, x: Tensor) -> Tensor:
+        """What of an inner vector may pass; replaced by the block that the filling is part of."""
+        return x
 
     def initial_std(self) -> Mapping[str, float]:
         """Standard deviations of parameters that `initialize` does not know by name."""

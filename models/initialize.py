@@ -31,7 +31,7 @@ def initialize(model: nn.Module, seed: int) -> None:
             _normal(parameter, n_writes**-0.5 / scales[owner], generator)
         elif owner in ("embedding", "position"):
             _normal(parameter, 1.0 if not model.head.config.tied else d_model**-0.5, generator)
-        elif owner == "head":
+        elif name == "head.weight":
             _normal(parameter, 0.1 * d_model**-0.5, generator)
 
 

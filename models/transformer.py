@@ -1,6 +1,5 @@
-"""The transformer: embed → blocks → unembed; a block is two residual adds."""
+"""The transformer: embed → blocks → head."""
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,10 +11,12 @@ from pellucid.errors import UserError
 from pellucid.models.activations import Activations
 from pellucid.models.cache import Cache, LayerCache
 from pellucid.models.config import ModelConfig
-from pellucid.models.filling import Filling, Told
+from pellucid.models.filling import Told
 from pellucid.models.generate import generate
+from pellucid.models.head.unembed import Side
 from pellucid.models.initialize import initialize
 from pellucid.models.position import Rotation
+from pellucid.models.stream.residual import Block, stream_site
 from pellucid.models.units import UnitSite, restored
 
 
@@ -24,53 +25,6 @@ class Output(NamedTuple):
 
     logits: Float[Tensor, "batch token vocab"]
     told: Told
-
-
-class Block(nn.Module):
-    """stream + attention(norm(stream)), then stream + mlp(norm(stream))."""
-
-    def __init__(self, config: ModelConfig, layer: int):
-        super().__init__()
-        d_model = config.d_model
-        norm = config.filling("norm", layer)
-        self.attention_norm, self.mlp_norm = norm.build(d_model), norm.build(d_model)
-        self.attention = config.filling("attention", layer).build(d_model)
-        self.mlp = config.filling("mlp", layer).build(d_model)
-        self.dropout = nn.Dropout(config.dropout)
-        self.site = stream_site(d_model, self)
-        self.sites = _sites("attention", self.attention) | _sites("mlp", self.mlp)
-        self.sites["stream"] = self.site
-        self.fast = None
-
-    def forward(
-        self,
-        stream: Tensor,
-        rotation: Rotation | None,
-        cache: LayerCache | None,
-        watched: frozenset,
-    ) -> tuple[Tensor, Told]:
-        # A block whose site is in use runs uncompiled: compiled code never looks at its sites.
-        body = self.body if watched or self.fast is None else self.fast
-        return body(stream, rotation, cache, watched)
-
-    def body(
-        self,
-        stream: Tensor,
-        rotation: Rotation | None,
-        cache: LayerCache | None,
-        watched: frozenset,
-    ) -> tuple[Tensor, Told]:
-        halves = {kind.partition(".")[0] for kind in watched}
-        attend = self.attention.split if "attention" in halves else self.attention
-        mlp = self.mlp.split if "mlp" in halves else self.mlp
-        y, told_a = attend(self.attention_norm(stream), rotation, cache)
-        stream = stream + self.dropout(y)
-        y, told_m = mlp(self.mlp_norm(stream))
-        stream = stream + self.dropout(y)
-        if "stream" in watched:
-            stream = self.site(Activations(stream, n_units=self.site.n_units)).values
-        told = {f"attention.{k}": v for k, v in told_a.items()}
-        return stream, told | {f"mlp.{k}": v for k, v in told_m.items()}
 
 
 class Transformer(nn.Module):
@@ -84,7 +38,9 @@ class Transformer(nn.Module):
         )
         d_head = config.d_model // config.filling("attention", 0).n_heads
         self.position = config.position.build(config.d_model, d_head, config.context)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.blocks = nn.ModuleList(
+            config.stream.build(config, layer) for layer in range(config.n_layers)
+        )
         self.shared = nn.ModuleDict()
         for block in self.blocks:
             block.attention.borrow(self.shared)
@@ -95,8 +51,34 @@ class Transformer(nn.Module):
         self._sites = self._name_sites()
         initialize(self, seed)
 
-    def forward(self, tokens: Int[Tensor, "batch token"], cache: Cache | None = None) -> Output:
-        """Logits of every position; raises UserError where the rows outgrow the context."""
+    def forward(
+        self,
+        tokens: Int[Tensor, "batch token"],
+        cache: Cache | None = None,
+        side: Side | None = None,
+    ) -> Output:
+        """Logits of every position; raises UserError where the rows outgrow the context.
+
+        `side` is what the corpus says of the tokens beside the text, for heads that learn from it.
+        """
+        hidden, told = self._hidden(tokens, cache)
+        start = cache.length if cache is not None else 0
+        head = self.head.split if self._watch_head(start) else self.head
+        logits, heard = head(hidden, tokens, cache.head if cache is not None else None, side)
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        return Output(logits, told | {f"head.{key}": value for key, value in heard.items()})
+
+    def _hidden(
+        self, tokens: Int[Tensor, "batch token"], cache: Cache | None
+    ) -> tuple[Tensor, Told]:
+        """What the head reads, and what the blocks told."""
+        stream, told = self._stream(tokens, cache)
+        return self.norm(self.blocks[-1].leave(stream)), told
+
+    def _stream(
+        self, tokens: Int[Tensor, "batch token"], cache: Cache | None = None
+    ) -> tuple[Tensor, Told]:
         start = cache.length if cache is not None else 0
         if start + tokens.shape[1] > self.config.context:
             raise UserError(
@@ -104,16 +86,14 @@ class Transformer(nn.Module):
                 f"at most the context, {self.config.context}, fit"
             )
         positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
-        stream = self.position.embed(self.embedding(tokens), positions)
-        stream = self._look_at_embedding(stream, start)
+        embedded = self.position.embed(self.embedding(tokens), positions)
+        stream = self.blocks[0].enter(self._look_at_embedding(embedded, start))
         rotation, told = self.position.rotation(positions), {}
         for layer, block in enumerate(self.blocks):
             kept = cache.layers[layer] if cache is not None else None
             stream, heard = self._run(block, stream, rotation, kept, start)
             told |= {f"blocks.{layer}.{key}": value for key, value in heard.items()}
-        if cache is not None:
-            cache.length += tokens.shape[1]
-        return Output(self.unembed(stream), told)
+        return stream, told
 
     def _run(
         self,
@@ -135,12 +115,36 @@ class Transformer(nn.Module):
     def unembed(
         self, stream: Float[Tensor, "batch token d_model"]
     ) -> Float[Tensor, "batch token vocab"]:
-        """Logits of a stream at any depth (the logit lens): final norm, then the head."""
-        return self.head(self.norm(stream))
+        """Logits of a stream at any depth (the logit lens): final norm, then the head's matrix."""
+        return self.head.project(self.norm(stream))
 
     def direct_logits(self, directions: Float[Tensor, "n d_model"]) -> Float[Tensor, "n vocab"]:
         """What directions in the stream add to the logits, the final norm's scale aside."""
-        return self.head(directions.to(self.norm.weight) * self.norm.weight)
+        return self.head.project(directions.to(self.norm.weight) * self.norm.weight)
+
+    @torch.no_grad()
+    def logit_parts(
+        self, tokens: Int[Tensor, "batch token"]
+    ) -> dict[str, Float[Tensor, "batch token vocab"]]:
+        """The logits as a sum of named parts: streams, senses, concepts, the bigram table.
+
+        Where the head reads the stream as it is, each stream's part is taken at the final norm's
+        scale, which the streams share. Their sum is the logits, up to rounding.
+        """
+        stream, _ = self._stream(tokens)
+        x = self.norm(self.blocks[-1].leave(stream))
+        parts = self.head.parts(x, tokens)
+        streams = self.blocks[-1].parts(stream)
+        if "stream" not in parts or len(streams) == 1:
+            return parts
+        named = {name: self.head.project(self._normed(p, x, stream)) for name, p in streams.items()}
+        return named | {name: part for name, part in parts.items() if name != "stream"}
+
+    def _normed(self, part: Tensor, normed: Tensor, stream: Tensor) -> Tensor:
+        """One part of the stream as it stands in the normalized whole (exact for RMS norms)."""
+        whole = self.blocks[-1].leave(stream)
+        scale = whole.square().mean(-1, keepdim=True) + self.norm.eps
+        return part * scale.rsqrt() * self.norm.weight
 
     def compile_blocks(self) -> None:
         """Regional compilation: one graph per kind of block, shared by equal blocks."""
@@ -156,32 +160,22 @@ class Transformer(nn.Module):
         site.state = site.state.at(start)
         return site(Activations(stream, n_units=site.n_units)).values
 
+    def _watch_head(self, start: int) -> bool:
+        used = [site for site in self.head.sites.values() if site.state.in_use]
+        for site in used:
+            site.state = site.state.at(start)
+        return bool(used)
+
     def _name_sites(self) -> dict[str, UnitSite]:
         named = {"embed": stream_site(self.config.d_model, self.embedding)}
         for layer, block in enumerate(self.blocks):
             for kind, site in block.sites.items():
                 site.layer = layer
                 named[f"blocks.{layer}.{kind}"] = site
+        named |= {f"head.{kind}": site for kind, site in self.head.sites.items()}
         for name, site in named.items():
             site.name = name
         return named
-
-
-def _sites(kind: str, filling: Filling) -> dict[str, UnitSite]:
-    more = {f"{kind}.{name}": site for name, site in filling.more_sites.items()}
-    return {kind: filling.site} | more
-
-
-def stream_site(d_model: int, owner: nn.Module) -> UnitSite:
-    """The residual stream's channels: each writes itself, in the dtype of the owner's weights."""
-    # Not a lambda: a deep copy of the model then asks its own weights.
-    write = partial(_channels, d_model, owner)
-    return UnitSite("stream", d_model, signed=True, exactness="none", write=write)
-
-
-def _channels(d_model: int, owner: nn.Module) -> Tensor:
-    weight = next(owner.parameters())
-    return torch.eye(d_model, dtype=weight.dtype, device=weight.device)
 
 
 def watch(block: Block, start: int) -> frozenset[str]:

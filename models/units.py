@@ -25,6 +25,10 @@ Exactness = Literal[
 ]
 
 
+Kind = Literal["mlp", "attention", "stream", "channel", "head"]
+"""The slot whose units they are; channels are those of a block's inner vectors."""
+
+
 class UnknownSite(UserError, KeyError):
     """A site name that the model does not have."""
 
@@ -66,7 +70,7 @@ class UnitSite:
 
     def __init__(
         self,
-        kind: Literal["mlp", "attention", "stream"],
+        kind: Kind,
         n_units: int,
         *,
         signed: bool,
@@ -98,6 +102,11 @@ class UnitSite:
 
     def __repr__(self) -> str:
         return f"UnitSite({self.name}: {self.n_units} {self.kind} units, {self.exactness})"
+
+
+def see(site: UnitSite, x: Float[Tensor, "batch token channel"]) -> Tensor:
+    """Pass a vector's channels through a site."""
+    return site(Activations(x, n_units=site.n_units)).values
 
 
 class Trace(Mapping[str, Activations]):

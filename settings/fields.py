@@ -37,9 +37,7 @@ class Config:
 
     def check(self) -> None:
         """Raise ConfigError where fields contradict each other; overridden by configs that can.
-
-        The sentence starts with the name of a field: the path of the config is put before it.
-        """
+        The sentence starts with the name of a field: the path of the config is put before it."""
 
     def replace(self, **changes: Any) -> Self:
         """The same configuration with some fields changed, checked again."""
@@ -53,6 +51,7 @@ class Configurable:
         super().__init_subclass__(**kwargs)
         if "Config" in cls.__dict__:
             cls.Config.build = lambda config, *args, **kw: cls(config, *args, **kw)  # ty: ignore
+            cls.Config.builds = cls
 
 
 def setting(

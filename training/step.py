@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pellucid.config import RunConfig
 from pellucid.data import Batch, TokenData
 from pellucid.models import unwrap
-from pellucid.models.filling import Filling, Told
+from pellucid.models.filling import Told
 from pellucid.training.devices import reduce_told, total
 from pellucid.training.optimizers import Optimizers, tame
 from pellucid.training.schedule import rate
@@ -115,9 +115,9 @@ def _merged(told: Told, heard: Told, n_batches: int) -> Told:
 
 
 def before_step(model: nn.Module, progress: float) -> None:
-    """Tell each filling which share of the training is done."""
+    """Tell every part with a schedule which share of the training is done."""
     for module in unwrap(model).modules():
-        if isinstance(module, Filling):
+        if hasattr(module, "before_step"):
             module.before_step(progress)
 
 
@@ -129,4 +129,6 @@ def after_step(model: nn.Module, told: Told, tokens: int) -> None:
         owners.setdefault(owner, {})[kind] = value
     inner = unwrap(model)
     for owner, heard in owners.items():
-        inner.get_submodule(owner).after_step(heard, tokens)
+        module = inner.get_submodule(owner)
+        if hasattr(module, "after_step"):
+            module.after_step(heard, tokens)

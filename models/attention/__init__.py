@@ -1,5 +1,11 @@
 """Fillings of the `attention` slot: one class a line."""
 
+from pellucid.models.attention.headwise import HeadwiseAttention
 from pellucid.models.attention.softmax import SoftmaxAttention
+from pellucid.models.attention.subspace import SubspaceAttention
 
-ATTENTIONS = {"softmax": SoftmaxAttention}
+ATTENTIONS = {
+    "softmax": SoftmaxAttention,
+    "headwise": HeadwiseAttention,
+    "subspace": SubspaceAttention,
+}

@@ -13,7 +13,7 @@ from pellucid.models.activations import Activations
 from pellucid.models.cache import LayerCache
 from pellucid.models.filling import Cost, Filling, Told
 from pellucid.models.position import Rotation, rotate
-from pellucid.models.units import UnitSite
+from pellucid.models.units import UnitSite, see
 from pellucid.settings import fields
 from pellucid.settings.fields import setting
 
@@ -23,7 +23,10 @@ class SoftmaxAttention(Filling):
 
     Units are heads, activations the attention edges `(batch, head, query, key)`. The sink is one
     more column of the softmax with a learned logit per head and value 0 (arXiv 2511.13653 §2).
+    The channels of queries, keys and values, over all heads, have sites of their own.
     """
+
+    places = ("q", "k", "v")
 
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
@@ -52,32 +55,52 @@ class SoftmaxAttention(Filling):
         if config.sink:
             self.sink = nn.Parameter(torch.zeros(config.n_heads))
         self.site = UnitSite("attention", config.n_heads, signed=False, exactness="none")
+        self.more_sites = {
+            name: UnitSite("channel", d_model, signed=True, exactness="none") for name in "qkv"
+        }
+
+    def _project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys of the input, values of the source, each `(batch, token, channel)`."""
+        return F.linear(x, self.w_q), F.linear(x, self.w_k), F.linear(source, self.w_v)
 
     def _read(
-        self, x: Tensor, rotation: Rotation | None, cache: LayerCache | None
+        self,
+        x: Tensor,
+        rotation: Rotation | None,
+        cache: LayerCache | None,
+        source: Tensor | None = None,
+        *,
+        seen: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each `(batch, head, token, d_head)`."""
+        """Queries, keys and values, each `(batch, head, token, d_head)`; `seen` by their sites."""
+        channels = self._project(x, x if source is None else source)
+        channels = [self.sparsify(name, c) for name, c in zip("qkv", channels, strict=True)]
+        if seen and self.more_sites:
+            channels = [
+                see(self.more_sites[name], c) for name, c in zip("qkv", channels, strict=True)
+            ]
         heads = "batch token (head d) -> batch head token d"
-        q, k, v = (
-            rearrange(F.linear(x, w), heads, head=self.config.n_heads)
-            for w in (self.w_q, self.w_k, self.w_v)
-        )
+        q, k, v = (rearrange(c, heads, head=self.config.n_heads) for c in channels)
         if self.config.qk_norm:
             q = F.rms_norm(q, (self.d_head,)) * self.q_gain
             k = F.rms_norm(k, (self.d_head,)) * self.k_gain
         if rotation is not None:
-            q, k = rotate(q, rotation).to(v.dtype), rotate(k, rotation).to(v.dtype)
-        q = q.to(v.dtype)
-        k = k.to(v.dtype)
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        q, k = q.to(v.dtype), k.to(v.dtype)
         return (q, *cache.extend(k, v)) if cache is not None else (q, k, v)
 
     def _write(self, mixed: Float[Tensor, "batch head token d"]) -> Tensor:
         return F.linear(rearrange(mixed, "batch head token d -> batch token (head d)"), self.w_o)
 
     def forward(
-        self, x: Tensor, rotation: Rotation | None = None, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        cache: LayerCache | None = None,
+        source: Tensor | None = None,
     ) -> tuple[Tensor, Told]:
-        q, k, v = self._read(x, rotation, cache)
+        """`x (batch, token, d_model)` gives the heads' writes; values come from `source` if given."""
+        q, k, v = self._read(x, rotation, cache, source)
         if self.config.sink:
             # A zero key and value whose score is the sink's logit, given through the mask.
             mask = self._sink_mask(q.shape[2], k.shape[2]).to(q.dtype)
@@ -96,10 +119,14 @@ class SoftmaxAttention(Filling):
         return torch.cat([column, scores], dim=-1)
 
     def split(
-        self, x: Tensor, rotation: Rotation | None = None, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        cache: LayerCache | None = None,
+        source: Tensor | None = None,
     ) -> tuple[Tensor, Told]:
         """The same sum with the attention edges in the open, so that they can be edited."""
-        q, k, v = self._read(x, rotation, cache)
+        q, k, v = self._read(x, rotation, cache, source, seen=True)
         acts = self.site(Activations(self._edges(q, k), n_units=self.config.n_heads))
         return self._write(acts.values.to(v.dtype) @ v), {}
 

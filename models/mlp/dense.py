@@ -22,6 +22,8 @@ class DenseMLP(Filling):
     Units are hidden neurons. Nothing about them is exact but their basis.
     """
 
+    places = ("mlp_neuron",)
+
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
         activation: Literal["gelu", "relu", "swiglu"] = setting("gelu")
@@ -61,6 +63,7 @@ class DenseMLP(Filling):
             hidden = F.silu(pre) * F.linear(x, self.w_up, self.b_up)
         else:
             hidden = F.relu(pre) if self.config.activation == "relu" else F.gelu(pre)
+        hidden = self.sparsify("mlp_neuron", hidden)
         return Activations(hidden, n_units=self.site.n_units), {}
 
     def decode(self, acts: Activations) -> Float[Tensor, "batch token d_model"]:

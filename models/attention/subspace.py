@@ -1,0 +1,36 @@
+"""Multi-head subspace self-attention: queries, keys and values are one projection (CRATE)."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pellucid.models.attention.softmax import SoftmaxAttention
+from pellucid.models.cache import LayerCache
+from pellucid.models.filling import Told
+from pellucid.models.position import Rotation
+
+
+class SubspaceAttention(SoftmaxAttention):
+    """`softmax(p pᵀ / √d_head) p` with one projection p per head (arXiv 2306.01129, 2410.16443)."""
+
+    places = ()
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(SoftmaxAttention.Config):
+        """As for softmax attention; the channels of queries, keys and values are the same."""
+
+    def __init__(self, config: Config, d_model: int):
+        super().__init__(config, d_model)
+        del self.w_k, self.w_v
+        self.more_sites = {}
+
+    def _project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        p = F.linear(x, self.w_q)
+        return p, p, p
+
+    def forward(
+        self, x: Tensor, rotation: Rotation | None = None, cache: LayerCache | None = None
+    ) -> tuple[Tensor, Told]:
+        # Without `source`: keys and values of one projection cannot come from two streams.
+        return super().forward(x, rotation, cache)
