@@ -20,7 +20,7 @@ from pellucid.training.progress import Meter
 from pellucid.training.revival import revive
 from pellucid.training.session import Session
 from pellucid.training.signals import StopRequest
-from pellucid.training.step import StepResult, after_step
+from pellucid.training.step import StepResult, after_step, constrain
 from pellucid.training.validation import validate
 
 
@@ -63,6 +63,7 @@ def _run(session: Session, stop: StopRequest, meter: Meter) -> int:
         after_step(session.model, result.told, session.tokens_per_step)
         revived = revive(session.config, session.model, session.optimizers, session.step)
         session.step += 1
+        constrain(session.model, session.step / config.steps)
         _note(session, meter, result, revived)
         if devices.any_rank(bool(stop), session.accelerator):
             return _leave(session, stop, meter)
@@ -157,6 +158,7 @@ def replay(path: Path, step: int) -> int:
         after_step(session.model, result.told, session.tokens_per_step)
         revive(config, session.model, session.optimizers, session.step)
         session.step += 1
+        constrain(session.model, session.step / config.train.steps)
     print(f"step {session.step} of {folder.path}")
     print("\n".join(nonfinite.findings(session.stepper, session.step)))
     return EXIT_OK

@@ -5,6 +5,7 @@ from typing import Any
 
 from pellucid.errors import ConfigError
 from pellucid.models.attention import ATTENTIONS
+from pellucid.models.constraint import CONSTRAINTS
 from pellucid.models.head import HEADS
 from pellucid.models.mlp import MLPS
 from pellucid.models.norm import NORMS
@@ -45,6 +46,8 @@ class ModelConfig(fields.Config):
     """From the stream to logits."""
     site_sparsity: Any = slot(SPARSITIES, "none")
     """Which channels of a block's inner vectors survive."""
+    constraint: Any = slot(CONSTRAINTS, "none")
+    """What weights must satisfy after every step."""
     per_layer: dict[str, Any] = field(default_factory=dict, metadata={"per_layer": PER_LAYER})
     """Fillings of single layers, as `mlp@4` (set by words such as `mlp@4,8=dense`)."""
 

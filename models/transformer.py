@@ -47,6 +47,8 @@ class Transformer(nn.Module):
             block.mlp.borrow(self.shared)
         self.norm = config.norm.build(config.d_model)
         self.head = config.head.build(self.embedding)
+        self.constraint = config.constraint.build()
+        self.constraint.check(self)
         self.checkpointing = False
         self._sites = self._name_sites()
         initialize(self, seed)

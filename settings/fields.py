@@ -26,12 +26,13 @@ class Config:
     """Base of every configuration; building one checks every field (ConfigError)."""
 
     forward: ClassVar[str | None] = None
-    """The child in which a word is looked up whose first name is not a field here."""
+    """The child in which a word is looked up whose first name is no field here."""
+    recipe: ClassVar[tuple[str, ...]] = ()
+    """Words that go with this filling where a word chooses it, and says nothing else."""
 
     def __post_init__(self) -> None:
         for field in declared(type(self)).values():
-            # The checked value is canonical (1 becomes 1.0 in a float field), so that equal
-            # configurations are equal as JSON too; a frozen dataclass is written this way only.
+            # The checked value is canonical (1 becomes 1.0 in a float field): equal as JSON, too.
             object.__setattr__(self, field.name, field.accept(getattr(self, field.name)))
         self.check()
 

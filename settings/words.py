@@ -6,51 +6,14 @@ values), `slot@4,8=tag` and `slot@4.k=16` fill it in some layers, starting from 
 layers, and `slot@4=` takes that back.
 """
 
-import copy
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pellucid.errors import ConfigError
-from pellucid.settings.fields import C, Config, Field, declared, docs, from_json, join, to_json
-from pellucid.settings.kinds import Refused, nearest, parse, show, shown
-
-Tree = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a word points: `box[key]` of a JSON tree, and the field that it is."""
-
-    path: str
-    field: Field
-    box: Tree
-    key: str
-    current: Any
-    """What is there; for the filling of a layer that has none, the filling of all layers."""
-
-    @property
-    def child(self) -> type[Config] | None:
-        """The config class of what is there, None for a plain value."""
-        if self.field.table:
-            return self.field.table[self.current["type"]].Config
-        return self.field.kind if self.field.is_group else None
-
-    @property
-    def text(self) -> str:
-        """What is there, as a word gives it."""
-        return self.current["type"] if self.field.table else show(self.current)
-
-    def is_like(self, other: "Place") -> bool:
-        """Whether the same value, or a filling of the same tag, is set here."""
-        if self.field.table:
-            return self.key in self.box and self.text == other.text
-        return self.current == other.current
-
-
-class Unknown(Exception):
-    """A path that leads nowhere; its argument is the place where it ends, if any."""
+from pellucid.settings.fields import C, Config, Field, declared, docs, from_json, to_json
+from pellucid.settings.kinds import nearest, parse, shown
+from pellucid.settings.places import Place, Tree, Unknown, locate, place_in_layer, place_of
 
 
 def override(config: C, words: Sequence[str]) -> C:
@@ -58,14 +21,30 @@ def override(config: C, words: Sequence[str]) -> C:
 
     Raises ConfigError, which names the path, the value, and what would be accepted.
     """
-    cls, tree = type(config), to_json(config)
+    cls = type(config)
     pairs = [pair for word in words for pair in _split(word)]
+    tree = _applied(cls, to_json(config), pairs)
+    implied = [pair for word in _recipes(cls, tree, pairs) for pair in _split(word)]
+    if implied:
+        tree = _applied(cls, to_json(config), [*implied, *pairs])
+    return from_json(cls, tree)
+
+
+def _applied(cls: type[Config], tree: Tree, pairs: Sequence[tuple[str, str]]) -> Tree:
     # A layer starts from the filling of all layers, so that is set first.
     for layered in (False, True):
         chosen = [pair for pair in pairs if ("@" in pair[0]) == layered]
         for path, text in _tags_first(cls, tree, chosen):
             _put(_find(cls, tree, path), path, text)
-    return from_json(cls, tree)
+    return tree
+
+
+def _recipes(cls: type[Config], tree: Tree, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """The words that go with the fillings that words have chosen for all layers."""
+    for path, text in pairs:
+        table = _find(cls, tree, path).field.table if "@" not in path else None
+        if table and text in table:
+            yield from table[text].Config.recipe
 
 
 def _split(word: str) -> Iterator[tuple[str, str]]:
@@ -93,43 +72,6 @@ def _depth_as_tag(cls: type, tree: Tree, path: str) -> float:
     except Unknown:
         return float("inf")
     return place.path.count(".") if place.field.table else float("inf")
-
-
-def locate(cls: type[Config], tree: Tree, names: Sequence[str], path: str = "") -> Place:
-    """The place that a path names in the JSON tree of a config of class `cls`, or Unknown."""
-    (name, at, layer), rest = names[0].partition("@"), names[1:]
-    field = declared(cls).get(name)
-    if field is None and cls.forward:
-        inner = _place(declared(cls)[cls.forward], tree, cls.forward, path)
-        return locate(inner.child, inner.current, names, inner.path)
-    if field is None:
-        raise Unknown(path)
-    place = (
-        _place_in_layer(cls, tree, field, layer, path) if at else _place(field, tree, name, path)
-    )
-    child = place.child
-    if not rest and place.field.is_group and child.forward:
-        rest = [child.forward]
-    if not rest:
-        return place
-    if child is None:
-        raise Unknown(place.path)
-    return locate(child, place.box.setdefault(place.key, place.current), rest, place.path)
-
-
-def _place(field: Field, tree: Tree, name: str, path: str) -> Place:
-    return Place(join(path, name), field, tree, name, tree[name])
-
-
-def _place_in_layer(cls: type[Config], tree: Tree, field: Field, layer: str, path: str) -> Place:
-    key, layered = f"{field.name}@{layer}", [f for f in declared(cls).values() if f.is_layered]
-    try:
-        layered[0].table_for(key)
-    except (Refused, IndexError):
-        raise Unknown(path) from None
-    box = tree[layered[0].name]
-    current = box.get(key) or copy.deepcopy(tree[field.name])
-    return Place(join(path, key), field, box, key, current)
 
 
 def _find(cls: type[Config], tree: Tree, path: str) -> Place:
@@ -235,10 +177,10 @@ def _places(cls: type[Config], tree: Tree, path: str) -> Iterator[tuple[type[Con
         if field.is_layered:
             for key in tree[field.name]:
                 name, _, layer = key.partition("@")
-                place = _place_in_layer(cls, tree, declared(cls)[name], layer, path)
+                place = place_in_layer(cls, tree, declared(cls)[name], layer, path)
                 yield from _beneath(cls, place)
         else:
-            yield from _beneath(cls, _place(field, tree, field.name, path))
+            yield from _beneath(cls, place_of(field, tree, field.name, path))
 
 
 def _beneath(owner: type[Config], place: Place) -> Iterator[tuple[type[Config], Place]]:

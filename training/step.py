@@ -49,7 +49,8 @@ class Stepper:
         losses, told = self.gradient(step)
         norm = tame(self.model, self.config.train)
         loss, auxiliary, norm = torch.stack([*losses, norm.to(losses[0])]).tolist()
-        share = rate(self.config.train, step)
+        constraint = unwrap(self.model).constraint
+        share = rate(self.config.train, step, constraint.density_at(step / self.config.train.steps))
         finite = all(abs(value) < float("inf") for value in (loss, auxiliary, norm))
         if finite:
             self.optimizers.step(share)
@@ -119,6 +120,12 @@ def before_step(model: nn.Module, progress: float) -> None:
     for module in unwrap(model).modules():
         if hasattr(module, "before_step"):
             module.before_step(progress)
+
+
+def constrain(model: nn.Module, progress: float) -> None:
+    """Hold the weights to the model's constraint, when this share of the training is done."""
+    inner = unwrap(model)
+    inner.constraint.project(inner, progress)
 
 
 def after_step(model: nn.Module, told: Told, tokens: int) -> None:

@@ -88,9 +88,9 @@ def test_topk_streams_channels_fall_with_the_training_alone():
 def test_ablating_a_channel_of_a_topk_stream_removes_all_it_carried(tokens):
     """Nothing goes round the sparse stream: the next layer gets the stream without the channel."""
     model = streamed("topk_stream")
-    with record(model, ["blocks.0.stream", "blocks.1.attn_in"]) as trace:
-        with intervene(model, {"blocks.0.stream": ablate([4])}):
-            model(tokens)
+    sites = ["blocks.0.stream", "blocks.1.attn_in"]
+    with record(model, sites) as trace, intervene(model, {"blocks.0.stream": ablate([4])}):
+        model(tokens)
     stream = trace["blocks.0.stream"].values
     assert (stream[..., 4] == 0).all()
     expected = model.blocks[1].attention_norm(stream)

@@ -1,0 +1,165 @@
+"""The fillings of the head slot: the stated sums, on real modules in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support.small import VOCAB
+
+from pellucid.errors import ConfigError
+from pellucid.models import ModelConfig, Transformer, ablate, intervene, record, set_to
+from pellucid.models.head import HEADS
+from pellucid.models.mlp import MLPS
+
+FIELDS = {
+    "unembed": {},
+    "backpack": {"n_senses": 4},
+    "concept": {"n_known": 3, "n_free": 20, "k_free": 4},
+}
+
+
+def headed(tag: str, *, seed: int = 4, **fields) -> Transformer:
+    config = ModelConfig(
+        n_layers=2,
+        d_model=16,
+        context=24,
+        mlp=MLPS["topk"].Config(width=48, k=5),
+        head=HEADS[tag].Config(**FIELDS[tag] | fields),
+    )
+    return Transformer(config, vocab_size=VOCAB, seed=seed).double().eval()
+
+
+@pytest.fixture(params=list(HEADS))
+def head_model(request) -> Transformer:
+    return headed(request.param, bigram=True)
+
+
+def side_of(tokens) -> dict[str, torch.Tensor]:
+    labels = torch.stack([tokens % 2 == 0, tokens % 3 == 0, tokens < 9], dim=-1)
+    return {"labels": labels}
+
+
+def test_every_parameter_learns_and_recording_changes_nothing(head_model, tokens):
+    sites = [name for name in head_model.sites() if name.startswith("head")]
+    with record(head_model, sites) as trace:
+        logits = head_model(tokens).logits
+    assert set(trace) == set(sites)
+    assert torch.allclose(logits, head_model(tokens).logits, atol=1e-12)
+    out = head_model(tokens, side=side_of(tokens))
+    loss = F.cross_entropy(out.logits.flatten(0, 1), tokens.flatten())
+    (loss + sum(v for k, v in out.told.items() if "loss/" in k)).backward()
+    silent = [n for n, p in head_model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+def test_logits_ignore_later_tokens_and_other_rows(head_model, tokens):
+    with torch.no_grad():
+        logits = head_model(tokens).logits
+        changed = tokens.clone()
+        changed[:, 12:] = (changed[:, 12:] + 1) % VOCAB
+        changed[1:] = changed[1:].roll(3, dims=1)
+        again = head_model(changed).logits
+    assert torch.equal(logits[0, :12], again[0, :12])
+
+
+def test_cached_generation_equals_full_passes(head_model, tokens):
+    made = head_model.generate(tokens[:, :5], 8, temperature=0)
+    for length in range(5, 13):
+        logits = head_model(made[:, :length]).logits[:, -1]
+        assert torch.equal(logits.argmax(-1), made[:, length])
+
+
+def test_parts_of_the_logits_add_up(head_model, tokens):
+    parts = head_model.logit_parts(tokens)
+    assert "bigram" in parts and len(parts) > 1
+    assert torch.allclose(sum(parts.values()), head_model(tokens).logits, atol=1e-10)
+
+
+def test_a_bigram_table_adds_what_the_current_token_alone_decides(tokens):
+    model = headed("unembed", bigram=True)
+    before = model(tokens).logits
+    with torch.no_grad():
+        model.head.bigram[tokens[0, 3], 7] += 2.5
+    change = model(tokens).logits - before
+    expected = torch.zeros_like(change)
+    expected[tokens == tokens[0, 3], 7] = 2.5
+    assert torch.allclose(change, expected)
+
+
+def test_senses_know_nothing_of_their_context_and_explain_every_logit_exactly(tokens):
+    model = headed("backpack")
+    logits = model(tokens).logits
+    hidden = model._hidden(tokens, None)[0]
+    shares = model.head.contributions(hidden, tokens, tokens)
+    assert shares.shape == (3, 4, 24, 24)
+    own = logits.gather(-1, tokens[..., None])[..., 0]
+    assert torch.allclose(shares.sum((1, 3)), own)
+    with record(model, "head.senses") as trace:
+        model(tokens)
+    alpha = trace["head.senses"].values
+    assert (alpha >= 0).all() and torch.allclose(alpha.sum(-1), torch.ones_like(alpha.sum(-1)))
+    senses = model.head.senses(tokens)  # one vector per token and sense, wherever it stands
+    word = torch.einsum("v d, b s h d -> b h s v", model.head.weight, senses)
+    assert torch.allclose(torch.einsum("b h t s, b h s v -> b t v", alpha, word), logits)
+
+
+def test_ablating_a_sense_removes_exactly_its_part(tokens):
+    model = headed("backpack")
+    parts, logits = model.logit_parts(tokens), model(tokens).logits
+    with intervene(model, {"head.senses": ablate([2])}):
+        without = model(tokens).logits
+    assert torch.allclose(logits - without, parts["sense 2"], atol=1e-12)
+
+
+def test_the_concept_heads_code_is_sparse_and_known_concepts_are_taught(tokens):
+    model = headed("concept").train()
+    out = model(tokens, side=side_of(tokens))
+    x = model._hidden(tokens, None)[0]
+    scores = F.linear(x, model.head.concepts_in, model.head.b_enc)
+    loss = F.binary_cross_entropy_with_logits(scores[..., :3], side_of(tokens)["labels"].double())
+    assert float(out.told["head.loss/concepts"]) == pytest.approx(0.1 * float(loss), rel=1e-6)
+    assert "head.loss/concepts" not in model(tokens).told
+    with record(model, "head.concepts") as trace:
+        model(tokens)
+    dense = trace["head.concepts"].to_dense()
+    assert torch.allclose(dense[..., :3], scores[..., :3].sigmoid())
+    assert ((dense[..., 3:] > 0).sum(-1) <= 4).all()
+    kept = scores[..., 3:].relu() * (scores[..., 3:] >= scores[..., 3:].topk(4).values[..., -1:])
+    assert torch.allclose(dense[..., 3:], kept)
+
+
+def test_what_concepts_leave_out_fades_and_its_share_is_told(tokens):
+    model = headed("concept", epsilon=0.25, anneal=0.5)
+    shares = []
+    for progress, alpha in ((0.0, 1.0), (0.25, 0.625), (0.5, 0.25), (1.0, 0.25)):
+        model.head.before_step(progress)
+        assert float(model.head.alpha) == pytest.approx(alpha)
+        shares.append(float(model(tokens).told["head.mean/epsilon_share"]))
+    assert shares[0] > shares[1] > shares[2] == shares[3] > 0
+    model.head.alpha.fill_(0.0)
+    assert float(model(tokens).told["head.mean/epsilon_share"]) == 0.0
+
+
+def test_at_full_weight_the_bottleneck_is_none_until_it_is_edited(tokens):
+    """Composed, code and rest are the stream; an edit moves the logits by what it writes."""
+    model = headed("concept")
+    x = model._hidden(tokens, None)[0]
+    assert torch.allclose(model(tokens).logits, model.head.project(x))
+    with record(model, "head.concepts") as trace:
+        model(tokens)
+    old = trace["head.concepts"].to_dense()[..., 1:2]
+    with intervene(model, {"head.concepts": set_to(2.0, [1])}):
+        edited = model(tokens).logits
+    moved = (2.0 - old) * model.head.project(model.head.concepts_out[1])
+    assert torch.allclose(edited - model.head.project(x), moved)
+
+
+@pytest.mark.parametrize(
+    "build, sentence",
+    [
+        (lambda: headed("backpack", n_senses=3), r"n_senses is 3; a divisor of d_model \(16\)"),
+        (lambda: headed("concept", k_free=21), "k_free is 21; at most n_free, 20"),
+    ],
+)
+def test_what_cannot_work_is_refused(build, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        build()
