@@ -100,12 +100,13 @@ class LibraryEntries:
         return torch.stack([torch.bincount(part, minlength=size) for part in digit])
 
     def cut(self, threshold: Tensor, room: Tensor) -> None:
-        """One comparison; ties are looked for only where some of them go."""
-        for weight, found, lowest, most in zip(
-            self.weights, self.keys, threshold.tolist(), room.tolist(), strict=True
+        """One comparison and one product of bits; ties are looked for only where some of them go."""
+        for weight, found, left, lowest, most in zip(
+            self.weights, self.keys, self.left, threshold.tolist(), room.tolist(), strict=True
         ):
-            dropped = found < lowest
-            if int((found == lowest).sum()) > most:
+            kept = found >= lowest
+            if int((left == lowest).sum()) > most:
                 ties = (found == lowest).flatten().nonzero()[:, 0]
-                dropped.view(-1)[ties[most:]] = True
-            weight.copy_(torch.where(dropped, 0.0, weight))
+                kept.view(-1)[ties[most:]] = False
+            # As floats NaN times 0 would be NaN, and a negative number times 0 would be -0.
+            weight.view(found.dtype).mul_(kept)
