@@ -2,7 +2,8 @@
 
 For any sparse layer, autoencoder or transcoder: `topk_mlp` is a whole layer, `encode_topk` and
 `sparse_decode` are its two halves (together the same bits), `topk_rows` selects alone, `sddmm`
-takes products at named places, and `path(device)` names the code that a device runs. Rows are
+takes products at named places, `weight_topk_` cuts weight matrices to their largest entries in
+place, and `path(device)` names the code that a device runs. Rows are
 tokens; indices are int32; an unused slot holds value 0 and index -1.
 """
 
@@ -23,5 +24,14 @@ if __name__ == "kernels":  # reached by the bare name, because the root is on sy
 else:
     from pellucid.kernels.paths import path
     from pellucid.kernels.topk import encode_topk, sddmm, sparse_decode, topk_mlp, topk_rows
+    from pellucid.kernels.weight_topk import weight_topk_
 
-    __all__ = ["encode_topk", "path", "sddmm", "sparse_decode", "topk_mlp", "topk_rows"]
+    __all__ = [
+        "encode_topk",
+        "path",
+        "sddmm",
+        "sparse_decode",
+        "topk_mlp",
+        "topk_rows",
+        "weight_topk_",
+    ]

@@ -4,6 +4,7 @@ Everything is dense and differentiable by autograd, in any float dtype; nothing 
 Axis words: rows (tokens), width (units), k (slots), d (d_model).
 """
 
+import torch
 from torch import Tensor
 
 
@@ -55,3 +56,23 @@ def topk_mlp(
     """`encode_topk`, then `sparse_decode`: output (rows d), and the values and indices."""
     values, indices = encode_topk(x, w_enc, b_enc, k, signed=signed)
     return sparse_decode(values, indices, w_dec), values.detach(), indices
+
+
+def weight_topk_mask(
+    weight: Tensor, keep: int, *, per_row: int = 0, per_column: int = 0
+) -> Tensor:
+    """Which entries of a matrix (rows columns) `weight_topk_` keeps, as bool of its shape.
+
+    The `per_row` largest magnitudes of each row and `per_column` of each column come first, then
+    the others by magnitude; NaN is the largest, and among equals the lowest flat index is first.
+    Kept are the first `keep`, or all that come first where those are more. (arXiv 2511.13653.)
+    """
+    size = weight.abs()
+    by_row = size.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    by_column = size.argsort(dim=0, descending=True, stable=True).argsort(dim=0)
+    guarded = ((by_row < per_row) | (by_column < per_column)).flatten()
+    order = size.flatten().argsort(descending=True, stable=True)
+    order = order[guarded[order].int().argsort(descending=True, stable=True)]
+    mask = torch.zeros_like(guarded)
+    mask[order[: max(keep, int(guarded.sum()))]] = True
+    return mask.view(weight.shape)
