@@ -58,9 +58,7 @@ def topk_mlp(
     return sparse_decode(values, indices, w_dec), values.detach(), indices
 
 
-def weight_topk_mask(
-    weight: Tensor, keep: int, *, per_row: int = 0, per_column: int = 0
-) -> Tensor:
+def weight_topk_mask(weight: Tensor, keep: int, *, per_row: int = 0, per_column: int = 0) -> Tensor:
     """Which entries of a matrix (rows columns) `weight_topk_` keeps, as bool of its shape.
 
     The `per_row` largest magnitudes of each row and `per_column` of each column come first, then

@@ -21,7 +21,9 @@ def check_weights(tensors: Sequence[Any], scope: str) -> None:
         raise ValueError(f"{OP}: scope must be 'matrix', 'row' or 'column', got {scope!r}")
     for index, tensor in enumerate(tensors):
         if not isinstance(tensor, Tensor):
-            raise ValueError(f"{OP}: weights[{index}] must be a tensor, got {type(tensor).__name__}")
+            raise ValueError(
+                f"{OP}: weights[{index}] must be a tensor, got {type(tensor).__name__}"
+            )
         problem = _problem(tensor, tensors[0], scope)
         if problem:
             raise ValueError(f"{OP}: weights[{index}] must {problem}")

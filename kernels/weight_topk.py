@@ -48,7 +48,10 @@ def weight_topk_(
     """
     tensors = [weights] if isinstance(weights, Tensor) else list(weights)
     check_weights(tensors, scope)
-    guards = one_for_each("per_row", per_row, tensors), one_for_each("per_column", per_column, tensors)
+    guards = (
+        one_for_each("per_row", per_row, tensors),
+        one_for_each("per_column", per_column, tensors),
+    )
     kept = one_for_each("keep", keep, tensors)
     if scope == "matrix":
         counts = [kept_entries(tensor, *each) for tensor, *each in zip(tensors, kept, *guards)]
