@@ -13,7 +13,7 @@ first r, and is taken. So no entry wanted is outside, nothing overflows, and not
 import triton
 import triton.language as tl
 
-from pellucid.kernels.gpu.keys import group_key, kth_key, lowest_key, order_key
+from pellucid.kernels.gpu.keys import group_key, order_key, threshold_key
 
 
 @triton.jit
@@ -35,16 +35,16 @@ def group_max_kernel(
     row = tl.program_id(0).to(tl.int64)
     group = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     column = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
-    BITS: tl.constexpr = keys_ptr.dtype.element_ty.primitive_bitwidth
+    LOWEST: tl.constexpr = -(1 << (keys_ptr.dtype.element_ty.primitive_bitwidth - 1))
     x_type: tl.constexpr = x_ptr.dtype.element_ty
     if x_type.is_int():
-        beyond = lowest_key(BITS)
+        beyond = LOWEST
     elif MAGNITUDE:
         beyond = 0.0
     else:
         beyond = float("-inf")
     x = tl.load(x_ptr + row * stride + column, mask=column < width, other=beyond)
-    keys = tl.where(group * GROUP < width, group_key(x, MAGNITUDE, FOLDS), lowest_key(BITS))
+    keys = tl.where(group * GROUP < width, group_key(x, MAGNITUDE, FOLDS), LOWEST)
     place = keys_ptr + row * groups + group
     tl.store(place, keys.to(keys_ptr.dtype.element_ty), mask=group < groups)
 
@@ -64,9 +64,19 @@ def select_kernel(
 ):
     """The k largest of each row of x (rows width), a program holding all of its row."""
     row = tl.program_id(0).to(tl.int64)
+    x_ptr += row * stride
+    indices_ptr += row * k
     column = tl.arange(0, BLOCK)
-    x = tl.load(x_ptr + row * stride + column, mask=column < width, other=0)
-    _keep(x, column, column < width, values_ptr, indices_ptr, row, k, MAGNITUDE, DROP, SLOTS)
+    x = tl.load(x_ptr + column, mask=column < width, other=0)
+    LOWEST: tl.constexpr = -(1 << (x.dtype.primitive_bitwidth - 1))
+    keys = tl.where(column < width, order_key(x, MAGNITUDE), LOWEST)
+    floor = tl.min(tl.where(keys > LOWEST, keys, -(LOWEST + 1)))
+    n_kept = _keep(keys, floor, indices_ptr, k, LOWEST, DROP)
+    if DROP or values_ptr is not None:
+        tl.debug_barrier()
+        slot = tl.arange(0, SLOTS)
+        column = tl.load(indices_ptr + slot, mask=slot < n_kept, other=-1)
+        _finish(x_ptr, values_ptr, indices_ptr, row, column, n_kept, k, slot)
 
 
 @triton.jit
@@ -85,54 +95,54 @@ def pick_kernel(
 ):
     """The k largest of each row of x (rows width) among the columns of k groups, ascending."""
     row = tl.program_id(0).to(tl.int64)
+    x_ptr += row * stride
+    indices_ptr += row * k
+    groups_ptr += row * k
     slot = tl.arange(0, SLOTS)
-    group = tl.load(groups_ptr + row * k + slot, mask=slot < k, other=0)
+    group = tl.load(groups_ptr + slot, mask=slot < k, other=0)
     column = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
     inside = (slot < k)[:, None] & (column < width)
-    x = tl.load(x_ptr + row * stride + column, mask=inside, other=0)
-    x, column = tl.reshape(x, [SLOTS * GROUP]), tl.reshape(column, [SLOTS * GROUP])
-    inside = tl.reshape(inside, [SLOTS * GROUP])
-    _keep(x, column, inside, values_ptr, indices_ptr, row, k, MAGNITUDE, DROP, SLOTS)
+    x = tl.load(x_ptr + column, mask=inside, other=0)
+    LOWEST: tl.constexpr = -(1 << (x.dtype.primitive_bitwidth - 1))
+    keys = tl.where(inside, order_key(x, MAGNITUDE), LOWEST)
+    # Each of the k groups has an entry that reaches the smallest of their maxima.
+    floor = tl.min(tl.where(slot < k, tl.max(keys, axis=1), -(LOWEST + 1)))
+    n_kept = _keep(tl.reshape(keys, [SLOTS * GROUP]), floor, indices_ptr, k, LOWEST, DROP)
+    tl.debug_barrier()
+    place = tl.load(indices_ptr + slot, mask=slot < n_kept, other=0)
+    group = tl.load(groups_ptr + place // GROUP)
+    column = group * GROUP + place % GROUP
+    tl.debug_barrier()  # all have read the places that are now overwritten
+    _finish(x_ptr, values_ptr, indices_ptr, row, column, n_kept, k, slot)
 
 
 @triton.jit
-def _keep(
-    x,
-    column,
-    inside,
-    values_ptr,
-    indices_ptr,
-    row,
-    k,
-    MAGNITUDE: tl.constexpr,
-    DROP: tl.constexpr,
-    SLOTS: tl.constexpr,
-):
-    """Store the k largest of a block in its order, the first of equals before the others.
+def _keep(keys, floor, places_ptr, k, LOWEST: tl.constexpr, DROP: tl.constexpr):
+    """Store where in a block the k largest are, in order, the first of equals before the others.
 
-    `values_ptr` may be None. With DROP, what has a key of 0 or below is inactive: fewer than k are
-    kept, and the slots left hold value 0 and index -1.
+    Returns how many are kept: k, or with DROP those of the k whose key is above 0. Only keys live
+    through the search, and places cost nothing: columns and values are looked up again afterwards,
+    for k slots and not for the whole block.
     """
-    BITS: tl.constexpr = x.dtype.primitive_bitwidth
-    keys = tl.where(inside, order_key(x, MAGNITUDE), lowest_key(BITS))
-    threshold = kth_key(keys, k, BITS, DROP)
+    threshold = threshold_key(keys, k, floor, LOWEST, DROP)
     above, equal = keys > threshold, keys == threshold
     # Both counts in one integer: a block has fewer than 65536 columns.
     marks = (above.to(tl.int32) << 16) + equal.to(tl.int32)
-    n_above = tl.sum(marks) >> 16
-    room = k - n_above
-    if DROP:
-        room = tl.where(threshold > 0, room, 0)
+    total = tl.sum(marks)
+    room = k - (total >> 16)
     marks = tl.cumsum(marks, 0)
     equals = marks & 0xFFFF
     kept = above | (equal & (equals <= room))
-    slot = row * k + (marks >> 16) + tl.minimum(equals, room) - 1
-    tl.store(indices_ptr + slot, column, mask=kept)
+    slot = (marks >> 16) + tl.minimum(equals, room) - 1
+    tl.store(places_ptr + slot, tl.arange(0, keys.shape[0]), mask=kept)
+    return tl.minimum(k, (total >> 16) + (total & 0xFFFF))
+
+
+@triton.jit
+def _finish(x_ptr, values_ptr, indices_ptr, row, column, n_kept, k, slot):
+    """Store indices and, unless `values_ptr` is None, values; slots not kept hold -1 and 0."""
+    kept = slot < n_kept
+    tl.store(indices_ptr + slot, tl.where(kept, column, -1), mask=slot < k)
     if values_ptr is not None:
-        tl.store(values_ptr + slot, x, mask=kept)
-    if DROP:
-        slots = tl.arange(0, SLOTS)
-        left = (slots >= n_above + room) & (slots < k)
-        tl.store(indices_ptr + row * k + slots, -1, mask=left)
-        if values_ptr is not None:
-            tl.store(values_ptr + row * k + slots, 0.0, mask=left)
+        x = tl.load(x_ptr + column, mask=kept, other=0)
+        tl.store(values_ptr + row * k + slot, x, mask=slot < k)

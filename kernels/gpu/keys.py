@@ -35,12 +35,6 @@ def _ascending(bits, LARGEST: tl.constexpr, INFINITY: tl.constexpr, MAGNITUDE: t
 
 
 @triton.jit
-def lowest_key(BITS: tl.constexpr):
-    """Below the key of every float of so many bits."""
-    return -(1 << (BITS - 1))
-
-
-@triton.jit
 def group_key(x, MAGNITUDE: tl.constexpr, FOLDS: tl.constexpr):
     """Key of the largest of each row of x (groups, columns), of which 2**FOLDS lie in a thread.
 
@@ -60,15 +54,26 @@ def group_key(x, MAGNITUDE: tl.constexpr, FOLDS: tl.constexpr):
 
 
 @triton.jit
-def kth_key(keys, k, BITS: tl.constexpr, POSITIVE: tl.constexpr):
-    """The k-th largest of a block of keys, found bit by bit on counts; 0 or more if POSITIVE.
+def threshold_key(keys, k, floor, LOWEST: tl.constexpr, POSITIVE: tl.constexpr):
+    """A key that at least k of a block reach and fewer than k exceed, or that exactly k reach.
 
-    With POSITIVE the search starts at 0, which is also the answer where fewer than k exceed 0.
+    The search halves the range from `floor` to the largest key, a count a step, and stops as soon
+    as a count is k. A floor that fewer than k reach is replaced by the lowest key. With POSITIVE
+    the answer is at least 1, and where fewer than k are positive it is 1.
     """
-    found = 0
+    low, high = floor, tl.max(keys)
+    if POSITIVE:
+        low = tl.maximum(floor, 1)
+    n = tl.sum((keys >= low).to(tl.int32))
     if not POSITIVE:
-        found = tl.where(tl.sum((keys >= 0).to(tl.int32)) >= k, 0, lowest_key(BITS))
-    for step in tl.static_range(BITS - 1):
-        trial = found + (1 << (BITS - 2 - step))
-        found = tl.where(tl.sum((keys >= trial).to(tl.int32)) >= k, trial, found)
-    return found
+        low = tl.where(n < k, LOWEST, low)
+        n = tl.where(n < k, k + 1, n)
+    while (n > k) & (low < high):
+        # Half the distance, unsigned because it may exceed the largest integer.
+        half = (high.to(tl.uint32) - low.to(tl.uint32)) >> 1
+        middle = high - half.to(tl.int32)
+        reached = tl.sum((keys >= middle).to(tl.int32))
+        n = tl.where(reached >= k, reached, n)
+        low = tl.where(reached >= k, middle, low)
+        high = tl.where(reached >= k, high, middle - 1)
+    return low

@@ -19,11 +19,14 @@ from pellucid.kernels.gpu.shipped import Shipped
 LIMIT = 8192
 """Columns that one program holds in registers: 32 a lane of 8 warps, without spills."""
 
-DIRECT = 2048
-"""Rows of at most so many columns, or 16 k, are cheaper to search whole than to prune."""
+DIRECT = 1024
+"""Rows of at most so many columns, or 8 k, are cheaper to search whole than to prune."""
 
 TILE_BYTES = 16384
 """Bytes of a row that one program takes maxima of: four loads of 16 bytes by each of 256 lanes."""
+
+LOAD_BYTES = 16
+"""The widest load of a thread."""
 
 ALIGNED = 16
 """Maxima are padded to a multiple of so many, for loads of 16 bytes."""
@@ -68,15 +71,16 @@ def serves(width: int, k: int) -> bool:
     return width <= LIMIT or 2 * triton.next_power_of_2(k) <= LIMIT
 
 
-def group_size(width: int, k: int) -> int:
+def group_size(width: int, k: int, itemsize: int) -> int:
     """Columns of a group, a power of two; 0 where the row is searched whole.
 
-    The programs search width / group and k * group columns: least where both are √(width * k).
+    Searched are width / group and k * group columns: least if both are √(width * k). A group has
+    at least the 16 bytes of one load, unless k leaves no room for that.
     """
-    if width <= min(max(DIRECT, 16 * k), LIMIT):
+    if width <= min(max(DIRECT, 8 * k), LIMIT):
         return 0
-    balanced = 1 << round((width // k).bit_length() / 2)
-    return max(2, min(balanced, LIMIT // triton.next_power_of_2(k)))
+    balanced = 1 << (((width // k).bit_length() - 1) // 2)
+    return min(max(balanced, LOAD_BYTES // itemsize), LIMIT // triton.next_power_of_2(k))
 
 
 class Launch(NamedTuple):
@@ -89,9 +93,9 @@ class Launch(NamedTuple):
 def group_max_launch(width: int, group: int, itemsize: int) -> Launch:
     """Programs of one tile each; a thread loads 16 bytes, or a group if that is less."""
     tile = min(TILE_BYTES // itemsize, max(triton.next_power_of_2(width), group))
-    folds = min(group, 16 // itemsize).bit_length() - 1
+    folds = min(group, LOAD_BYTES // itemsize).bit_length() - 1
     constants = {"GROUP": group, "BLOCK": tile // group, "FOLDS": folds}
-    return Launch(constants, _warps(tile * itemsize // 2))
+    return Launch(constants, max(tile * itemsize // (64 * 32), 1))
 
 
 def select_launch(width: int, k: int) -> Launch:
@@ -107,8 +111,8 @@ def pick_launch(group: int, k: int) -> Launch:
 
 
 def _warps(columns: int) -> int:
-    """32 columns a lane: enough loads in flight, few enough registers."""
-    return min(max(columns // 1024, 1), 8)
+    """32 columns a lane, or 16 where a program holds the most: what fits registers by AOT."""
+    return 16 if columns >= 8192 else max(columns // 1024, 1)
 
 
 def _n_maxima(width: int, group: int) -> int:
@@ -120,7 +124,7 @@ def _select(
 ) -> None:
     """Fill values and indices; x has rows, and columns next to each other."""
     rows, width = x.shape
-    group = group_size(width, k)
+    group = group_size(width, k, x.element_size())
     if not group:
         constants, warps = select_launch(width, k)
         select_kernel[(rows,)](
@@ -152,8 +156,8 @@ def _shipped_level(
     dtype: str, width: int, k: int, signed: bool, drop: bool, values: str | None
 ) -> Iterator[Shipped]:
     """The kernels of `_select`, and of the selections of maxima below it."""
-    key = "i32" if dtype in ("fp32", "i32") else "i16"
-    group = group_size(width, k)
+    key, itemsize = ("i32", 4) if dtype in ("fp32", "i32") else ("i16", 2)
+    group = group_size(width, k, itemsize)
     x = {"x_ptr": f"*{dtype}"}
     ints = {"width": "i32", "stride": "i32"}
     flags = {"MAGNITUDE": signed, "DROP": drop}
@@ -165,7 +169,7 @@ def _shipped_level(
         name = f"select {label} {constants}"
         yield Shipped(name, select_kernel, signature, warps, aligned=tuple(ints), gathers=True)
         return
-    constants, warps = group_max_launch(width, group, 4 if key == "i32" else 2)
+    constants, warps = group_max_launch(width, group, itemsize)
     signature = x | {"keys_ptr": f"*{key}"} | ints | {"groups": "i32"}
     signature |= {"MAGNITUDE": signed} | constants
     name = f"group_max {dtype}{' signed' if signed else ''} {constants}"
