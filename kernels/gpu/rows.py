@@ -111,8 +111,8 @@ def pick_launch(group: int, k: int) -> Launch:
 
 
 def _warps(columns: int) -> int:
-    """32 columns a lane, or 16 where a program holds the most: what fits registers by AOT."""
-    return 16 if columns >= 8192 else max(columns // 1024, 1)
+    """32 columns a lane, or 16 where a program holds the most, which else would need the stack."""
+    return 16 if columns == LIMIT else max(columns // 1024, 1)
 
 
 def _n_maxima(width: int, group: int) -> int:
@@ -160,6 +160,7 @@ def _shipped_level(
     group = group_size(width, k, itemsize)
     x = {"x_ptr": f"*{dtype}"}
     ints = {"width": "i32", "stride": "i32"}
+    aligned = tuple(name for name, n in (("width", width), ("stride", width), ("k", k)) if not n % 16)
     flags = {"MAGNITUDE": signed, "DROP": drop}
     out = {"values_ptr": values, "indices_ptr": "*i32"}
     label = f"{dtype}{' signed' if signed else ''}{' drop' if drop else ''}"
