@@ -89,6 +89,10 @@ class Launch(NamedTuple):
     constants: dict[str, int]
     warps: int
 
+    def keywords(self) -> dict[str, int]:
+        """As the launch itself wants it."""
+        return self.constants | {"num_warps": self.warps}
+
 
 def group_max_launch(width: int, group: int, itemsize: int) -> Launch:
     """Programs of one tile each; a thread loads 16 bytes, or a group if that is less."""
@@ -125,17 +129,13 @@ def _select(
     """Fill values and indices; x has rows, and columns next to each other."""
     rows, width = x.shape
     group = group_size(width, k, x.element_size())
+    rest = values, indices, width, x.stride(0), k, signed, drop
     if not group:
-        constants, warps = select_launch(width, k)
-        select_kernel[(rows,)](
-            x, values, indices, width, x.stride(0), k, signed, drop, **constants, num_warps=warps
-        )
+        select_kernel[(rows,)](x, *rest, **select_launch(width, k).keywords())
         return
     chosen = torch.empty_like(indices)
     _select(_group_maxima(x, group, signed), k, False, False, None, chosen)
-    constants, warps = pick_launch(group, k)
-    arguments = x, chosen, values, indices, width, x.stride(0), k, signed, drop
-    pick_kernel[(rows,)](*arguments, **constants, num_warps=warps)
+    pick_kernel[(rows,)](x, chosen, *rest, **pick_launch(group, k).keywords())
 
 
 def _group_maxima(x: Tensor, group: int, signed: bool) -> Tensor:
@@ -144,11 +144,9 @@ def _group_maxima(x: Tensor, group: int, signed: bool) -> Tensor:
     groups = _n_maxima(width, group)
     dtype = torch.int16 if x.element_size() == 2 else torch.int32
     keys = x.new_empty(rows, groups, dtype=dtype)
-    constants, warps = group_max_launch(width, group, x.element_size())
-    grid = rows, triton.cdiv(groups, constants["BLOCK"])
-    group_max_kernel[grid](
-        x, keys, width, x.stride(0), groups, signed, **constants, num_warps=warps
-    )
+    launch = group_max_launch(width, group, x.element_size())
+    grid = rows, triton.cdiv(groups, launch.constants["BLOCK"])
+    group_max_kernel[grid](x, keys, width, x.stride(0), groups, signed, **launch.keywords())
     return keys
 
 
@@ -160,7 +158,9 @@ def _shipped_level(
     group = group_size(width, k, itemsize)
     x = {"x_ptr": f"*{dtype}"}
     ints = {"width": "i32", "stride": "i32"}
-    aligned = tuple(name for name, n in (("width", width), ("stride", width), ("k", k)) if not n % 16)
+    aligned = tuple(
+        name for name, n in (("width", width), ("stride", width), ("k", k)) if not n % 16
+    )
     flags = {"MAGNITUDE": signed, "DROP": drop}
     out = {"values_ptr": values, "indices_ptr": "*i32"}
     label = f"{dtype}{' signed' if signed else ''}{' drop' if drop else ''}"
