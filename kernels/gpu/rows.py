@@ -7,7 +7,7 @@ arXiv 2506.04165, there approximate.)
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -150,53 +150,63 @@ def _group_maxima(x: Tensor, group: int, signed: bool) -> Tensor:
     return keys
 
 
+REGISTERS = 168
+"""Of a thread at most, so that the device holds three programs of 4 warps or more at a time."""
+
+
 def _shipped_level(
-    dtype: str, width: int, k: int, signed: bool, drop: bool, values: str | None
+    x_type: str, width: int, k: int, signed: bool, drop: bool, values: str | None
 ) -> Iterator[Shipped]:
     """The kernels of `_select`, and of the selections of maxima below it."""
-    key, itemsize = ("i32", 4) if dtype in ("fp32", "i32") else ("i16", 2)
+    key, itemsize = ("i32", 4) if x_type in ("*fp32", "*i32") else ("i16", 2)
     group = group_size(width, k, itemsize)
-    x = {"x_ptr": f"*{dtype}"}
-    ints = {"width": "i32", "stride": "i32"}
-    aligned = tuple(
-        name for name, n in (("width", width), ("stride", width), ("k", k)) if not n % 16
-    )
-    flags = {"MAGNITUDE": signed, "DROP": drop}
-    out = {"values_ptr": values, "indices_ptr": "*i32"}
-    label = f"{dtype}{' signed' if signed else ''}{' drop' if drop else ''}"
+    sizes = {"width": width, "stride": width, "k": k}
+    integers = {"width": "i32", "stride": "i32"}
+    rest = {"values_ptr": values, "indices_ptr": "*i32"} | integers
+    rest |= {"k": "i32", "MAGNITUDE": signed, "DROP": drop}
     if not group:
-        constants, warps = select_launch(width, k)
-        signature = x | out | ints | {"k": "i32"} | flags | constants
-        name = f"select {label} {constants}"
-        yield Shipped(name, select_kernel, signature, warps, aligned=tuple(ints), gathers=True)
+        yield _entry(select_kernel, {"x_ptr": x_type} | rest, select_launch(width, k), sizes)
         return
-    constants, warps = group_max_launch(width, group, itemsize)
-    signature = x | {"keys_ptr": f"*{key}"} | ints | {"groups": "i32"}
-    signature |= {"MAGNITUDE": signed} | constants
-    name = f"group_max {dtype}{' signed' if signed else ''} {constants}"
-    aligned = *ints, "groups"
-    yield Shipped(name, group_max_kernel, signature, warps, aligned=aligned, gathers=True)
-    yield from _shipped_level(key, _n_maxima(width, group), k, False, False, None)
-    constants, warps = pick_launch(group, k)
-    signature = x | {"groups_ptr": "*i32"} | out | ints | {"k": "i32"} | flags | constants
-    name = f"pick {label} {constants}"
-    yield Shipped(name, pick_kernel, signature, warps, aligned=tuple(ints), gathers=True)
+    groups = _n_maxima(width, group)
+    signature = {"x_ptr": x_type, "keys_ptr": f"*{key}"} | integers
+    signature |= {"groups": "i32", "MAGNITUDE": signed}
+    launch = group_max_launch(width, group, itemsize)
+    yield _entry(group_max_kernel, signature, launch, sizes | {"groups": groups})
+    yield from _shipped_level(f"*{key}", groups, k, False, False, None)
+    signature = {"x_ptr": x_type, "groups_ptr": "*i32"} | rest
+    yield _entry(pick_kernel, signature, pick_launch(group, k), sizes)
+
+
+def _entry(
+    kernel: Any, signature: dict[str, Any], launch: Launch, sizes: dict[str, int]
+) -> Shipped:
+    flags = [flag.lower() for flag in ("MAGNITUDE", "DROP") if signature.get(flag)]
+    numbers = [f"{name}={value}" for name, value in launch.constants.items()]
+    return Shipped(
+        name=" ".join((kernel.__name__, signature["x_ptr"][1:], *flags, *numbers)),
+        kernel=kernel,
+        signature=signature | launch.constants,
+        warps=launch.warps,
+        aligned=tuple(name for name, size in sizes.items() if size % 16 == 0),
+        registers=REGISTERS,
+        gathers=True,
+    )
 
 
 def _list_shipped() -> list[Shipped]:
     """By name, so that what several selections share is listed once."""
     made = {}
-    for dtype, width, k, signed, drop in (
-        ("bf16", 8192, 32, False, True),
-        ("bf16", 65536, 64, False, True),
-        ("bf16", 131072, 256, False, True),
-        ("bf16", 1 << 20, 512, False, False),
-        ("bf16", 65536, 64, True, True),
-        ("fp32", 65536, 64, False, False),
-        ("i32", 131072, 32, False, False),
+    for x_type, width, k, signed, drop in (
+        ("*bf16", 8192, 32, False, True),
+        ("*bf16", 65536, 64, False, True),
+        ("*bf16", 131072, 256, False, True),
+        ("*bf16", 1 << 20, 512, False, False),
+        ("*bf16", 65536, 64, True, True),
+        ("*fp32", 65536, 64, False, False),
+        ("*i32", 131072, 32, False, False),
     ):
-        values = None if dtype == "i32" else f"*{dtype}"
-        for entry in _shipped_level(dtype, width, k, signed, drop, values):
+        values = None if x_type == "*i32" else x_type
+        for entry in _shipped_level(x_type, width, k, signed, drop, values):
             made[entry.name] = entry
     return list(made.values())
 

@@ -1,5 +1,10 @@
 """Integer keys: every 16-bit float, and awkward 32-bit ones, in the order of their values."""
 
+import os
+import re
+import subprocess
+import sys
+
 import pytest
 import torch
 import triton
@@ -85,3 +90,28 @@ def test_thresholds_part_k_from_the_rest(positive, device):
                 else:
                     assert reach == k or (reach > k > exceed)
                     assert not positive or found > 0
+
+
+COMPILE_MAXIMA = """
+import triton
+from pellucid.kernels.gpu import rows, shipped
+compile = triton.compile
+def show(*args, **options):
+    made = compile(*args, **options)
+    print(made.asm["ptx"])
+    return made
+triton.compile = show
+for kind in ("bf16 GROUP", "bf16 magnitude", "fp32"):
+    name = f"group_max_kernel {kind}"
+    shipped.compile_ahead(next(e for e in rows.SHIPPED if e.name.startswith(name)), 90)
+"""
+
+
+def test_compiled_maxima_keep_nan():
+    """The interpreter's maximum keeps NaN whatever it is told; an instruction must be told."""
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE_MAXIMA], env=env, check=True, capture_output=True, text=True
+    )
+    maxima = set(re.findall(r"\bmax\.[\w.]*(?:f32|bf16x2|bf16)\b", done.stdout))
+    assert maxima and all(name.startswith("max.NaN.") for name in maxima), maxima
