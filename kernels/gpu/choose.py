@@ -6,8 +6,9 @@ the k groups of the largest maxima, and among equal maxima those of the lowest i
 τ lie in groups whose maximum is above τ, of which there are some p <= s, so all p are taken; left
 are k - p >= r groups to take. The next are the groups of maximum τ, in order of index. Each holds
 at least one entry equal to τ. An entry wanted, equal to τ and in a group of maximum τ, has before
-it fewer than r entries equal to τ, so fewer than r groups of maximum τ: its group is among the
-first r, and is taken. So no entry wanted is outside, nothing overflows, and nothing is approximate.
+it fewer than r entries equal to τ, so, as groups are runs of columns, fewer than r groups of
+maximum τ: its group is among the first r of them, and is taken. So no entry wanted is outside,
+nothing overflows, and nothing is approximate.
 """
 
 import triton
@@ -30,7 +31,7 @@ def group_max_kernel(
 ):
     """Keys (rows groups) of the maxima of GROUP columns of x (rows width); BLOCK groups a program.
 
-    Groups beyond the last column get the lowest key, which loses to every other.
+    Groups beyond the last column get the lowest key, and lose to every group before them.
     """
     row = tl.program_id(0).to(tl.int64)
     group = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
