@@ -36,6 +36,15 @@ def check_k(op: str, k: int, width: int) -> None:
         raise ValueError(f"{op}: k must be an int between 1 and the width {width}, got {k!r}")
 
 
+def check_signs(op: str, signed: bool, relu: bool) -> None:
+    """An order by magnitude, or the positive part: not both."""
+    if signed and relu:
+        raise ValueError(
+            f"{op}: relu keeps the positive part and signed ranks by magnitude, "
+            "got both True: set one of them"
+        )
+
+
 def check_encode(op: str, x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> None:
     """x (rows d), w_enc (width d), b_enc (width)."""
     check_tensors(op, x=(x, 2), w_enc=(w_enc, 2), b_enc=(b_enc, 1))

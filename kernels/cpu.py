@@ -22,19 +22,21 @@ MIN_CHUNK_ROWS = 256
 """Below this the encoder's matrix product loses more than the cache gives."""
 
 
-def topk_rows(x: Tensor, k: int, signed: bool) -> tuple[Tensor, Tensor]:
+def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
     """Values (rows k) in the dtype of x, int32 indices (rows k) ascending."""
     values, indices = _new_slots(x, k)
     for part in _chunks(*x.shape, _compute_dtype(x).itemsize):
         keys = wide(x[part])
-        chosen = top_indices(keys.abs() if signed else keys, k)
+        chosen = top_indices(keys.abs() if signed else keys, k, positive=relu)
         values[part], indices[part] = x[part].gather(1, chosen), chosen
-    return values, indices
+    return drop_inactive(values.relu_(), indices) if relu else (values, indices)
 
 
 def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
     """Gradient (rows width) of the values (rows k) that `topk_rows` took from `indices`."""
-    return grad.new_zeros(len(grad), width).scatter(1, indices.long(), grad)
+    # Unused slots add 0 to column 0, which changes nothing in any order.
+    used = grad.masked_fill(indices < 0, 0)
+    return grad.new_zeros(len(grad), width).scatter_add_(1, indices.long().clamp(min=0), used)
 
 
 def encode_topk(

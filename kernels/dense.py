@@ -11,15 +11,17 @@ from pellucid.kernels.cpu import drop_inactive, wide
 from pellucid.kernels.select import top_indices
 
 
-def topk_rows(x: Tensor, k: int, signed: bool) -> tuple[Tensor, Tensor]:
+def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
     """Selection by library calls; shapes as in `reference.topk_rows`."""
-    chosen = top_indices(x.abs() if signed else x, k)
-    return x.gather(1, chosen), chosen.int()
+    chosen = top_indices(x.abs() if signed else x, k, positive=relu)
+    values, indices = x.gather(1, chosen), chosen.int()
+    return drop_inactive(values.relu(), indices) if relu else (values, indices)
 
 
 def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
-    """Gradient of the selected values, scattered to their columns."""
-    return grad.new_zeros(len(grad), width).scatter(1, indices.long(), grad)
+    """Gradient of the selected values, scattered to their columns; unused slots add 0."""
+    used = grad.masked_fill(indices < 0, 0)
+    return grad.new_zeros(len(grad), width).scatter_add_(1, indices.long().clamp(min=0), used)
 
 
 def encode_topk(

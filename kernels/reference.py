@@ -8,15 +8,26 @@ import torch
 from torch import Tensor
 
 
-def topk_rows(x: Tensor, k: int, *, signed: bool = False) -> tuple[Tensor, Tensor]:
+def topk_rows(
+    x: Tensor, k: int, *, signed: bool = False, relu: bool = False
+) -> tuple[Tensor, Tensor]:
     """The k largest of each row (by magnitude if `signed`), ordered by index.
 
     NaN ranks above every number; among equals the lowest index wins, which is what a stable
-    sort gives. Returns values (rows k), which keep their sign, and int32 indices (rows k).
+    sort gives. Returns values (rows k), which keep their sign, and int32 indices (rows k). With
+    `relu` of those the positive part (NaN stays NaN), and slots of value 0 are inactive.
     """
     rank = (x.abs() if signed else x).argsort(dim=-1, descending=True, stable=True)
     indices = rank[:, :k].sort(dim=-1).values
-    return x.gather(1, indices), indices.int()
+    values, indices = x.gather(1, indices), indices.int()
+    return drop_inactive(values.relu(), indices) if relu else (values, indices)
+
+
+def drop_inactive(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Slots of value 0 at the end of their row, with index -1."""
+    inactive = values == 0
+    order = inactive.int().argsort(dim=-1, stable=True)
+    return values.gather(1, order), indices.masked_fill(inactive, -1).gather(1, order)
 
 
 def encode_topk(
@@ -26,11 +37,7 @@ def encode_topk(
 
     Slots whose value is 0 are inactive: value 0, index -1, at the end of the row.
     """
-    values, indices = topk_rows(x @ w_enc.T + b_enc, k, signed=signed)
-    values = values if signed else values.relu()
-    inactive = values == 0
-    order = inactive.int().argsort(dim=-1, stable=True)
-    return values.gather(1, order), indices.masked_fill(inactive, -1).gather(1, order)
+    return drop_inactive(*topk_rows(x @ w_enc.T + b_enc, k, signed=signed, relu=not signed))
 
 
 def to_dense(values: Tensor, indices: Tensor, width: int) -> Tensor:

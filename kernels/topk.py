@@ -12,19 +12,32 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from pellucid.kernels.checks import check_encode, check_k, check_sddmm, check_slots, check_tensors
+from pellucid.kernels.checks import (
+    check_encode,
+    check_k,
+    check_sddmm,
+    check_signs,
+    check_slots,
+    check_tensors,
+)
 from pellucid.kernels.paths import serving
 
 
-def topk_rows(x: Tensor, k: int, *, signed: bool = False) -> tuple[Tensor, Tensor]:
+def topk_rows(
+    x: Tensor, k: int, *, signed: bool = False, relu: bool = False
+) -> tuple[Tensor, Tensor]:
     """The k largest entries of each row of x (rows width), or the largest by magnitude if `signed`.
 
     Returns values (rows k), differentiable and with their sign, and int32 indices (rows k) in
-    ascending order. ValueError if x is not a 2-D float tensor or k is not in 1..width.
+    ascending order. With `relu` the values are positive: what is not is inactive, its slots come
+    last with value 0 and index -1, and get no gradient. NaN is selected first and stays NaN, with
+    `relu` too. ValueError if x is not a 2-D float tensor, k is not in 1..width, or both flags are
+    set.
     """
     check_tensors("topk_rows", x=(x, 2))
     check_k("topk_rows", k, x.shape[1])
-    return _topk_rows(x, k, signed)
+    check_signs("topk_rows", signed, relu)
+    return _topk_rows(x, k, signed, relu)
 
 
 def encode_topk(
@@ -94,8 +107,8 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 @custom_op("pellucid::topk_rows", mutates_args=())
-def _topk_rows(x: Tensor, k: int, signed: bool) -> tuple[Tensor, Tensor]:
-    return serving(x).topk_rows(x, k, signed)
+def _topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
+    return serving(x).topk_rows(x, k, signed, relu)
 
 
 @custom_op("pellucid::topk_rows_backward", mutates_args=())
@@ -153,7 +166,7 @@ def _fake_slots(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 @_topk_rows.register_fake
-def _(x, k, signed):
+def _(x, k, signed, relu):
     return _fake_slots(x, k)
 
 
@@ -204,7 +217,7 @@ def _keep_topk_rows(ctx, inputs, output):
 
 
 def _grad_topk_rows(ctx, grad, _):
-    return _topk_rows_backward(grad.contiguous(), *ctx.saved_tensors, ctx.width), None, None
+    return _topk_rows_backward(grad.contiguous(), *ctx.saved_tensors, ctx.width), None, None, None
 
 
 def _keep_encode(ctx, inputs, output):

@@ -25,7 +25,7 @@ def arguments() -> dict[str, tuple]:
     loose = [t.detach() for t in (x, w_enc, b_enc, w_dec)]
     grad = torch.randn(6, 5), torch.randn(6, 8)
     return {
-        "topk_rows": (x, 3, True),
+        "topk_rows": (x, 3, False, True),
         "topk_rows_backward": (grad[0], indices, 70),
         "encode_topk": (x, w_enc, b_enc, 5, False),
         "encode_topk_backward": (grad[0], indices, *loose[:2]),
@@ -46,8 +46,8 @@ def test_opcheck(name):
 def wrapped(x, w_enc, b_enc, w_dec):
     y = topk_mlp(x.sin(), w_enc, b_enc, w_dec, 5)[0]
     other, where = encode_topk(x, w_enc, b_enc, 4, signed=True)
-    rows = topk_rows(x, 2)[0]
-    return y.sum() + sparse_decode(other, where, w_dec).square().sum() + rows.sum()
+    rows = topk_rows(x, 2)[0].sum() + topk_rows(x, 7, relu=True)[0].sum()
+    return y.sum() + sparse_decode(other, where, w_dec).square().sum() + rows
 
 
 def loss_and_gradients(f, params):
@@ -94,6 +94,7 @@ SLOTS = torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.int32)
         (lambda: topk_rows(X, True), "k must be an int between 1 and the width 4, got True"),
         (lambda: topk_rows(X.long(), 1), "x must be float16, bfloat16, float32 or float64"),
         (lambda: topk_rows(X[0], 1), r"x must have 2 dimension\(s\), got shape \(4,\)"),
+        (lambda: topk_rows(X, 1, signed=True, relu=True), "got both True: set one of them"),
         (lambda: encode_topk(X, W[:, :3], B, 2), "x must have the 3 columns of w_enc, got 4"),
         (lambda: encode_topk(X, W, B[:5], 2), "b_enc must have one entry per unit of w_enc, 9"),
         (lambda: encode_topk(X, W.double(), B, 2), "w_enc must have the dtype of x, torch.float32"),

@@ -3,31 +3,34 @@
 import pytest
 import torch
 
-from pellucid.kernels import dense, reference, topk_rows
+from pellucid.kernels import cpu, dense, reference, topk_rows
 from pellucid.kernels.select import _largest
 
 
-def assert_rows_agree(x, k, signed):
-    values, indices = topk_rows(x, k, signed=signed)
-    expected_values, expected_indices = reference.topk_rows(x, k, signed=signed)
-    assert torch.equal(indices, expected_indices)
-    assert torch.equal(values.nan_to_num(nan=1e9), expected_values.nan_to_num(nan=1e9))
-    assert torch.equal(dense.topk_rows(x, k, signed)[1], expected_indices)
+def assert_rows_agree(x, k, signed, relu=False):
+    expected_values, expected_indices = reference.topk_rows(x, k, signed=signed, relu=relu)
+    for values, indices in (
+        topk_rows(x, k, signed=signed, relu=relu),
+        dense.topk_rows(x, k, signed, relu),
+    ):
+        assert values.dtype == x.dtype and indices.dtype == torch.int32
+        assert torch.equal(indices, expected_indices)
+        assert torch.equal(values.nan_to_num(nan=1e9), expected_values.nan_to_num(nan=1e9))
 
 
-@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("signed, relu", [(False, False), (True, False), (False, True)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
     "rows, width, k",
     [(9, 1, 1), (9, 50, 1), (9, 50, 50), (20, 1003, 7), (20, 2048, 33), (6, 9001, 3)],
 )
-def test_rows_of_every_kind(rows, width, k, dtype, signed):
+def test_rows_of_every_kind(rows, width, k, dtype, signed, relu):
     x = torch.randn(rows, width, generator=torch.Generator().manual_seed(0)).to(dtype)
     for kind in (x, x.abs().neg(), (4 * x).round() / 4, x.relu(), x.sign(), torch.zeros_like(x)):
-        assert_rows_agree(kind, k, signed)
-    assert_rows_agree(x.masked_fill(x > 0.5, float("nan")), k, signed)
-    assert_rows_agree(x.masked_fill(x.abs() > 0.5, float("inf")), k, signed)
-    assert_rows_agree(x.masked_fill(x < 2.5, float("-inf")), k, signed)
+        assert_rows_agree(kind, k, signed, relu)
+    assert_rows_agree(x.masked_fill(x > 0.5, float("nan")), k, signed, relu)
+    assert_rows_agree(x.masked_fill(x.abs() > 0.5, float("inf")), k, signed, relu)
+    assert_rows_agree(x.masked_fill(x < 2.5, float("-inf")), k, signed, relu)
 
 
 def test_one_tie_outside_every_chosen_group():
@@ -46,6 +49,19 @@ def test_by_hand():
     assert (values.tolist(), indices.tolist()) == ([[3, -5], [0, -1]], [[0, 1], [0, 3]])
 
 
+def test_relu_by_hand():
+    """What is not positive is no entry at all; NaN is one, and the first."""
+    nan = float("nan")
+    x = torch.tensor(
+        [[-1.0, 2.0, 0.0, 2.0], [-1, -0.0, 0, -9], [5, nan, -2, 1], [nan, nan, nan, nan]]
+    )
+    values, indices = topk_rows(x, 2, relu=True)
+    assert indices.tolist() == [[1, 3], [-1, -1], [0, 1], [0, 1]]
+    assert values[:2].tolist() == [[2, 2], [0, 0]]
+    assert values[2, 0] == 5 and values[2:].isnan().tolist() == [[False, True], [True, True]]
+    assert topk_rows(x[:1], 3, relu=True)[1].tolist() == [[1, 3, -1]]
+
+
 def test_pruning_keeps_the_largest():
     x = torch.randn(50, 5000, generator=torch.Generator().manual_seed(0))
     values, indices = _largest(x, 40)
@@ -58,6 +74,18 @@ def test_gradient_goes_to_what_was_taken():
     x.requires_grad_()
     assert torch.autograd.gradcheck(lambda t: topk_rows(t, 5)[0], (x,))
     assert torch.autograd.gradcheck(lambda t: topk_rows(t, 5, signed=True)[0], (x,))
+    sparse = (x.detach() - 1.5).requires_grad_()  # rows with fewer positive entries than slots
+    assert 0 < int((topk_rows(sparse, 9, relu=True)[1] < 0).sum()) < 6 * 9
+    assert torch.autograd.gradcheck(lambda t: topk_rows(t, 9, relu=True)[0], (sparse,))
+
+
+@pytest.mark.parametrize("path", [cpu, dense])
+def test_slots_not_in_use_get_no_gradient(path):
+    x = torch.tensor([[3.0, -1.0, -2.0, 1.0], [-1.0, -2.0, -3.0, 0.0]])
+    indices = path.topk_rows(x, 3, False, True)[1]
+    grad = torch.tensor([[10.0, 20.0, float("nan")], [30.0, 40.0, 50.0]])
+    expected = [[10, 0, 0, 20], [0, 0, 0, 0]]
+    assert path.topk_rows_backward(grad, indices, 4).tolist() == expected
 
 
 def test_rows_that_are_not_contiguous():
