@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pellucid.kernels.gpu.shipped import Shipped
+from pellucid.kernels.gpu.shipped import UNFUSED, Shipped
 
 IN_FLIGHT = 8
 """Rows of the matrix that a thread waits for at once."""
@@ -82,16 +82,15 @@ def sparse_decode(
             d,
             block,
             IN_FLIGHT,
-            num_warps=WARPS,
-            enable_fp_fusion=False,
+            **{"num_warps": WARPS} | UNFUSED,
         )
     return out
 
 
-def _entry(d: int, dtype: str) -> Shipped:
+def _entry(d: int, dtype: str, ragged: bool = False) -> Shipped:
     pointer = f"*{dtype}"
     return Shipped(
-        f"decode {dtype} d={d}",
+        f"decode {dtype} d={d}" + " ragged" * ragged,
         decode_kernel,
         {
             "values": pointer,
@@ -105,13 +104,12 @@ def _entry(d: int, dtype: str) -> Shipped:
             "U": IN_FLIGHT,
         },
         warps=WARPS,
-        aligned=("K", "width"),
+        aligned=() if ragged else ("K", "width"),
         registers=64,
         gathers=True,
-        options={"enable_fp_fusion": False},
+        options=UNFUSED,
     )
 
 
-SHIPPED = [
-    _entry(d, dtype) for d, dtype in product((512, 768, 1024, 2048, 4096), ("bf16", "fp32"))
-]
+SHIPPED = [_entry(d, dtype) for d, dtype in product((512, 768, 1024, 2048, 4096), ("bf16", "fp32"))]
+SHIPPED += [_entry(2048, dtype, ragged=True) for dtype in ("bf16", "fp32")]

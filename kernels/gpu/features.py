@@ -19,9 +19,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pellucid.kernels.csc import unit_of_slots
+from pellucid.kernels.csc import FeatureGradients, unit_of_slots
 from pellucid.kernels.gpu.sddmm import sddmm
-from pellucid.kernels.gpu.shipped import Shipped
+from pellucid.kernels.gpu.shipped import UNFUSED, Shipped
 from pellucid.kernels.gpu.split import join, piece, split_length, split_long
 
 WIDEST = 4096
@@ -131,15 +131,6 @@ def tiling(d: int, itemsize: int) -> Tiling:
     return Tiling(block, max(4 * warps // loads, 1), warps)
 
 
-class FeatureGradients(NamedTuple):
-    """What `bwd_features` gives; None for what was not asked for."""
-
-    d_w_dec: Tensor | None
-    d_w_enc: Tensor | None
-    d_b_enc: Tensor | None
-    d_values: Tensor | None
-
-
 def bwd_features(
     offsets: Tensor,
     slots: Tensor,
@@ -157,23 +148,23 @@ def bwd_features(
     (rows d) and grad_values (rows k), or those that the decoder half finds. Units of more than
     `length` slots are cut. Sums in float32; weights that no slot names get zeros.
     """
-    shape = (values if values is not None else grad_values).shape
-    rows_of_d = dy if dy is not None else x
-    d, width = rows_of_d.shape[1], len(offsets) - 1
-    d_values = None
+    width, k = len(offsets) - 1, _first(values, grad_values).shape[1]
+    d = _first(dy, x).shape[1]
+    d_values = found = None
     if dy is not None and d > WIDEST:
-        grad_values = d_values = sddmm(dy, w_dec, unit_of_slots(offsets, slots, len(dy)))
+        grad_values = d_values = sddmm(dy, w_dec, unit_of_slots(offsets, slots, values))
     elif dy is not None:
-        d_values = values.new_zeros(shape)
+        d_values = found = torch.zeros_like(values)
     d_w_dec = None if dy is None else w_dec.new_empty(width, d)
     d_w_enc, d_b_enc = (None, None) if x is None else (x.new_empty(width, d), x.new_empty(width))
-    if width and d:
-        given, found = (grad_values, None) if grad_values is not None else (None, d_values)
-        reads = [None if t is None else t.contiguous() for t in (values, given, dy, x, w_dec)]
-        _launch(offsets, slots, reads, (d_w_dec, d_w_enc, d_b_enc), found, shape[1], d, length)
-    elif d_b_enc is not None:
-        d_b_enc.zero_()
+    operands = values, grad_values, dy, x, w_dec
+    reads = [None if t is None else t.contiguous() for t in operands]
+    _launch(offsets, slots, reads, (d_w_dec, d_w_enc, d_b_enc), found, k, length)
     return FeatureGradients(d_w_dec, d_w_enc, d_b_enc, d_values)
+
+
+def _first(*tensors: Tensor | None) -> Tensor:
+    return next(tensor for tensor in tensors if tensor is not None)
 
 
 def _launch(
@@ -183,17 +174,18 @@ def _launch(
     writes: tuple[Tensor | None, Tensor | None, Tensor | None],
     found: Tensor | None,
     k: int,
-    d: int,
     length: int | None,
 ) -> None:
     """The pass and, for units that were cut, the sum of their pieces."""
+    out = _first(*writes)
+    d = out.shape[1]
     split = split_long(offsets, len(slots), length or split_length(len(slots)))
     pieces, width = len(split.unit), len(split.first)
     parts = [
-        None if out is None else out.new_empty(pieces, *out.shape[1:], dtype=torch.float32)
-        for out in writes
+        None if t is None else t.new_empty(pieces, *t.shape[1:], dtype=torch.float32)
+        for t in writes
     ]
-    tile = tiling(d, next(out for out in writes if out is not None).element_size())
+    tile = tiling(d, out.element_size())
     features_kernel[pieces + width, triton.cdiv(d, tile.block)](
         offsets,
         slots,
@@ -213,15 +205,14 @@ def _launch(
         found is not None,
         writes[0] is not None,
         writes[1] is not None,
-        num_warps=tile.warps,
-        enable_fp_fusion=False,
+        **{"num_warps": tile.warps} | UNFUSED,
     )
-    for part, out in zip(parts, writes):
-        if out is not None:
-            join(part, out, offsets, split)
+    for part, whole in zip(parts, writes):
+        if part is not None and whole is not None:
+            join(part, whole, offsets, split)
 
 
-def _entry(d: int, dtype: str, half: str) -> Shipped:
+def _entry(d: int, dtype: str, half: str, ragged: bool = False) -> Shipped:
     decoder, encoder = half != "encoder", half != "decoder"
     dots = decoder and d <= WIDEST
     pointer, tile = f"*{dtype}", tiling(d, 4 if dtype == "fp32" else 2)
@@ -230,9 +221,9 @@ def _entry(d: int, dtype: str, half: str) -> Shipped:
         return kind if used else None
 
     return Shipped(
-        f"features {dtype} d={d} {half}",
+        f"features {dtype} d={d} {half}" + " ragged" * ragged,
         features_kernel,
-        {name: "*i32" for name in ("offsets", "slots", "units", "first")}
+        dict.fromkeys(("offsets", "slots", "units", "first"), "*i32")
         | {"values": where(decoder), "given": where(encoder and not dots)}
         | {"dy": where(decoder), "x": where(encoder), "w_dec": where(decoder)}
         | {"d_w_dec": where(decoder), "d_w_enc": where(encoder), "d_b_enc": where(encoder)}
@@ -242,10 +233,10 @@ def _entry(d: int, dtype: str, half: str) -> Shipped:
         | {"D": d, "BLOCK": tile.block, "U": tile.u}
         | {"DOTS": dots, "DECODER": decoder, "ENCODER": encoder},
         warps=tile.warps,
-        aligned=("pieces", "length", "width", "K"),
+        aligned=() if ragged else ("length", "width", "K"),
         registers=128,
         gathers=True,
-        options={"enable_fp_fusion": False},
+        options=UNFUSED,
     )
 
 
@@ -254,4 +245,4 @@ SHIPPED = [
     for d in (512, 1024, 2048, 4096, 8192)
     for dtype, halves in (("bf16", ("both", "decoder", "encoder")), ("fp32", ("both",)))
     for half in halves
-]
+] + [_entry(2048, "bf16", "both", ragged=True)]

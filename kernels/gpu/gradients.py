@@ -6,7 +6,7 @@ use the same tiles in the same order and round between them in the same place: t
 
 from torch import Tensor
 
-from pellucid.kernels.csc import csc_build
+from pellucid.kernels.csc import sort_by_unit
 from pellucid.kernels.gpu.decode import sparse_decode
 from pellucid.kernels.gpu.features import bwd_features
 
@@ -20,7 +20,7 @@ def sparse_decode_backward(
     grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the values (rows k; 0 where the index is -1) and of w_dec (width d)."""
-    by_unit = csc_build(indices, len(w_dec))
+    by_unit = sort_by_unit(indices, len(w_dec))
     made = bwd_features(by_unit.offsets, by_unit.slots, values, dy=grad, w_dec=w_dec)
     return made.d_values, made.d_w_dec
 
@@ -29,7 +29,7 @@ def encode_topk_backward(
     grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x (rows d), w_enc (width d) and b_enc (width) from that of the values."""
-    by_unit = csc_build(indices, len(w_enc))
+    by_unit = sort_by_unit(indices, len(w_enc))
     made = bwd_features(by_unit.offsets, by_unit.slots, grad_values=grad, x=x)
     return sparse_decode(grad, indices, w_enc), made.d_w_enc, made.d_b_enc
 
@@ -38,7 +38,7 @@ def topk_mlp_backward(
     grad: Tensor, values: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, w_enc, b_enc, w_dec; dy and x are read once each, unit by unit."""
-    by_unit = csc_build(indices, len(w_enc))
+    by_unit = sort_by_unit(indices, len(w_enc))
     made = bwd_features(by_unit.offsets, by_unit.slots, values, dy=grad, x=x, w_dec=w_dec)
     return (
         sparse_decode(made.d_values, indices, w_enc),

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pellucid.kernels.gpu.shipped import Shipped
+from pellucid.kernels.gpu.shipped import UNFUSED, Shipped
 
 SLOTS = 4
 """Slots of a program: a row of x is read once for that many rows of the matrix."""
@@ -77,16 +77,15 @@ def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
             d,
             columns(d),
             SLOTS,
-            num_warps=WARPS,
-            enable_fp_fusion=False,
+            **{"num_warps": WARPS} | UNFUSED,
         )
     return out
 
 
-def _entry(d: int, dtype: str) -> Shipped:
+def _entry(d: int, dtype: str, ragged: bool = False) -> Shipped:
     pointer = f"*{dtype}"
     return Shipped(
-        f"sddmm {dtype} d={d}",
+        f"sddmm {dtype} d={d}" + " ragged" * ragged,
         sddmm_kernel,
         {
             "x": pointer,
@@ -100,11 +99,12 @@ def _entry(d: int, dtype: str) -> Shipped:
             "U": SLOTS,
         },
         warps=WARPS,
-        aligned=("K", "width"),
+        aligned=() if ragged else ("K", "width"),
         registers=128,
         gathers=True,
-        options={"enable_fp_fusion": False},
+        options=UNFUSED,
     )
 
 
 SHIPPED = [_entry(d, dtype) for d, dtype in product((512, 1024, 2048, 4096), ("bf16", "fp32"))]
+SHIPPED += [_entry(2048, dtype, ragged=True) for dtype in ("bf16", "fp32")]

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pellucid.kernels.gpu.shipped import Shipped
+from pellucid.kernels.gpu.shipped import UNFUSED, Shipped
 
 SHORTEST = 128
 """Units of fewer slots than this are never cut."""
@@ -118,8 +118,7 @@ def join(partial: Tensor, out: Tensor, offsets: Tensor, split: Split) -> None:
             d,
             block,
             IN_FLIGHT,
-            num_warps=1,
-            enable_fp_fusion=False,
+            **{"num_warps": 1} | UNFUSED,
         )
 
 
@@ -143,7 +142,7 @@ def _entry(d: int, dtype: str) -> Shipped:
         aligned=("length", "width"),
         registers=128,
         gathers=d > 1,
-        options={"enable_fp_fusion": False},
+        options=UNFUSED,
     )
 
 
