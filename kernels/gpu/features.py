@@ -41,34 +41,26 @@ def total_in_order(x, U: tl.constexpr):
 
 
 @triton.jit
+def load_float(address, mask):
+    """Numbers as float32, 0 where the mask is off."""
+    return tl.load(address, mask=mask, other=0).to(tl.float32)
+
+
+@triton.jit
+def put(total, out, at, part, part_at, inside, cut):
+    """Store what a unit sums to in its place, or what a piece of it does in the workspace."""
+    tl.store(part + part_at, total, mask=inside & cut)
+    tl.store(out + at, total, mask=inside & (cut == 0))
+
+
+@triton.jit
 def features_kernel(
-    offsets,
-    slots,
-    units,
-    first,
-    values,
-    given,
-    dy,
-    x,
-    w_dec,
-    d_w_dec,
-    d_w_enc,
-    d_b_enc,
-    d_values,
-    part_dec,
-    part_enc,
-    part_b,
-    pieces,
-    length,
-    width,
-    K,
-    D: tl.constexpr,
-    BLOCK: tl.constexpr,
-    U: tl.constexpr,
-    DOTS: tl.constexpr,
-    DECODER: tl.constexpr,
-    ENCODER: tl.constexpr,
-):
+    offsets, slots, units, first, values, given, dy, x, w_dec,
+    d_w_dec, d_w_enc, d_b_enc, d_values, part_dec, part_enc, part_b,
+    pieces, length, width, K,
+    D: tl.constexpr, BLOCK: tl.constexpr, U: tl.constexpr,
+    DOTS: tl.constexpr, DECODER: tl.constexpr, ENCODER: tl.constexpr,
+):  # fmt: skip
     """The slots of one unit, or one piece of them; DOTS computes g, otherwise it is given."""
     unit, begin, end, works, cut = piece(offsets, units, first, pieces, length, width)
     if not works:
@@ -77,7 +69,7 @@ def features_kernel(
     inside = column < D
     at = unit.to(tl.int64) * D + column
     if DOTS:
-        w = tl.load(w_dec + at, mask=inside, other=0).to(tl.float32)
+        w = load_float(w_dec + at, inside)
     sum_dec = tl.zeros([BLOCK], tl.float32)
     sum_enc = tl.zeros([BLOCK], tl.float32)
     sum_b = tl.zeros([U], tl.float32)
@@ -85,34 +77,31 @@ def features_kernel(
         place = start + tl.arange(0, U)
         live = place < end
         slot = tl.load(slots + place, mask=live, other=0)
-        address = (slot // K).to(tl.int64)[:, None] * D + column[None, :]
+        token = slot.to(tl.uint32) // tl.cast(K, tl.uint32)
+        address = token.to(tl.int64)[:, None] * D + column[None, :]
         wanted = live[:, None] & inside[None, :]
-        if DOTS or DECODER:
-            from_dy = tl.load(dy + address, mask=wanted, other=0).to(tl.float32)
-        if ENCODER:
-            from_x = tl.load(x + address, mask=wanted, other=0).to(tl.float32)
         if DECODER:
-            a = tl.load(values + slot, mask=live, other=0).to(tl.float32)
-            sum_dec += tl.sum(a[:, None] * from_dy, axis=0)
+            from_dy = load_float(dy + address, wanted)
+        if ENCODER:
+            from_x = load_float(x + address, wanted)
+        if DECODER:
+            sum_dec += tl.sum(load_float(values + slot, live)[:, None] * from_dy, axis=0)
         if DOTS:
             g = tl.sum(from_dy * w[None, :], axis=1).to(d_values.dtype.element_ty)
             tl.store(d_values + slot, g, mask=live)
+            g = g.to(tl.float32)
         elif ENCODER:
-            g = tl.load(given + slot, mask=live, other=0)
+            g = load_float(given + slot, live)
         if ENCODER:
-            sum_enc += tl.sum(g.to(tl.float32)[:, None] * from_x, axis=0)
-            sum_b += g.to(tl.float32)
-    row = tl.program_id(0).to(tl.int64) * D + column
+            sum_enc += tl.sum(g[:, None] * from_x, axis=0)
+            sum_b += g
+    part_at = tl.program_id(0).to(tl.int64) * D + column
     if DECODER:
-        tl.store(part_dec + row, sum_dec, mask=inside & cut)
-        tl.store(d_w_dec + at, sum_dec, mask=inside & (cut == 0))
+        put(sum_dec, d_w_dec, at, part_dec, part_at, inside, cut)
     if ENCODER:
-        tl.store(part_enc + row, sum_enc, mask=inside & cut)
-        tl.store(d_w_enc + at, sum_enc, mask=inside & (cut == 0))
-        if tl.program_id(1) == 0:
-            bias = total_in_order(sum_b, U)
-            tl.store(part_b + tl.program_id(0), bias, mask=cut)
-            tl.store(d_b_enc + unit, bias, mask=cut == 0)
+        put(sum_enc, d_w_enc, at, part_enc, part_at, inside, cut)
+        bias = total_in_order(sum_b, U)
+        put(bias, d_b_enc, unit, part_b, tl.program_id(0), tl.program_id(1) == 0, cut)
 
 
 class Tiling(NamedTuple):
@@ -234,7 +223,7 @@ def _entry(d: int, dtype: str, half: str, ragged: bool = False) -> Shipped:
         | {"DOTS": dots, "DECODER": decoder, "ENCODER": encoder},
         warps=tile.warps,
         aligned=() if ragged else ("length", "width", "K"),
-        registers=128,
+        registers=160,
         gathers=True,
         options=UNFUSED,
     )
