@@ -30,6 +30,10 @@ WIDEST = 4096
 SLICE = 1024
 """Columns of a program where the row is wider."""
 
+OPTIONS = UNFUSED | {"maxnreg": 128}
+"""Said a limit, the assembler issues all loads of a step before it waits for one; left alone it
+saves registers instead. At 128 a multiprocessor holds two programs of eight warps."""
+
 
 @triton.jit
 def total_in_order(x, U: tl.constexpr):
@@ -67,9 +71,8 @@ def features_kernel(
         return
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < D
-    at = unit.to(tl.int64) * D + column
     if DOTS:
-        w = load_float(w_dec + at, inside)
+        w = load_float(w_dec + unit.to(tl.int64) * D + column, inside)
     sum_dec = tl.zeros([BLOCK], tl.float32)
     sum_enc = tl.zeros([BLOCK], tl.float32)
     sum_b = tl.zeros([U], tl.float32)
@@ -95,6 +98,7 @@ def features_kernel(
         if ENCODER:
             sum_enc += tl.sum(g[:, None] * from_x, axis=0)
             sum_b += g
+    at = unit.to(tl.int64) * D + column
     part_at = tl.program_id(0).to(tl.int64) * D + column
     if DECODER:
         put(sum_dec, d_w_dec, at, part_dec, part_at, inside, cut)
@@ -194,7 +198,7 @@ def _launch(
         found is not None,
         writes[0] is not None,
         writes[1] is not None,
-        **{"num_warps": tile.warps} | UNFUSED,
+        **{"num_warps": tile.warps} | OPTIONS,
     )
     for part, whole in zip(parts, writes):
         if part is not None and whole is not None:
@@ -223,9 +227,9 @@ def _entry(d: int, dtype: str, half: str, ragged: bool = False) -> Shipped:
         | {"DOTS": dots, "DECODER": decoder, "ENCODER": encoder},
         warps=tile.warps,
         aligned=() if ragged else ("length", "width", "K"),
-        registers=160,
+        registers=128,
         gathers=True,
-        options=UNFUSED,
+        options=OPTIONS,
     )
 
 
