@@ -10,7 +10,7 @@ from pellucid.kernels import reference
 from pellucid.kernels.csc import sort_by_unit
 from pellucid.kernels.gpu import features, gradients
 from pellucid.kernels.gpu.features import bwd_features
-from pellucid.kernels.gpu.split import split_length, split_long
+from pellucid.kernels.gpu.split import join, split_length, split_long
 
 # rows, d, width, k: ragged everywhere; in each, unit 0 fires on most rows and the last on none
 SHAPES = [(7, 5, 17, 3), (12, 24, 15, 6), (4, 300, 9, 5), (3, 48, 11, 10), (5, 16, 9, 1)]
@@ -142,6 +142,25 @@ def test_pieces_cover_long_units_and_fit(counts, length):
     for f, pieces in wanted.items():
         first = int(split.first[f])
         assert units[first : first + pieces] == [f] * pieces
+
+
+@pytest.mark.parametrize("d", [None, 20, 300])
+def test_pieces_are_added_up(d, device):
+    """One to nineteen pieces of one slot each, and units that were not cut are left alone."""
+    counts = torch.arange(20)
+    offsets = torch.cat((counts[:1], counts.cumsum(0))).int().to(device)
+    split = split_long(offsets, int(counts.sum()), 1)
+    size = () if d is None else (d,)
+    partial = normal(len(split.unit), *size).float()
+    out = torch.zeros(20, *size)
+    expected = out.double()
+    for piece, unit in enumerate(split.unit.tolist()):
+        if unit < 20:
+            expected[unit] += partial[piece].double()
+    got = out.to(device)
+    join(partial.to(device), got, offsets, split)
+    assert (expected.abs().view(20, -1).sum(1) > 0).tolist() == [False] * 2 + [True] * 18
+    assert relative_error(got.cpu(), expected) < 1e-6
 
 
 def test_the_workspace_is_bounded():

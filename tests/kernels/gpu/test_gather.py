@@ -67,10 +67,11 @@ def test_no_slots_at_all(device):
     assert torch.equal(got.cpu(), torch.zeros(3, 8))
 
 
-def test_padding_is_not_touched_by_a_bad_row_of_the_matrix(device):
-    """Row 0 is NaN, the padded slots are many, and nothing of it may reach the output."""
-    weight = torch.ones(5, 8, device=device)
-    weight[0] = float("nan")
+def test_padding_reads_nothing_before_or_in_the_matrix(device):
+    """What lies before row 0, and row 0, are NaN; the padded slots could only meet these."""
+    memory = torch.ones(6, 8, device=device)
+    memory[:2] = float("nan")
+    weight = memory[1:]
     indices = torch.tensor([[3, -1, -1, 4]], dtype=torch.int32, device=device)
     values = torch.tensor([[2.0, float("nan"), 0.0, 5.0]], device=device)
     assert torch.equal(sparse_decode(values, indices, weight).cpu(), torch.full((1, 8), 7.0))
