@@ -147,7 +147,7 @@ def bwd_features(
     if dy is not None and d > WIDEST:
         grad_values = d_values = sddmm(dy, w_dec, unit_of_slots(offsets, slots, values))
     elif dy is not None:
-        d_values = found = torch.zeros_like(values)
+        d_values = found = values.new_zeros(values.shape)
     d_w_dec = None if dy is None else w_dec.new_empty(width, d)
     d_w_enc, d_b_enc = (None, None) if x is None else (x.new_empty(width, d), x.new_empty(width))
     operands = values, grad_values, dy, x, w_dec

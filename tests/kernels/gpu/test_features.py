@@ -1,16 +1,16 @@
 """The unit-sorted backward against autograd through the dense definition, and bit against bit."""
 
-from collections import Counter
-
 import pytest
 import torch
+import triton
+import triton.language as tl
 from support.slots import normal, random_slots, relative_error
 
 from pellucid.kernels import reference
 from pellucid.kernels.csc import sort_by_unit
 from pellucid.kernels.gpu import features, gradients
 from pellucid.kernels.gpu.features import bwd_features
-from pellucid.kernels.gpu.split import join, split_length, split_long
+from pellucid.kernels.gpu.split import join, piece, split_length, split_long
 
 # rows, d, width, k: ragged everywhere; in each, unit 0 fires on most rows and the last on none
 SHAPES = [(7, 5, 17, 3), (12, 24, 15, 6), (4, 300, 9, 5), (3, 48, 11, 10), (5, 16, 9, 1)]
@@ -112,6 +112,15 @@ def test_units_without_slots_get_zeros(rows, device):
         assert torch.equal(made, torch.zeros_like(like))
 
 
+def test_operands_need_not_be_contiguous(device):
+    grad, values, indices, x, _, w_dec = layer(6, 8, 9, 3, device=device)
+    by_unit = sort_by_unit(indices.T.contiguous().T, 9)
+    expected = bwd_features(*by_unit[:2], values, dy=grad, x=x, w_dec=w_dec)
+    grad, values, x, w_dec = [t.T.contiguous().T for t in (grad, values, x, w_dec)]
+    got = bwd_features(*by_unit[:2], values, dy=grad, x=x, w_dec=w_dec)
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
 def test_a_unit_that_does_not_exist_is_left_out(device):
     operands = list(layer(6, 8, 9, 3, device=device))
     inside = operands[2].clone()
@@ -129,19 +138,34 @@ def test_gradient_of_a_selection(device):
     assert got.tolist() == [[1, 0, 0, 2, 0], [0, 3, 4, 0, 0]]
 
 
+@triton.jit
+def note_work(offsets, units, first, pieces, length, width, out):
+    unit, begin, end, works, cut = piece(offsets, units, first, pieces, length, width)
+    row = out + tl.program_id(0) * 4
+    tl.store(row, tl.where(works, unit, -1))
+    tl.store(row + 1, begin)
+    tl.store(row + 2, end)
+    tl.store(row + 3, cut)
+
+
 @pytest.mark.parametrize(
     "counts, length",
     [([5, 5, 5, 5], 4), ([0, 4, 3, 0], 4), ([9, 0, 1, 8, 0, 4, 5], 4), ([3, 2], 1), ([0], 2)],
 )
-def test_pieces_cover_long_units_and_fit(counts, length):
-    offsets = torch.tensor([0, *counts]).cumsum(0).int()
-    split = split_long(offsets, sum(counts), length)
-    units = split.unit.tolist()
-    wanted = {f: -(-n // length) for f, n in enumerate(counts) if n > length}
-    assert Counter(f for f in units if f < len(counts)) == wanted
-    for f, pieces in wanted.items():
-        first = int(split.first[f])
-        assert units[first : first + pieces] == [f] * pieces
+def test_every_slot_has_one_program(counts, length, device):
+    """And every unit one that is not cut, or several of `length` slots that are."""
+    offsets = torch.tensor([0, *counts]).cumsum(0).int().to(device)
+    split, width = split_long(offsets, sum(counts), length), len(counts)
+    programs = len(split.unit) + width
+    out = torch.zeros(programs, 4, dtype=torch.int32, device=device)
+    note_work[(programs,)](offsets, split.unit, split.first, len(split.unit), length, width, out)
+    work = [row for row in out.tolist() if row[0] >= 0]
+    expected = []
+    for unit, (begin, slots) in enumerate(zip(offsets.tolist(), counts)):
+        size = length if slots > length else max(slots, 1)
+        for start in range(begin, begin + max(slots, 1), size):
+            expected.append([unit, start, min(start + size, begin + slots), slots > length])
+    assert sorted(work) == expected
 
 
 @pytest.mark.parametrize("d", [None, 20, 300])
