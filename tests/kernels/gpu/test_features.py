@@ -178,9 +178,9 @@ def test_pieces_are_added_up(d, device):
     partial = normal(len(split.unit), *size).float()
     out = torch.zeros(20, *size)
     expected = out.double()
-    for piece, unit in enumerate(split.unit.tolist()):
+    for row, unit in enumerate(split.unit.tolist()):
         if unit < 20:
-            expected[unit] += partial[piece].double()
+            expected[unit] += partial[row].double()
     got = out.to(device)
     join(partial.to(device), got, offsets, split)
     assert (expected.abs().view(20, -1).sum(1) > 0).tolist() == [False] * 2 + [True] * 18
