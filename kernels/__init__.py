@@ -3,8 +3,9 @@
 For any sparse layer, autoencoder or transcoder: `topk_mlp` is a whole layer, `encode_topk` and
 `sparse_decode` are its two halves (together the same bits), `topk_rows` selects alone, `sddmm`
 takes products at named places, `weight_topk_` cuts weight matrices to their largest entries in
-place, and `path(device)` names the code that a device runs. Rows are
-tokens; indices are int32; an unused slot holds value 0 and index -1.
+place, and `path(device)` names the code that a device runs. `csc_build`, `bwd_features` and
+`bwd_input` are the parts of a backward pass, for layers of another shape. Rows are tokens; indices
+are int32; an unused slot holds value 0 and index -1.
 """
 
 __version__ = "0.0.0"  # transformers reads this from a top-level `kernels`: not Hugging Face's
@@ -23,10 +24,14 @@ if __name__ == "kernels":  # reached by the bare name, because the root is on sy
         _spec.loader.exec_module(_module)
 else:
     from pellucid.kernels.paths import path
+    from pellucid.kernels.pieces import bwd_features, bwd_input, csc_build
     from pellucid.kernels.topk import encode_topk, sddmm, sparse_decode, topk_mlp, topk_rows
     from pellucid.kernels.weight_topk import weight_topk_
 
     __all__ = [
+        "bwd_features",
+        "bwd_input",
+        "csc_build",
         "encode_topk",
         "path",
         "sddmm",

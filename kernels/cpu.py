@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pellucid.kernels.checks import check_range
+from pellucid.kernels.csc import FeatureGradients
 from pellucid.kernels.select import top_indices
 
 CHUNK_BYTES = 8 * 2**20
@@ -111,6 +112,36 @@ def topk_mlp_backward(
     d_values = _value_gradient(grad, values, slots, w_dec)
     d_inputs = _encoder_gradients(d_values, slots, by_unit, x, w_enc)
     return *d_inputs, _weight_gradient(values, by_unit, grad)
+
+
+def bwd_features(
+    offsets: Tensor,
+    slots: Tensor,
+    values: Tensor | None,
+    grad_values: Tensor | None,
+    dy: Tensor | None,
+    x: Tensor | None,
+    w_dec: Tensor | None,
+) -> FeatureGradients:
+    """Gradients of the weights from slots sorted by unit, as CSR matrices of units by rows."""
+    used = slots[: int(offsets[-1])].long()
+    d_w_dec = d_w_enc = d_b_enc = d_values = None
+
+    def matrix(entries: Tensor, like: Tensor, dense: Tensor) -> Tensor:
+        row = (used // like.shape[1]).int()
+        return _csr(offsets, row, entries, (len(offsets) - 1, len(dense)))
+
+    if values is not None and dy is not None and w_dec is not None:
+        pattern = matrix(wide(dy).new_zeros(len(used)), values, dy)
+        dots = torch.sparse.sampled_addmm(pattern, wide(w_dec), wide(dy).T, beta=0.0).values()
+        flat = torch.zeros_like(values).flatten()
+        grad_values = d_values = flat.index_copy_(0, used, dots.to(flat.dtype)).view(values.shape)
+        d_w_dec = (matrix(wide(values).flatten()[used], values, dy) @ wide(dy)).to(w_dec.dtype)
+    if grad_values is not None and x is not None:
+        by_unit = matrix(wide(grad_values).flatten()[used], grad_values, x)
+        d_w_enc = (by_unit @ wide(x)).to(x.dtype)
+        d_b_enc = (by_unit @ wide(x).new_ones(len(x), 1))[:, 0].to(x.dtype)
+    return FeatureGradients(d_w_dec, d_w_enc, d_b_enc, d_values)
 
 
 class _Slots(NamedTuple):

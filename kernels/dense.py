@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pellucid.kernels.cpu import drop_inactive, wide
+from pellucid.kernels.csc import FeatureGradients, unit_of_slots
 from pellucid.kernels.select import top_indices
 
 
@@ -79,6 +80,27 @@ def topk_mlp_backward(
     """Gradients of the whole layer by dense products."""
     d_values, d_w_dec = sparse_decode_backward(grad, values, indices, w_dec)
     return *encode_topk_backward(d_values, indices, x, w_enc), d_w_dec
+
+
+def bwd_features(
+    offsets: Tensor,
+    slots: Tensor,
+    values: Tensor | None,
+    grad_values: Tensor | None,
+    dy: Tensor | None,
+    x: Tensor | None,
+    w_dec: Tensor | None,
+) -> FeatureGradients:
+    """Gradients of the weights by dense products."""
+    d_w_dec = d_w_enc = d_b_enc = d_values = None
+    if values is not None and dy is not None and w_dec is not None:
+        indices = unit_of_slots(offsets, slots, values)
+        d_values, d_w_dec = sparse_decode_backward(dy, values, indices, w_dec)
+        grad_values = d_values
+    if grad_values is not None and x is not None:
+        d_pre = _to_dense(grad_values, unit_of_slots(offsets, slots, grad_values), len(offsets) - 1)
+        d_w_enc, d_b_enc = (d_pre.T @ wide(x)).to(x.dtype), d_pre.sum(dim=0).to(x.dtype)
+    return FeatureGradients(d_w_dec, d_w_enc, d_b_enc, d_values)
 
 
 def _to_dense(values: Tensor, indices: Tensor, width: int) -> Tensor:

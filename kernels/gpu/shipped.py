@@ -17,11 +17,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-MODULES: tuple[str, ...] = ("rows",)
+MODULES: tuple[str, ...] = ("rows", "decode", "sddmm", "split", "features")
 """Modules of this package that list configurations."""
 
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 """Bytes of shared memory that one program may take, by architecture."""
+
+
+UNFUSED = {"enable_fp_fusion": False}
+"""A compiler's option for kernels that add floats: it may not contract a product and a sum, which
+would depend on what stands beside them and on the version."""
 
 
 @dataclass(frozen=True)

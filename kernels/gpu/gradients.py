@@ -1,0 +1,48 @@
+"""Backward passes of the operations: one sort by unit, one pass for the weights, one for the input.
+
+Same functions and meaning as in `cpu.py`. The fused pass of `topk_mlp_backward` and the two halves
+use the same tiles in the same order and round between them in the same place: the same bits.
+"""
+
+from torch import Tensor
+
+from pellucid.kernels.csc import sort_by_unit
+from pellucid.kernels.gpu.decode import sparse_decode
+from pellucid.kernels.gpu.features import bwd_features
+
+
+def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
+    """Gradient (rows width) of the values (rows k) that `topk_rows` took from `indices`."""
+    return grad.new_zeros(len(grad), width).scatter_(1, indices.long(), grad)
+
+
+def sparse_decode_backward(
+    grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the values (rows k; 0 where the index is -1) and of w_dec (width d)."""
+    by_unit = sort_by_unit(indices, len(w_dec))
+    made = bwd_features(by_unit.offsets, by_unit.slots, values, dy=grad, w_dec=w_dec)
+    return made.d_values, made.d_w_dec
+
+
+def encode_topk_backward(
+    grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x (rows d), w_enc (width d) and b_enc (width) from that of the values."""
+    by_unit = sort_by_unit(indices, len(w_enc))
+    made = bwd_features(by_unit.offsets, by_unit.slots, grad_values=grad, x=x)
+    return sparse_decode(grad, indices, w_enc), made.d_w_enc, made.d_b_enc
+
+
+def topk_mlp_backward(
+    grad: Tensor, values: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, w_dec: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, w_enc, b_enc, w_dec; dy and x are read once each, unit by unit."""
+    by_unit = sort_by_unit(indices, len(w_enc))
+    made = bwd_features(by_unit.offsets, by_unit.slots, values, dy=grad, x=x, w_dec=w_dec)
+    return (
+        sparse_decode(made.d_values, indices, w_enc),
+        made.d_w_enc,
+        made.d_b_enc,
+        made.d_w_dec,
+    )
