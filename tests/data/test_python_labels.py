@@ -111,11 +111,16 @@ def blocks(text: str, kinds: tuple[type, ...]) -> np.ndarray:
     """Lines (from 0) that stand in a body of the kinds, on lines of its own below the header."""
     inside = np.zeros(text.count("\n") + 2, bool)
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, kinds) and node.body[0].lineno > node.lineno:
+        if isinstance(node, kinds) and _stands_alone(node.body[0], text.split("\n")):
             decorators = getattr(node.body[0], "decorator_list", [])
             first = min(n.lineno for n in (node.body[0], *decorators))
             inside[first - 1 : node.body[-1].end_lineno] = True
     return inside
+
+
+def _stands_alone(node: ast.stmt, lines: list[str]) -> bool:
+    before = lines[node.lineno - 1].encode()[: node.col_offset]
+    return not before.strip() or before.strip() == b"@"
 
 
 def disagreements(name: str, text: str) -> list[str]:

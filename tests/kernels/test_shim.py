@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pellucid
+from pellucid import kernels
 
 ROOT = Path(pellucid.__file__).parent
 
@@ -43,5 +44,4 @@ def test_the_other_package_wins_where_it_is_installed(tmp_path):
 
 def test_ours_keeps_its_full_name(tmp_path):
     code = "import pellucid.kernels as k; print(sorted(k.__all__))"
-    expected = "['encode_topk', 'path', 'sddmm', 'sparse_decode', 'topk_mlp', 'topk_rows']"
-    assert import_kernels_from_root(tmp_path, code=code) == expected
+    assert import_kernels_from_root(tmp_path, code=code) == str(sorted(kernels.__all__))
