@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+MOST_SLOTS = 2**31 - 2**20
+"""Positions are int32, and programs step over the end of a list by less than the difference."""
+
 
 class Csc(NamedTuple):
     """The slots (rows k) of a layer by unit, and by row within a unit; all int32."""
@@ -40,7 +43,14 @@ class FeatureGradients(NamedTuple):
 
 
 def sort_by_unit(indices: Tensor, width: int) -> Csc:
-    """Sort int32 indices (rows k) by unit, stably; indices outside 0..width - 1 are left out."""
+    """Sort int32 indices (rows k) by unit, stably; indices outside 0..width - 1 are left out.
+
+    ValueError for more than MOST_SLOTS slots.
+    """
+    if indices.numel() > MOST_SLOTS:
+        raise ValueError(
+            f"{indices.numel()} slots are more than {MOST_SLOTS}: use fewer rows at once"
+        )
     flat = indices.flatten()
     unit = flat.where((flat >= 0) & (flat < width), width)
     low, key_type = _key_type(width)

@@ -30,7 +30,7 @@ from pellucid.kernels.topk import sparse_decode
 def csc_build(indices: Tensor, width: int) -> Csc:
     """The slots of int32 indices (rows k) sorted by unit, and by row within a unit; -1 left out.
 
-    Width is the number of units. ValueError for other tensors, or 2**31 slots and more.
+    Width is the number of units. ValueError for other tensors, or too many slots for int32.
     """
     check_indices("csc_build", indices, "indices", indices)
     if indices.dim() != 2:
@@ -39,10 +39,6 @@ def csc_build(indices: Tensor, width: int) -> Csc:
         )
     if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width < 2**31 - 1:
         raise ValueError(f"csc_build: width must be an int between 1 and 2**31 - 2, got {width!r}")
-    if indices.numel() >= 2**31:
-        raise ValueError(
-            f"csc_build: {indices.numel()} slots are more than 2**31 - 1: use fewer rows at once"
-        )
     return Csc(*_csc_build(indices, width))
 
 

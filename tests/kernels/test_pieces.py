@@ -170,6 +170,10 @@ CSC = csc_build(SLOTS, 30)
         (lambda: csc_build(SLOTS[0], 30), r"indices must have 2 dimension\(s\), got shape \(4,\)"),
         (lambda: csc_build(SLOTS, 0), r"width must be an int between 1 and 2\*\*31 - 2, got 0"),
         (lambda: csc_build(SLOTS, True), "got True"),
+        (
+            lambda: csc_build(SLOTS[:1, :1].expand(2**16, 2**15), 30),
+            "2147483648 slots are more than 2146435072: use fewer rows at once",
+        ),
         (lambda: bwd_features(CSC, V, dy=DY), "w_dec belong together, got only values and dy"),
         (lambda: bwd_features(CSC, x=X), "needs values, dy and w_dec, or grad_values and x"),
         (lambda: bwd_features(CSC, grad_values=V), "needs values, dy and w_dec, or grad_values"),
