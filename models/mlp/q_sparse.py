@@ -41,7 +41,9 @@ class QSparseMLP(Firing):
             if self.k is not None and self.k > width:
                 raise ConfigError(f"mlp.k is {self.k}; at most the width, {width}, is accepted")
             if self.k_in is not None and self.k_in > d_model:
-                raise ConfigError(f"mlp.k_in is {self.k_in}; at most d_model, {d_model}, is accepted")
+                raise ConfigError(
+                    f"mlp.k_in is {self.k_in}; at most d_model, {d_model}, is accepted"
+                )
             return width
 
     def __init__(self, config: Config, d_model: int):
@@ -54,9 +56,7 @@ class QSparseMLP(Firing):
         self.w_up = nn.Parameter(torch.empty(width, d_model))
         self.w_out = nn.Parameter(torch.empty(width, d_model))
         self.count_firing(width)
-        self.site = UnitSite(
-            "mlp", width, signed=True, exactness="none", write=lambda: self.w_out
-        )
+        self.site = UnitSite("mlp", width, signed=True, exactness="none", write=lambda: self.w_out)
         self.more_sites = {"input": UnitSite("mlp", d_model, signed=True, exactness="none")}
 
     def _read(self, x: Float[Tensor, "batch token d_model"]) -> Activations:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.small import first_write
 
 from pellucid.errors import ConfigError
 from pellucid.models import ModelConfig, Transformer, account, record
@@ -54,16 +55,9 @@ def test_every_parameter_gets_a_gradient(position, norm, tied, tokens):
 def test_writes_start_with_the_size_of_the_dense_baseline(mlp, width):
     """Root mean square of what each MLP writes at initialization, within 20 % of dense."""
 
-    def size(tag: str, **fields) -> float:
-        torch.manual_seed(1)
-        config = ModelConfig(n_layers=2, d_model=64, mlp=MLPS[tag].Config(width=width, **fields))
-        mlp = Transformer(config, vocab_size=8).eval().blocks[0].mlp
-        x = torch.randn(2, 256, 64)
-        with torch.no_grad():
-            return float(mlp(x)[0].square().mean().sqrt())
-
     fields = {"k": 16} if "k" in declared(MLPS[mlp].Config) else {}
-    assert size(mlp, **fields) == pytest.approx(size("dense"), rel=0.2)
+    dense = first_write("dense", width=width)
+    assert first_write(mlp, width=width, **fields) == pytest.approx(dense, rel=0.2)
 
 
 def test_rope_depends_on_distance_alone():
