@@ -20,8 +20,9 @@ class SparkMLP(ThresholdMLP):
     """`relu(z - θ) W_dec + b_dec`, `θ = mean(z) + std(z) · Φ⁻¹(1 - k / width)` (arXiv 2506.06644).
 
     z = x W_enc + b_enc; mean and deviation are over a token's units, so that about k of them are
-    active with no sort, and the threshold is as causal as the token. Nothing is exact: given the
-    active units, θ still bends with the input.
+    active with no sort, and the threshold is as causal as the token. All inputs score the units:
+    the paper's cheap predictor is left out. Nothing is exact: given the active units, θ still bends
+    with the input.
     """
 
     exactness = "none"
@@ -39,6 +40,10 @@ class SparkMLP(ThresholdMLP):
                 )
             return width
 
+    def __init__(self, config: Config, d_model: int):
+        super().__init__(config, d_model)
+        self.quantile = NormalDist().inv_cdf(1 - config.k / self.site.n_units)
+
     def encode(self, x: Float[Tensor, "batch token d_model"]) -> tuple[Activations, Told]:
         z = F.linear(x, self.w_enc, self.b_enc)
         return self._units((z - self._threshold(z)).relu())
@@ -48,11 +53,7 @@ class SparkMLP(ThresholdMLP):
         variance, mean = torch.var_mean(wide, dim=-1, correction=0, keepdim=True)
         # Of equal pre-activations the root would have no gradient.
         deviation = (variance + torch.finfo(variance.dtype).tiny).sqrt()
-        return (mean + deviation * self._quantile()).to(z.dtype)
-
-    def _quantile(self) -> float:
-        return NormalDist().inv_cdf(1 - self.config.k / self.site.n_units)
+        return (mean + deviation * self.quantile).to(z.dtype)
 
     def write_scale(self) -> float:
-        threshold = self._quantile()
-        return (self.site.n_units * second_moment(lambda z: F.relu(z - threshold))) ** 0.5
+        return (self.site.n_units * second_moment(lambda z: F.relu(z - self.quantile))) ** 0.5

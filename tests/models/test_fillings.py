@@ -162,6 +162,16 @@ def test_an_ablated_unit_takes_with_it_exactly_what_it_wrote(tag):
     assert torch.allclose(removed, acts[..., units] @ directions[units], atol=1e-13)
 
 
+# The compiler's own, about autograd functions.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("tag", list(MLPS))
+def test_every_filling_is_compiled_as_one_graph(tag):
+    mlp, x = layer(tag), inputs(2, 5)
+    torch.compiler.reset()
+    compiled = torch.compile(mlp, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(x)[0], mlp(x)[0], atol=1e-12)
+
+
 def test_directions_are_the_weights_that_read_and_write():
     mlp = layer("topk", k=5)
     acts = mlp.encode(inputs(1, 1))[0]

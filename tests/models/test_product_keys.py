@@ -31,7 +31,9 @@ def test_it_is_the_top_k_of_all_sums(n, k):
 def test_gradients_reach_the_chosen_halves_alone():
     first, second = (half.requires_grad_() for half in halves(6, rows=3))
     weights = torch.arange(1.0, 13.0, dtype=torch.float64).view(3, 4)
-    found = torch.autograd.grad((product_topk(first, second, 4)[0] * weights).sum(), [first, second])
+    found = torch.autograd.grad(
+        (product_topk(first, second, 4)[0] * weights).sum(), [first, second]
+    )
     expected = torch.autograd.grad((brute(first, second, 4)[0] * weights).sum(), [first, second])
     for a, b in zip(found, expected, strict=True):
         assert torch.allclose(a, b)
