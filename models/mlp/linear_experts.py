@@ -82,7 +82,7 @@ class LinearExpertsMLP(Firing):
         )
         first = torch.arange(self.config.channels, device=x.device, dtype=torch.int32)
         units = experts + (first * self.n_keys**2)[:, None]
-        return Activations(values.flatten(2), units.flatten(2), self.site.n_units)
+        return canonical(values.flatten(2), units.flatten(2), self.site.n_units)
 
     def _speak(self, x: Tensor, gates: Activations) -> tuple[Activations, Told]:
         values = gates.values * products_at(x, self.w_in, gates.indices)

@@ -45,8 +45,9 @@ def test_each_channel_chooses_k_of_its_own_experts():
 
 
 def test_a_silent_input_leaves_no_slots():
-    acts = small_layer("linear_experts").encode(torch.zeros(1, 2, 16, dtype=torch.float64))[0]
-    assert (acts.indices == -1).all() and not acts.values.any()
+    mlp, nothing = small_layer("linear_experts"), torch.zeros(1, 2, 16, dtype=torch.float64)
+    for acts in (mlp.gates(nothing), mlp.encode(nothing)[0]):
+        assert (acts.indices == -1).all() and not acts.values.any()
 
 
 def nonlinearity(function) -> float:
