@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pellucid.errors import ConfigError, UserError
 from pellucid.experiments import run_config
 from pellucid.models import Account, ModelConfig, Transformer, account
-from pellucid.models.mlp import MLPS
+from pellucid.models.mlp.dense import DenseMLP
 from pellucid.settings.fields import declared
 
 SLOTS = ("mlp", "attention", "stream", "head", "site_sparsity")
@@ -102,7 +102,7 @@ def dense_twin(config: ModelConfig, vocab: int) -> ModelConfig:
     plain = ModelConfig(n_layers=config.n_layers, d_model=config.d_model, context=config.context)
 
     def at(width: int) -> ModelConfig:
-        return plain.replace(mlp=MLPS["dense"].Config(width=width))
+        return plain.replace(mlp=DenseMLP.Config(width=width))
 
     one, two = (account(at(width), vocab_size=vocab).active for width in (1, 2))
     return at(max(1, round(1 + (wanted - one) / (two - one))))

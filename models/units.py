@@ -20,6 +20,7 @@ Exactness = Literal[
     "unit-ablation-exact",
     "edge-exact",
     "linear-given-active-set",
+    "linear-given-gates",
     "logit-split-exact",
     "none",
 ]

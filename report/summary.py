@@ -13,6 +13,7 @@ EXACTNESS = {
     "unit-ablation-exact": "removing a unit removes exactly its term",
     "edge-exact": "each edge between positions is exactly on or off",
     "linear-given-active-set": "linear once the active units are known",
+    "linear-given-gates": "linear once the gates' values are known",
     "logit-split-exact": "logits are an exact sum over units",
     "none": "no exact property, only a privileged basis",
 }

@@ -1,6 +1,13 @@
 """Fillings of the `mlp` slot: one class a line."""
 
+from pellucid.models.mlp.bilinear import BilinearMLP
 from pellucid.models.mlp.dense import DenseMLP
+from pellucid.models.mlp.linear_experts import LinearExpertsMLP
+from pellucid.models.mlp.mxd import MixtureOfDecoders
+from pellucid.models.mlp.q_sparse import QSparseMLP
+from pellucid.models.mlp.relu_l1 import ReLUL1MLP
+from pellucid.models.mlp.solu import SoLUMLP
+from pellucid.models.mlp.spark import SparkMLP
 from pellucid.models.mlp.threshold import BatchTopKMLP, JumpReLUMLP
 from pellucid.models.mlp.topk import AbsTopKMLP, TopKMLP
 
@@ -10,4 +17,11 @@ MLPS = {
     "abs_topk": AbsTopKMLP,
     "batch_topk": BatchTopKMLP,
     "jumprelu": JumpReLUMLP,
+    "solu": SoLUMLP,
+    "bilinear": BilinearMLP,
+    "relu_l1": ReLUL1MLP,
+    "spark": SparkMLP,
+    "q_sparse": QSparseMLP,
+    "linear_experts": LinearExpertsMLP,
+    "mxd": MixtureOfDecoders,
 }

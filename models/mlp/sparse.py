@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pellucid.errors import ConfigError
 from pellucid.models.firing import Firing
 from pellucid.models.sharding import set_rows, whole
-from pellucid.models.units import UnitSite
+from pellucid.models.units import Exactness, UnitSite
 from pellucid.settings import fields
 from pellucid.settings.fields import setting
 
@@ -17,6 +17,7 @@ class SparseMLP(Firing):
     """Encoder `w_enc, b_enc`, decoder `w_dec, b_dec`, and a rule that leaves few units active."""
 
     signed = False
+    exactness: Exactness = "linear-given-active-set"
 
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
@@ -44,7 +45,7 @@ class SparseMLP(Firing):
             "mlp",
             width,
             signed=self.signed,
-            exactness="linear-given-active-set",
+            exactness=self.exactness,
             write=lambda: self.w_dec,
             read=lambda: self.w_enc,
         )
