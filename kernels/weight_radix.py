@@ -29,10 +29,9 @@ class Entries(Protocol):
 
 
 def digits(dtype: torch.dtype, size: int) -> list[tuple[int, int]]:
-    """(lowest bit, bit above) of each digit of at most `size` bits, from the top down."""
-    bits = key_bits(dtype)
-    edges = [*range(bits, 0, -size), 0]
-    return [(shift, above) for above, shift in zip(edges, edges[1:])]
+    """(lowest bit, bit above) of each digit, from the top down; all but the first have `size` bits."""
+    edges = [*range(0, key_bits(dtype), size), key_bits(dtype)]
+    return list(zip(edges, edges[1:]))[::-1]
 
 
 def cut_largest(
