@@ -70,12 +70,12 @@ def project(
 ) -> None:
     """Sharded tensors by all their processes together, all others by this one alone."""
     jobs = [job for job in zip(tensors, keep, per_row, per_column) if job[1] < job[0].numel()]
-    sharded = [job for job in jobs if isinstance(job[0], DTensor)]
-    if sharded:
+    spread = [job for job in jobs if isinstance(job[0], DTensor)]
+    if spread:
         from pellucid.kernels.weight_sharded import project_sharded
 
         jobs = [job for job in jobs if not isinstance(job[0], DTensor)]
-        jobs += project_sharded(sharded)
+        jobs += project_sharded(spread)
     if jobs:
         _weight_topk_(*map(list, zip(*jobs)))
 

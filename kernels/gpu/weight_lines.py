@@ -13,13 +13,13 @@ import triton.language as tl
 from torch import Tensor
 
 from pellucid.kernels.gpu.shipped import Shipped
-from pellucid.kernels.gpu.weight_table import address, constants, keys_of, make_table
+from pellucid.kernels.gpu.weight_table import TYPES, keys_of, make_table
 
 FIELDS = tl.constexpr(7)  # address, rows, columns, j, first line; first program, programs
 MANY = 16
 """From so many entries on it is cheaper to count bit by bit."""
 
-TILE = 4096
+TILE = 2048
 WARPS = 8
 
 
@@ -38,9 +38,10 @@ def line_bounds(matrices: Sequence[Tensor], j: Sequence[int], *, columns: bool) 
     ]
     table = make_table(fields, [triton.cdiv(size, lines) for size in sizes], device)
     kernel = largest_by_bits if max(j) >= MANY else largest_in_turn
-    kernel[(len(table.owner),)](
-        *table, found, **settings(matrices[0].dtype, columns), num_warps=WARPS
-    )
+    if len(table.owner):
+        kernel[(len(table.owner),)](
+            *table, found, **settings(matrices[0].dtype, columns), num_warps=WARPS
+        )
     return list(parts)
 
 
@@ -53,8 +54,7 @@ def block(dtype: torch.dtype, columns: bool) -> tuple[int, int]:
 def settings(dtype: torch.dtype, columns: bool) -> dict:
     """The compile-time arguments of both kernels."""
     lines, chunk = block(dtype, columns)
-    known = {name: value for name, value in constants(dtype).items() if name != "TOP"}
-    return known | {"COLUMNS": columns, "LINES": lines, "CHUNK": chunk}
+    return {"DTYPE": TYPES[dtype], "COLUMNS": columns, "LINES": lines, "CHUNK": chunk}
 
 
 @triton.jit
@@ -78,8 +78,6 @@ def _keys(
     count,
     length,
     DTYPE: tl.constexpr,
-    BITS: tl.constexpr,
-    NAN: tl.constexpr,
     COLUMNS: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
@@ -90,8 +88,8 @@ def _keys(
         offset = place * count + line[:, None]
     else:
         offset = line[:, None] * length + place
-    x = tl.load(address(row, DTYPE) + offset, mask=inside, other=0)
-    return tl.where(inside, keys_of(x, BITS, NAN), -1), place
+    x = tl.load(tl.load(row).to(tl.pointer_type(DTYPE)) + offset, mask=inside, other=0)
+    return tl.where(inside, keys_of(x), -1), place
 
 
 @triton.jit
@@ -107,8 +105,6 @@ def largest_in_turn(
     owner,
     found,
     DTYPE: tl.constexpr,
-    BITS: tl.constexpr,
-    NAN: tl.constexpr,
     COLUMNS: tl.constexpr,
     LINES: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -119,7 +115,7 @@ def largest_in_turn(
     for _ in range(tl.load(row + 3)):
         best = tl.full([LINES], -1, tl.int64)
         for start in range(0, length, CHUNK):
-            key, place = _keys(row, line, start, count, length, DTYPE, BITS, NAN, COLUMNS, CHUNK)
+            key, place = _keys(row, line, start, count, length, DTYPE, COLUMNS, CHUNK)
             # Of equal keys the one at the lowest place is the larger pair; no two pairs are equal.
             pair = (key.to(tl.int64) << 32) | (0x7FFFFFFF - place)
             pair = tl.where((key >= 0) & (pair < before[:, None]), pair, -1)
@@ -134,8 +130,6 @@ def largest_by_bits(
     owner,
     found,
     DTYPE: tl.constexpr,
-    BITS: tl.constexpr,
-    NAN: tl.constexpr,
     COLUMNS: tl.constexpr,
     LINES: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -145,19 +139,20 @@ def largest_by_bits(
     j = tl.load(row + 3)
     lowest = tl.zeros([LINES], tl.int32)
     room = tl.zeros([LINES], tl.int64) + j
-    for bit in range(BITS):
-        tried = lowest | (1 << (BITS - 1 - bit))
+    bits: tl.constexpr = DTYPE.primitive_bitwidth - 1
+    for bit in range(bits):
+        tried = lowest | (1 << (bits - 1 - bit))
         reached = tl.zeros([LINES], tl.int32)
         for start in range(0, length, CHUNK):
-            key, _ = _keys(row, line, start, count, length, DTYPE, BITS, NAN, COLUMNS, CHUNK)
+            key, _ = _keys(row, line, start, count, length, DTYPE, COLUMNS, CHUNK)
             reached += tl.sum((key >= tried[:, None]).to(tl.int32), axis=1)
         lowest = tl.where(reached >= j, tried, lowest)
-        # Fewer reach it than are wanted: those above the threshold.
+        # The last that too few reach is the threshold plus one: what is above leaves this room.
         room = tl.where(reached >= j, room, j - reached)
     seen = tl.zeros([LINES], tl.int32)
     last = tl.full([LINES], -1, tl.int64)
     for start in range(0, length, CHUNK):
-        key, place = _keys(row, line, start, count, length, DTYPE, BITS, NAN, COLUMNS, CHUNK)
+        key, place = _keys(row, line, start, count, length, DTYPE, COLUMNS, CHUNK)
         tie = (key == lowest[:, None]).to(tl.int32)
         kept = (tie > 0) & (seen[:, None] + tl.cumsum(tie, axis=1) <= room[:, None])
         last = tl.maximum(last, tl.max(tl.where(kept, place, -1), axis=1))

@@ -12,8 +12,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from pellucid.kernels.weight_keys import highest, key_bits, nan_key
-
 TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
@@ -24,7 +22,9 @@ class Table(NamedTuple):
     owner: Tensor  # int32 (programs): the matrix that a program works on
 
 
-def make_table(fields: Sequence[Sequence[int]], programs: Sequence[int], device: str) -> Table:
+def make_table(
+    fields: Sequence[Sequence[int]], programs: Sequence[int], device: torch.device
+) -> Table:
     """A table of `fields` for each matrix, with `programs` for each, in their order."""
     first = [sum(programs[:m]) for m in range(len(programs))]
     rows = [[*row, first[m], programs[m]] for m, row in enumerate(fields)]
@@ -32,32 +32,26 @@ def make_table(fields: Sequence[Sequence[int]], programs: Sequence[int], device:
     return Table(to_device(rows, torch.int64, device), to_device(owner, torch.int32, device))
 
 
-def to_device(numbers: Sequence, dtype: torch.dtype, device: str | torch.device) -> Tensor:
+def to_device(numbers: Sequence, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Numbers as a tensor, without waiting for what the device does meanwhile."""
-    pinned = torch.device(device).type == "cuda"
+    pinned = device.type == "cuda"
     return torch.tensor(numbers, dtype=dtype, pin_memory=pinned).to(device, non_blocking=True)
 
 
-def constants(dtype: torch.dtype) -> dict:
-    """What a kernel must know of a float type: see `keys_of`."""
-    names = {"DTYPE": TYPES[dtype], "BITS": key_bits(dtype)}
-    return names | {"NAN": nan_key(dtype), "TOP": highest(dtype)}
-
-
 @triton.jit
-def address(row, DTYPE: tl.constexpr):
-    """The pointer that a matrix's row of the table begins with."""
-    return tl.load(row).to(tl.pointer_type(DTYPE))
-
-
-@triton.jit
-def keys_of(x, BITS: tl.constexpr, NAN: tl.constexpr):
-    """Magnitudes as int32 that order alike (`weight_keys.keys`)."""
-    if BITS == 31:
-        bits = x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
-    else:
+def keys_of(x):
+    """Magnitudes as int32 that order alike, every NaN one above infinity (`weight_keys.keys`)."""
+    if x.dtype == tl.float32:
+        return tl.minimum(x.to(tl.int32, bitcast=True) & 0x7FFFFFFF, 0x7F800001)
+    else:  # what follows a bare `return` would be compiled all the same
         bits = x.to(tl.int16, bitcast=True).to(tl.int32) & 0x7FFF
-    return tl.minimum(bits, NAN)
+        return tl.minimum(bits, 0x7F81 if x.dtype == tl.bfloat16 else 0x7C01)
+
+
+@triton.jit
+def top_key(DTYPE: tl.constexpr):
+    """The key of guarded entries (`weight_keys.highest`)."""
+    return 0x7FFFFFFF if tl.float32 == DTYPE else 0x7FFF
 
 
 @triton.jit
