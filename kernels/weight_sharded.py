@@ -93,9 +93,9 @@ def _sum(counts: Tensor, group: dist.ProcessGroup) -> Tensor:
 
 def _gather(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
     """(…) of every process, in their order: (processes …)"""
-    found = tensor.new_empty(dist.get_world_size(group), *tensor.shape)
-    dist.all_gather_into_tensor(found, tensor.contiguous(), group=group)
-    return found
+    found = [torch.empty_like(tensor) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(found, tensor.contiguous(), group=group)
+    return torch.stack(found)
 
 
 def _before(ties: Tensor, group: dist.ProcessGroup) -> Tensor:

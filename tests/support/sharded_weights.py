@@ -15,6 +15,7 @@ from pellucid.kernels import weight_topk_
 
 # More rows than processes and fewer, rows that do not divide, and vectors.
 SHAPES = [(9, 31), (1, 40), (16, 8), (2, 5), (33, 3), (23,), (1,), (5, 4, 3)]
+ROWS = Shard(0)
 
 
 def tensors(seed: int, dtype: torch.dtype, shapes=SHAPES) -> list[torch.Tensor]:
@@ -23,9 +24,9 @@ def tensors(seed: int, dtype: torch.dtype, shapes=SHAPES) -> list[torch.Tensor]:
     return [(torch.randn(s, generator=generator) * 2).round().div(2).to(dtype) for s in shapes]
 
 
-def compare(mesh, whole, *words, placement=Shard(0), **named) -> None:
+def compare(mesh, whole, *words, placement=ROWS, **named) -> None:
     """The same call on whole and on spread tensors."""
-    spread = [distribute_tensor(tensor, mesh, [placement]) for tensor in whole]
+    spread = [distribute_tensor(tensor.clone(), mesh, [placement]) for tensor in whole]
     weight_topk_(spread, *words, **named)
     before = [tensor.clone() for tensor in whole]
     weight_topk_(whole, *words, **named)
@@ -37,13 +38,15 @@ def compare(mesh, whole, *words, placement=Shard(0), **named) -> None:
 
 
 def main(folder: str, rank: int, world: int) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world
+    )
     mesh = init_device_mesh("cpu", (world,))
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         compare(mesh, tensors(1, dtype), 0.3)
     matrices = [shape for shape in SHAPES if len(shape) == 2]
     for seed in range(3):
-        make = lambda dtype=torch.float32: tensors(seed, dtype, matrices)
+        make = lambda dtype=torch.float32, seed=seed: tensors(seed, dtype, matrices)
         compare(mesh, make(), 0.1)
         compare(mesh, make(), [20, 1, 127, 3, 40], per_row=2)
         compare(mesh, make(), 0.2, per_column=[4, 0, 16, 2, 1])
