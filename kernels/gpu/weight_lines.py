@@ -6,6 +6,7 @@ A program's lines stay in the cache between its passes.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -37,7 +38,7 @@ def line_bounds(matrices: Sequence[Tensor], j: Sequence[int], *, columns: bool) 
         for matrix, count, part in zip(matrices, j, parts, strict=True)
     ]
     table = make_table(fields, [triton.cdiv(size, lines) for size in sizes], device)
-    kernel = largest_by_bits if max(j) >= MANY else largest_in_turn
+    kernel: Any = largest_by_bits if max(j) >= MANY else largest_in_turn
     if len(table.owner):
         kernel[(len(table.owner),)](
             *table, found, **settings(matrices[0].dtype, columns), num_warps=WARPS
@@ -62,9 +63,9 @@ def _begin(table, owner, COLUMNS: tl.constexpr, LINES: tl.constexpr):
     """A program's row of the table, its lines (LINES), the number of lines, and their length."""
     program = tl.program_id(0)
     row = table + tl.load(owner + program).to(tl.int64) * FIELDS
-    rows = tl.load(row + 1)
-    columns = tl.load(row + 2)
-    line = (program - tl.load(row + 5)) * LINES + tl.arange(0, LINES)
+    rows = tl.load(row + 1).to(tl.int32)
+    columns = tl.load(row + 2).to(tl.int32)
+    line = (program - tl.load(row + 5).to(tl.int32)) * LINES + tl.arange(0, LINES)
     if COLUMNS:
         return row, line, columns, rows
     return row, line, rows, columns
@@ -85,9 +86,9 @@ def _keys(
     place = start + tl.arange(0, CHUNK)[None, :]
     inside = (line[:, None] < count) & (place < length)
     if COLUMNS:
-        offset = place * count + line[:, None]
+        offset = place.to(tl.int64) * count + line[:, None]
     else:
-        offset = line[:, None] * length + place
+        offset = line.to(tl.int64)[:, None] * length + place
     x = tl.load(tl.load(row).to(tl.pointer_type(DTYPE)) + offset, mask=inside, other=0)
     return tl.where(inside, keys_of(x), -1), place
 
@@ -136,9 +137,9 @@ def largest_by_bits(
 ):
     """Bounds of LINES lines: the highest key that j keys reach, and where its last tie has room."""
     row, line, count, length = _begin(table, owner, COLUMNS, LINES)
-    j = tl.load(row + 3)
+    j = tl.load(row + 3).to(tl.int32)
     lowest = tl.zeros([LINES], tl.int32)
-    room = tl.zeros([LINES], tl.int64) + j
+    room = tl.zeros([LINES], tl.int32) + j
     bits: tl.constexpr = DTYPE.primitive_bitwidth - 1
     for bit in range(bits):
         tried = lowest | (1 << (bits - 1 - bit))
@@ -150,7 +151,7 @@ def largest_by_bits(
         # The last that too few reach is the threshold plus one: what is above leaves this room.
         room = tl.where(reached >= j, room, j - reached)
     seen = tl.zeros([LINES], tl.int32)
-    last = tl.full([LINES], -1, tl.int64)
+    last = tl.full([LINES], -1, tl.int32)
     for start in range(0, length, CHUNK):
         key, place = _keys(row, line, start, count, length, DTYPE, COLUMNS, CHUNK)
         tie = (key == lowest[:, None]).to(tl.int32)

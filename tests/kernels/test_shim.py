@@ -43,5 +43,7 @@ def test_the_other_package_wins_where_it_is_installed(tmp_path):
 
 def test_ours_keeps_its_full_name(tmp_path):
     code = "import pellucid.kernels as k; print(sorted(k.__all__))"
-    expected = "['encode_topk', 'path', 'sddmm', 'sparse_decode', 'topk_mlp', 'topk_rows']"
+    expected = (
+        "['encode_topk', 'path', 'sddmm', 'sparse_decode', 'topk_mlp', 'topk_rows', 'weight_topk_']"
+    )
     assert import_kernels_from_root(tmp_path, code=code) == expected

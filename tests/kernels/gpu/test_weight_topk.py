@@ -71,18 +71,19 @@ def test_guarded_rows_and_columns(dtype, small_blocks, device):
 
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_many_entries_of_each_line(dtype, columns, small_blocks, device):
+def test_many_entries_of_each_line(dtype, columns, monkeypatch, device):
     """Counted bit by bit; the bounds of in-turn selection and of the library are the same."""
-    weights = [random((20, 37), 20, dtype), random((18, 20), 21, dtype)]
-    for j in ([17, 18], [weight_lines.MANY - 1] * 2, [18, 18]):
-        moved = [weight.to(device) for weight in weights]
-        found = guard_lines(moved, j, columns=columns)
+    monkeypatch.setattr(weight_lines, "TILE", 256)
+    weights = [random((6, 70), 20, dtype), random((5, 20), 21, dtype)]
+    if columns:
+        weights = [weight.T.contiguous() for weight in weights]
+    for j in ([17, 20], [3, weight_lines.MANY - 1]):
+        found = guard_lines([weight.to(device) for weight in weights], j, columns=columns)
         expected = guard_lines_by_library(weights, j, columns=columns)
         for a, b in zip(found, expected, strict=True):
             assert torch.equal(a.cpu().long(), b)
-    none = [0, 0]
-    per_line = (none, [17, 16]) if columns else ([17, 16], none)
-    assert_projected(device, weights, none, *per_line)
+    none, some = [0, 0], [3, 1]
+    assert_projected(device, weights, none, *((none, some) if columns else (some, none)))
 
 
 def test_blocks_of_the_size_that_ships(device):
