@@ -1,13 +1,16 @@
 """What the projection of weights refuses, each in one sentence: the value and what is accepted."""
 
 import math
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Shard
 
 from pellucid.kernels.checks import FLOATS
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 OP = "weight_topk_"
 SCOPES = ("matrix", "row", "column")
@@ -53,18 +56,24 @@ def _problem(tensor: Tensor, first: Tensor, scope: str) -> str:
     return next((sentence for sentence, failed in checks.items() if failed), "")
 
 
-def shard_axis(tensor: DTensor) -> int | None:
+def is_spread(tensor: Tensor) -> bool:
+    """Whether it is a DTensor; there is none before its module was loaded, which takes a second."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def shard_axis(tensor: "DTensor") -> int | None:
     """The mesh dimension that the rows of a tensor are spread over; None where all have all rows."""
     axes = [axis for axis, how in enumerate(tensor.placements) if not how.is_replicate()]
     return axes[0] if axes else None
 
 
 def _is_placed(tensor: Tensor) -> bool:
-    if not isinstance(tensor, DTensor):
+    if not is_spread(tensor):
         return True
     spread = [how for how in tensor.placements if not how.is_replicate()]
-    # Partial sums, and shards in another order, are of other types.
-    return not spread or (len(spread) == 1 and type(spread[0]) is Shard and spread[0].dim == 0)
+    # Partial sums, and rows dealt out in another order, are no such shards.
+    return not spread or (len(spread) == 1 and spread[0].is_shard(dim=0))
 
 
 def one_for_each(name: str, amount: Any, tensors: Sequence[Tensor]) -> list[Any]:

@@ -15,7 +15,7 @@ from pellucid.kernels import weight_topk_
 
 # More rows than processes and fewer, rows that do not divide, and vectors.
 SHAPES = [(9, 31), (1, 40), (16, 8), (2, 5), (33, 3), (23,), (1,), (5, 4, 3)]
-ROWS = Shard(0)
+ROWS = (Shard(0),)
 
 
 def tensors(seed: int, dtype: torch.dtype, shapes=SHAPES) -> list[torch.Tensor]:
@@ -24,9 +24,9 @@ def tensors(seed: int, dtype: torch.dtype, shapes=SHAPES) -> list[torch.Tensor]:
     return [(torch.randn(s, generator=generator) * 2).round().div(2).to(dtype) for s in shapes]
 
 
-def compare(mesh, whole, *words, placement=ROWS, **named) -> None:
+def compare(mesh, whole, *words, placements=ROWS, **named) -> None:
     """The same call on whole and on spread tensors."""
-    spread = [distribute_tensor(tensor.clone(), mesh, [placement]) for tensor in whole]
+    spread = [distribute_tensor(tensor.clone(), mesh, placements) for tensor in whole]
     weight_topk_(spread, *words, **named)
     before = [tensor.clone() for tensor in whole]
     weight_topk_(whole, *words, **named)
@@ -53,7 +53,9 @@ def main(folder: str, rank: int, world: int) -> None:
         compare(mesh, make(torch.bfloat16), 1, per_row=[3, 1, 0, 2, 1], per_column=1)
         compare(mesh, make(), 2, scope="row")
         compare(mesh, make(), 0.4, scope="column")
-        compare(mesh, make(), 0.4, placement=Replicate())
+        compare(mesh, make(), 0.4, placements=(Replicate(),))
+    replicas = init_device_mesh("cpu", (1, world))
+    compare(replicas, tensors(1, torch.float32), 0.3, placements=(Replicate(), Shard(0)))
     refused(mesh)
     sharded_model(mesh)
     dist.destroy_process_group()
