@@ -17,7 +17,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-MODULES: tuple[str, ...] = ("rows", "decode", "sddmm", "split", "features")
+MODULES: tuple[str, ...] = (
+    "rows",
+    "decode",
+    "sddmm",
+    "split",
+    "features",
+    "weight_digits",
+    "weight_lines",
+    "weight_topk",
+)
 """Modules of this package that list configurations."""
 
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}

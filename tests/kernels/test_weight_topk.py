@@ -21,6 +21,7 @@ DRIVER = Path(__file__).parents[1] / "support" / "sharded_weights.py"
 
 
 def bits(tensor):
+    """The same memory as integers."""
     return tensor.view(BITS[tensor.itemsize])
 
 
@@ -45,6 +46,9 @@ KINDS = {
     "signs": lambda x: x.sign(),
     "not finite": lambda x: x.where(x < 1, float("nan")).where(x > -1, float("-inf")),
     "tiny": lambda x: x * 1e-40,
+    "two kinds of NaN": lambda x: (
+        bits(x).masked_fill(x > 0.5, -1).view(x.dtype).where(x > -1, torch.nan)
+    ),
 }
 
 

@@ -33,11 +33,13 @@ def bits(tensor):
 
 
 def random(shape, seed=0, dtype=torch.float32):
-    """With ties, zeros of both signs, NaN and infinities."""
+    """With ties, zeros of both signs, infinities, and NaN of two kinds."""
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     x = (2 * x).round() / 2
     x = x.where(x != 2.5, float("nan")).where(x != -2.5, float("-inf"))
-    return x.to(dtype)
+    x = x.to(dtype)
+    other = x.isnan() & (torch.arange(x.numel()).view(shape) % 2 == 0)
+    return bits(x).masked_fill(other, -1).view(dtype)
 
 
 def assert_projected(device, weights, keep, per_row, per_column):
