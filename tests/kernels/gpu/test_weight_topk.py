@@ -64,6 +64,14 @@ def test_many_matrices_in_one_call(dtype, small_blocks, device):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_every_nan_ranks_alike(dtype, small_blocks, device):
+    """The cut falls among NaN of two kinds, and guarded entries come before them."""
+    weight = random((4, 48), 1).where(torch.arange(48) > 5, float("nan")).to(dtype)
+    weight = bits(weight).masked_fill(torch.arange(48) % 3 == 1, -1).view(dtype)
+    assert_projected(device, [weight, weight.clone()], [11, 30], [0, 7], [0, 0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_guarded_rows_and_columns(dtype, small_blocks, device):
     """Some matrices guard rows, some columns, both or neither, and guards may be more than keep."""
     shapes = [(16, 35), (9, 16), (16, 16), (3, 5), (7, 11)]
