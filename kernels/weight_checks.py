@@ -1,12 +1,16 @@
-"""What the projection of weights refuses: one `ValueError` sentence with the value and what is accepted."""
+"""What the projection of weights refuses, each in one sentence: the value and what is accepted."""
 
 import math
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from pellucid.kernels.checks import FLOATS
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 OP = "weight_topk_"
 SCOPES = ("matrix", "row", "column")
@@ -43,11 +47,33 @@ def _problem(tensor: Tensor, first: Tensor, scope: str) -> str:
         and tensor.dim() != 2,
         "be a parameter or carry no gradient, got the result of an operation: "
         "pass tensor.detach() to change its memory": tensor.requires_grad and not tensor.is_leaf,
+        "be replicated, or sharded on dimension 0 over one mesh dimension, got placements "
+        f"{getattr(tensor, 'placements', ())}": not _is_placed(tensor),
         f"have memory for each entry, got an expanded tensor of strides {tensor.stride()}": any(
             size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride())
         ),
     }
     return next((sentence for sentence, failed in checks.items() if failed), "")
+
+
+def is_spread(tensor: Tensor) -> bool:
+    """Whether it is a DTensor; there is none before its module was loaded, which takes a second."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def shard_axis(tensor: "DTensor") -> int | None:
+    """The mesh dimension that the rows of a tensor are spread over; None where all have all rows."""
+    axes = [axis for axis, how in enumerate(tensor.placements) if not how.is_replicate()]
+    return axes[0] if axes else None
+
+
+def _is_placed(tensor: Tensor) -> bool:
+    if not is_spread(tensor):
+        return True
+    spread = [how for how in tensor.placements if not how.is_replicate()]
+    # Partial sums, and rows dealt out in another order, are no such shards.
+    return not spread or (len(spread) == 1 and spread[0].is_shard(dim=0))
 
 
 def one_for_each(name: str, amount: Any, tensors: Sequence[Tensor]) -> list[Any]:

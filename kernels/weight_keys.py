@@ -52,32 +52,30 @@ def largest(lines: Tensor, j: int) -> tuple[Tensor, Tensor]:
 
 
 def bounds(found: Tensor, places: Tensor) -> Tensor:
-    """What the entries (lines j) that a line keeps come to: int64 (2 lines), lowest key and last place.
+    """What the entries (lines j) that a line keeps come to: int64 (lines 2), lowest key and last place.
 
     An entry is kept if its key is above the lowest, or equal to it and not behind the last place.
     """
     lowest = found.amin(dim=1, keepdim=True)
     last = places.where(found == lowest, -1).amax(dim=1)
-    return torch.stack((lowest[:, 0].long(), last))
+    return torch.stack((lowest[:, 0].long(), last), dim=1)
 
 
 def guard_(keys: Tensor, rows: Tensor | None, columns: Tensor | None, first_row: int = 0) -> None:
-    """Raise to `highest` the keys (rows columns) within the bounds of their row or column.
+    """Raise to the highest integer the keys (rows columns) within the bounds of their row or column.
 
-    `rows` (2 rows) and `columns` (2 columns) are `bounds`; a column counts rows from `first_row` on.
+    `rows` (rows 2) and `columns` (columns 2) are `bounds`; a column counts rows from `first_row` on.
     """
-    top = torch.iinfo(keys.dtype).max
-    at_row = torch.arange(first_row, first_row + len(keys), device=keys.device)[:, None]
     guarded = torch.zeros_like(keys, dtype=torch.bool)
     if rows is not None:
-        lowest, last = rows[:, :, None]
-        guarded |= _within(keys, lowest, torch.arange(keys.shape[1], device=keys.device), last)
+        column = torch.arange(keys.shape[1], device=keys.device)
+        guarded |= _within(keys, rows[:, None], column)
     if columns is not None:
-        lowest, last = columns[:, None]
-        guarded |= _within(keys, lowest, at_row, last)
-    keys.masked_fill_(guarded, top)
+        row = torch.arange(first_row, first_row + len(keys), device=keys.device)
+        guarded |= _within(keys, columns, row[:, None])
+    keys.masked_fill_(guarded, torch.iinfo(keys.dtype).max)
 
 
-def _within(keys: Tensor, lowest: Tensor, place: Tensor, last: Tensor) -> Tensor:
-    lowest = lowest.to(keys.dtype)
+def _within(keys: Tensor, bounds: Tensor, place: Tensor) -> Tensor:
+    lowest, last = bounds[..., 0].to(keys.dtype), bounds[..., 1]
     return (keys > lowest) | ((keys == lowest) & (place <= last))

@@ -11,6 +11,8 @@ from pellucid.kernels.weight_radix import LibraryEntries, cut_largest
 DIGIT_BITS = 16
 """A `bincount` of so many bits costs no more than one of a few, and two passes do for float32."""
 
+ENTRIES = LibraryEntries
+
 
 def weight_topk_(
     weights: Sequence[Tensor],
@@ -18,15 +20,23 @@ def weight_topk_(
     per_row: Sequence[int],
     per_column: Sequence[int],
 ) -> None:
-    """Project contiguous matrices in place; the numbers are those of `reference.weight_topk_mask`."""
+    """Project contiguous matrices in place; `reference.weight_topk_mask` says which entries stay."""
     for weight, kept, row, column in zip(weights, keep, per_row, per_column, strict=True):
-        rows = line_bounds(weight, row)
-        columns = line_bounds(weight.T, column)
-        entries = LibraryEntries([weight], [rows], [columns])
+        rows = guard_lines([weight], [row], columns=False)
+        columns = guard_lines([weight], [column], columns=True)
         room = torch.tensor([kept], device=weight.device)
-        cut_largest(entries, room, weight.dtype, DIGIT_BITS)
+        cut_largest(LibraryEntries([weight], rows, columns), room, weight.dtype, DIGIT_BITS)
 
 
-def line_bounds(lines: Tensor, j: int) -> Tensor | None:
-    """`bounds` of the j largest magnitudes of each line (lines length); None where j is 0."""
-    return bounds(*largest(keys(lines.contiguous()), j)) if j else None
+def guard_lines(
+    weights: Sequence[Tensor], j: Sequence[int], *, columns: bool
+) -> list[Tensor | None]:
+    """`bounds` of the j largest of each row, or column, of the matrices; None where j is 0."""
+    return [
+        _line_bounds(weight.T if columns else weight, count) if count else None
+        for weight, count in zip(weights, j, strict=True)
+    ]
+
+
+def _line_bounds(lines: Tensor, j: int) -> Tensor:
+    return bounds(*largest(keys(lines.contiguous()), j))

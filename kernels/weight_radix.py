@@ -5,6 +5,7 @@ say which digit comes next. Where a matrix is spread over processes only the cou
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -29,10 +30,9 @@ class Entries(Protocol):
 
 
 def digits(dtype: torch.dtype, size: int) -> list[tuple[int, int]]:
-    """(lowest bit, bit above) of each digit of at most `size` bits, from the top down."""
-    bits = key_bits(dtype)
-    edges = [*range(bits, 0, -size), 0]
-    return [(shift, above) for above, shift in zip(edges, edges[1:])]
+    """(lowest bit, bit above) of each digit, from the top down; all but the first have `size` bits."""
+    edges = [*range(0, key_bits(dtype), size), key_bits(dtype)]
+    return list(pairwise(edges))[::-1]
 
 
 def cut_largest(
@@ -60,7 +60,7 @@ def cut_largest(
 
 
 def pick(counts: Tensor, room: Tensor) -> tuple[Tensor, Tensor]:
-    """The digit of the room-th largest (matrices) by counts (matrices, digits), and the room left in it."""
+    """The digit of the room-th largest by counts (matrices, digits), and the room left in it."""
     from_above = counts.flip(1).cumsum(dim=1).flip(1)
     digit = (from_above >= room[:, None]).sum(dim=1) - 1
     higher = from_above - counts

@@ -11,11 +11,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.library import custom_op
 
 from pellucid.kernels import paths
-from pellucid.kernels.weight_checks import check_weights, kept_entries, kept_per_line, one_for_each
+from pellucid.kernels.weight_checks import (
+    check_weights,
+    is_spread,
+    kept_entries,
+    kept_per_line,
+    one_for_each,
+)
 
 Amount = int | float | Sequence[int | float]
 
@@ -70,12 +75,12 @@ def project(
 ) -> None:
     """Sharded tensors by all their processes together, all others by this one alone."""
     jobs = [job for job in zip(tensors, keep, per_row, per_column) if job[1] < job[0].numel()]
-    sharded = [job for job in jobs if isinstance(job[0], DTensor)]
-    if sharded:
+    spread = [job for job in jobs if is_spread(job[0])]
+    if spread:
         from pellucid.kernels.weight_sharded import project_sharded
 
-        jobs = [job for job in jobs if not isinstance(job[0], DTensor)]
-        jobs += project_sharded(sharded)
+        jobs = [job for job in jobs if not is_spread(job[0])]
+        jobs += project_sharded(spread)
     if jobs:
         _weight_topk_(*map(list, zip(*jobs)))
 

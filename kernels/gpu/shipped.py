@@ -17,7 +17,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-MODULES: tuple[str, ...] = ("rows", "decode", "sddmm", "split", "features")
+MODULES: tuple[str, ...] = (
+    "rows",
+    "decode",
+    "sddmm",
+    "split",
+    "features",
+    "weight_digits",
+    "weight_lines",
+    "weight_topk",
+)
 """Modules of this package that list configurations."""
 
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
@@ -96,9 +105,15 @@ def compile_ahead(entry: Shipped, arch: int) -> Compiled:
         stack=stack,
         shared=made.metadata.shared,
         wide_loads=len(re.findall(r"ld\.global[.\w]*\.v(?:4\.b32|2\.b64|4\.f32)", ptx)),
-        atomics=len(re.findall(r"\b(?:atom|red)\.", ptx)),
+        atomics=_atomics(ptx),
         matrix=_matrix(ptx),
     )
+
+
+def _atomics(ptx: str) -> int:
+    """Atomic instructions, but not those on integers in shared memory: exact in any order."""
+    found = re.findall(r"\b(?:atom|red)\.[\w.:]+", ptx)
+    return sum(not re.search(r"\.shared\b.*\.[usb](?:32|64)$", name) for name in found)
 
 
 def _matrix(ptx: str) -> str:
