@@ -47,10 +47,14 @@ def check_signs(op: str, signed: bool, relu: bool) -> None:
         )
 
 
-def check_mode(op: str, mode: str, k: int, width: int) -> None:
-    """mode is one of `modes.MODES`, and k leaves `groupmax` enough groups to choose from."""
+def check_mode(op: str, mode: str) -> None:
+    """mode is one of `modes.MODES`."""
     if mode not in MODES:
         raise ValueError(f"{op}: mode must be one of {', '.join(MODES)}, got {mode!r}")
+
+
+def check_groups(op: str, mode: str, k: int, width: int) -> None:
+    """`groupmax` has k groups to choose from; called where sizes are numbers, not symbols."""
     if mode == "groupmax" and k > (groups := group_count(width, k)):
         raise ValueError(
             f"{op}: mode groupmax takes one unit a group, so k must be at most {groups}, the groups "
@@ -71,7 +75,7 @@ def check_encode(op: str, x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, mode:
             f"got {b_enc.shape[0]}"
         )
     check_k(op, k, w_enc.shape[0])
-    check_mode(op, mode, k, w_enc.shape[0])
+    check_mode(op, mode)
 
 
 def check_slots(op: str, values: Tensor, indices: Tensor, w_dec: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch.library import custom_op
 
 from pellucid.kernels.checks import (
     check_encode,
+    check_groups,
     check_k,
     check_sddmm,
     check_signs,
@@ -134,6 +135,7 @@ def _topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
 def _encode_topk(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool, mode: str
 ) -> tuple[Tensor, Tensor]:
+    check_groups("encode_topk", mode, k, len(w_enc))
     return serving(x).encode_topk(x, w_enc, b_enc, k, signed, mode)
 
 
@@ -165,6 +167,7 @@ def _sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
 def _topk_mlp(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool, mode: str
 ) -> tuple[Tensor, Tensor, Tensor]:
+    check_groups("topk_mlp", mode, k, len(w_enc))
     return serving(x).topk_mlp(x, w_enc, b_enc, w_dec, k, signed, mode)
 
 

@@ -99,7 +99,10 @@ SLOTS = torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.int32)
         (lambda: encode_topk(X, W, B[:5], 2), "b_enc must have one entry per unit of w_enc, 9"),
         (lambda: encode_topk(X, W.double(), B, 2), "w_enc must have the dtype of x, torch.float32"),
         (lambda: encode_topk(X, W.to("meta"), B, 2), "w_enc must be on the device of x, cpu"),
-        (lambda: encode_topk(X, W, B, 2, mode="best"), "mode must be one of exact, groupmax, fp8, got 'best'"),
+        (
+            lambda: encode_topk(X, W, B, 2, mode="best"),
+            "mode must be one of exact, groupmax, fp8, got 'best'",
+        ),
         (
             lambda: topk_mlp(X, W, B, V, 6, mode="groupmax"),
             "topk_mlp: mode groupmax takes one unit a group, so k must be at most 5, .* got 6",
