@@ -42,8 +42,8 @@ def group_maxima_kernel(
     first_row, first_unit = row_tile * ROWS, unit_tile * UNITS
     total = tl.zeros([ROWS, UNITS], tl.float32)
     for start in tl.range(0, d, DEPTH):
-        x = tile(x_tiles, first_row, start, rows, d, ROWS, DEPTH, DESCRIBED)
-        w = tile(w_tiles, first_unit, start, width, d, UNITS, DEPTH, DESCRIBED)
+        x = load_tile(x_tiles, first_row, start, rows, d, ROWS, DEPTH, DESCRIBED)
+        w = load_tile(w_tiles, first_unit, start, width, d, UNITS, DEPTH, DESCRIBED)
         total = tl.dot(x, w.T, total, input_precision="ieee")
     unit = first_unit + tl.arange(0, UNITS)
     bias = tl.load(bias_ptr + unit, mask=unit < width, other=0.0).to(tl.float32)
@@ -59,7 +59,7 @@ def group_maxima_kernel(
 
 
 @triton.jit
-def tile(
+def load_tile(
     source, first, start, limit, d, SIZE: tl.constexpr, DEPTH: tl.constexpr, DESCRIBED: tl.constexpr
 ):
     """Rows from `first` and columns from `start` of a matrix (limit d), 0 beyond its edges.
@@ -135,7 +135,7 @@ class Tile(NamedTuple):
     stages: int
 
 
-BAND = 8
+BAND = 16
 """Row tiles that go through the units together."""
 
 DESCRIBED_FROM = 90

@@ -8,8 +8,14 @@ from torch import Tensor
 from pellucid.kernels.gpu.shipped import Shipped
 from pellucid.kernels.near import FLOAT8, LARGEST
 
-BLOCK = 2048
-"""Columns taken at a time."""
+ENTRIES = 2048
+"""Entries that a program takes at a time."""
+
+WARPS = 8
+"""For eight entries a lane: loads of 16 bytes."""
+
+OPTIONS = {"enable_fp_fusion": False}
+"""What keeps the bits the same whichever compiler makes the kernel."""
 
 TINY = torch.finfo(torch.float32).tiny
 """The least scale, so that a row of zeros stays one."""
@@ -20,29 +26,32 @@ def quantise_kernel(
     x_ptr,
     out_ptr,
     scale_ptr,
+    rows,
     d,
     stride,
     out_stride,
     LARGEST: tl.constexpr,
     TINY: tl.constexpr,
+    ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One row: its largest magnitude, then its entries, with zeros up to out_stride."""
-    row = tl.program_id(0).to(tl.int64)
-    most = tl.zeros([BLOCK], tl.float32)
+    """ROWS rows: their largest magnitudes, then their entries, with zeros up to out_stride."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    known = row < rows
+    most = tl.zeros([ROWS, BLOCK], tl.int32)  # magnitudes are ordered as their bits, NaN is largest
     for start in range(0, d, BLOCK):
-        column = start + tl.arange(0, BLOCK)
-        x = tl.load(x_ptr + row * stride + column, mask=column < d, other=0.0).to(tl.float32)
-        most = tl.maximum(most, tl.abs(x), propagate_nan=tl.PropagateNan.ALL)
-    unknown = tl.max((most != most).to(tl.int32), axis=0) > 0
-    scale = tl.maximum(tl.div_rn(tl.max(most, axis=0), LARGEST), TINY)
-    scale = tl.where(unknown, float("nan"), scale)
-    tl.store(scale_ptr + row, scale)
+        column = start + tl.arange(0, BLOCK)[None, :]
+        x = tl.load(x_ptr + row * stride + column, mask=known & (column < d), other=0.0)
+        most = tl.maximum(most, x.to(tl.float32).to(tl.int32, bitcast=True) & 0x7FFFFFFF)
+    most = tl.max(most, axis=1, keep_dims=True).to(tl.float32, bitcast=True)
+    scale = tl.div_rn(most, tl.full([ROWS, 1], LARGEST, tl.float32))
+    scale = tl.maximum(scale, TINY, propagate_nan=tl.PropagateNan.ALL)
+    tl.store(scale_ptr + row, scale, mask=known)
     for start in range(0, out_stride, BLOCK):
-        column = start + tl.arange(0, BLOCK)
-        x = tl.load(x_ptr + row * stride + column, mask=column < d, other=0.0).to(tl.float32)
-        small = e4m3(tl.div_rn(x, scale + tl.zeros([BLOCK], tl.float32)))
-        tl.store(out_ptr + row * out_stride + column, small, mask=column < out_stride)
+        column = start + tl.arange(0, BLOCK)[None, :]
+        x = tl.load(x_ptr + row * stride + column, mask=known & (column < d), other=0.0)
+        x = tl.div_rn(x.to(tl.float32), tl.broadcast_to(scale, [ROWS, BLOCK]))
+        tl.store(out_ptr + row * out_stride + column, e4m3(x), mask=known & (column < out_stride))
 
 
 @triton.jit
@@ -73,43 +82,41 @@ def quantise(x: Tensor, multiple: int = 16) -> tuple[Tensor, Tensor]:
     padded = -(-d // multiple) * multiple
     out = x.new_empty(rows, padded, dtype=FLOAT8), x.new_empty(rows, 1, dtype=torch.float32)
     if rows:
-        quantise_kernel[(rows,)](
+        count, block = tile_of(padded)
+        quantise_kernel[(triton.cdiv(rows, count),)](
             x,
             out[0].view(torch.uint8),
             out[1],
+            rows,
             d,
             x.stride(0),
             padded,
-            *(LARGEST, TINY, block_of(padded)),
-            num_warps=warps_of(padded),
-            enable_fp_fusion=False,
+            *(LARGEST, TINY, count, block),
+            **{"num_warps": WARPS} | OPTIONS,
         )
     return out
 
 
-def block_of(d: int) -> int:
-    """Columns a program takes at a time."""
-    return min(triton.next_power_of_2(d), BLOCK)
-
-
-def warps_of(d: int) -> int:
-    """Eight columns a lane: loads of 16 bytes."""
-    return max(1, block_of(d) // 256)
+def tile_of(d: int) -> tuple[int, int]:
+    """Rows of a program, and the columns that it takes at a time."""
+    block = min(triton.next_power_of_2(d), ENTRIES)
+    return ENTRIES // block, block
 
 
 def _shipped(kind: str, d: int) -> Shipped:
     signature = {"x_ptr": f"*{kind}", "out_ptr": "*u8", "scale_ptr": "*fp32"}
-    signature |= dict.fromkeys(("d", "stride", "out_stride"), "i32")
-    signature |= {"LARGEST": LARGEST, "TINY": TINY, "BLOCK": block_of(d)}
+    signature |= dict.fromkeys(("rows", "d", "stride", "out_stride"), "i32")
+    count, block = tile_of(d)
+    signature |= {"LARGEST": LARGEST, "TINY": TINY, "ROWS": count, "BLOCK": block}
     return Shipped(
         f"quantise {kind} d={d}",
         quantise_kernel,
         signature,
-        warps=warps_of(d),
+        warps=WARPS,
         aligned=("d", "stride", "out_stride"),
         gathers=True,
         registers=128,
-        options={"enable_fp_fusion": False},
+        options=OPTIONS,
     )
 
 

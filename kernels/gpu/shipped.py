@@ -17,7 +17,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-MODULES: tuple[str, ...] = ("rows", "decode", "sddmm", "split", "features")
+MODULES: tuple[str, ...] = (
+    *("rows", "decode", "sddmm", "split", "features"),
+    *("groupmax", "quantise", "units"),
+)
 """Modules of this package that list configurations."""
 
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}

@@ -153,6 +153,7 @@ def test_whole_words_keep_the_product(device):
         assert not made[:, d:].any()
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # numpy's, in the interpreter
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_quantise_gives_the_bits_of_the_library(dtype, device):
     scales = torch.tensor([1.0, 1e-3, 100.0, 0.0, 1e-7, 1.0, 1.0])[:, None]
@@ -183,7 +184,7 @@ def test_quantise_rounds_every_step_of_the_format_to_even(device):
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("shape", [(5, 7, 100, 3), (40, 48, 400, 9), (3, 64, 1024, 32)])
+@pytest.mark.parametrize("shape", [(5, 7, 100, 3), (40, 48, 400, 9), (70, 300, 33, 32)])
 def test_fp8_agrees_with_the_definition_but_for_its_candidates(shape, signed, device):
     """Scores are rounded to bfloat16 here: candidates may differ at the edge, winners may not."""
     rows, d, width, k = shape
