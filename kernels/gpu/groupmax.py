@@ -134,6 +134,10 @@ class Tile(NamedTuple):
     warps: int
     stages: int
 
+    def launch(self) -> dict[str, int]:
+        """The options of a launch."""
+        return {"num_warps": self.warps, "num_stages": self.stages}
+
 
 BAND = 16
 """Row tiles that go through the units together."""
@@ -201,8 +205,7 @@ def group_maxima(
         d,
         groups,
         *(signed, group, tile.rows, tile.units, tile.depth, BAND, arch >= DESCRIBED_FROM),
-        num_warps=tile.warps,
-        num_stages=tile.stages,
+        **tile.launch(),
     )
     return value, place
 
