@@ -130,6 +130,8 @@ def test_the_reduction_orders_all_values(signed, dtype, device):
     pre[1] = pre[1].round()
     pre[2, ::3], pre[3, 9], pre[3, 40] = -0.0, float("inf"), float("-inf")
     pre[4, 5::7], pre[5] = float("nan"), -pre[5].abs()
+    bits = pre.view(torch.int16 if dtype.itemsize == 2 else torch.int32)
+    bits[6, 17], bits[6, 20] = -1, bits[4, 5]  # a NaN with sign and payload, then a plain one
     pre[:, 61:] = 99.0  # beyond the width
     group = 8
     value, place = torch.empty(8, 8, dtype=dtype), torch.empty(8, 8, dtype=torch.int8)
