@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from pellucid.kernels import near, reference
+from pellucid.kernels.agreement import recall
 from pellucid.kernels.gpu import groupmax
 from pellucid.kernels.gpu.fp8 import check_device, encode_fp8
 from pellucid.kernels.gpu.groupmax import encode_groupmax, group_maxima, whole_words
@@ -57,6 +58,21 @@ def test_ties_go_to_the_lowest_unit(signed, dtype, device):
         got = encode_groupmax(x, w_enc, b_enc, k, signed)
         assert got[0].dtype == dtype
         assert_same((got[0].double(), got[1]), expected, 0)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_half_precision_is_accumulated_in_float32(signed, device):
+    """bfloat16 on a GPU; the interpreter multiplies float16 right, and bfloat16 wrong."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float16
+    x, w_enc, b_enc = inputs(140, 200, 700, device, dtype=dtype)
+    wide = [t.float() for t in (x, w_enc, b_enc)]
+    expected = reference.encode_topk(*wide, 6, signed=signed, mode="groupmax")
+    values, indices = encode_groupmax(x, w_enc, b_enc, 6, signed)
+    assert recall(indices, expected[1]) > 0.99
+    assert recall(expected[1], indices) > 0.99
+    same = indices == expected[1]
+    step = torch.finfo(dtype).eps
+    torch.testing.assert_close(values[same].float(), expected[0][same], rtol=step, atol=step)
 
 
 @pytest.mark.parametrize("signed", [False, True])
