@@ -5,15 +5,18 @@ entries in a row are computed as `exact` computes them, and the k largest of the
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pellucid.kernels.gpu.quantise import quantise
-from pellucid.kernels.gpu.units import top_columns, units_of
+from pellucid.kernels.gpu.rows import topk_rows
+from pellucid.kernels.gpu.sddmm import SHIPPED as PRODUCTS
+from pellucid.kernels.gpu.sddmm import sddmm
+from pellucid.kernels.gpu.units import units_of
 from pellucid.kernels.modes import candidate_count
-from pellucid.kernels.topk import sddmm
 
 BUFFER_BYTES = 2**30
 """Scores held at a time, as in the exact encoder."""
@@ -36,11 +39,11 @@ def encode_fp8(
     values, indices = x.new_empty(len(x), k), x.new_empty(len(x), k, dtype=torch.int32)
     candidates = candidate_count(len(w_enc), k)
     for part, scores in _scores(x, w_enc, b_enc):
-        columns = top_columns(scores, candidates, signed, drop=False)[1]
-        bias = b_enc.float()[columns.long()]
-        pre = sddmm(x[part], w_enc, columns).float() + bias
-        taken, slots = top_columns(pre, k, signed, drop=True)
-        values[part], indices[part] = taken, units_of(columns, slots, 0)
+        columns = topk_rows(scores, candidates, signed)[1]
+        # In float32 until the end, as in a product whose bias is added before it is rounded.
+        pre = sddmm(x[part].float(), w_enc, columns) + b_enc.float()[columns.long()]
+        values[part], slots = topk_rows(pre, k, signed, drop=True)
+        indices[part] = units_of(columns, slots, 0)
     return values, indices
 
 
@@ -76,3 +79,15 @@ def _scores(x: Tensor, w_enc: Tensor, b_enc: Tensor) -> Iterator[tuple[slice, Te
             use_fast_accum=True,
         )
         yield part, scores[:, :width]
+
+
+# What the other parts of this encoder do not list: products of float32 rows with half-precision units.
+SHIPPED = [
+    replace(
+        entry,
+        name=f"refine {entry.name}",
+        signature={**entry.signature, "x": "*fp32", "out": "*fp32"},
+    )
+    for entry in PRODUCTS
+    if entry.signature["weight"] == "*bf16"
+]

@@ -13,8 +13,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from pellucid.kernels.gpu.rows import topk_rows
 from pellucid.kernels.gpu.shipped import Shipped
-from pellucid.kernels.gpu.units import top_columns, units_of
+from pellucid.kernels.gpu.units import units_of
 from pellucid.kernels.modes import group_size
 
 
@@ -171,7 +172,7 @@ def encode_groupmax(
     for start in range(0, len(x), size):
         part = slice(start, start + size)
         value, place = group_maxima(whole_words(x[part]), weight, b_enc, group, signed)
-        values[part], chosen = top_columns(value, k, signed, drop=True)
+        values[part], chosen = topk_rows(value, k, signed, drop=True)
         indices[part] = units_of(place, chosen, group)
     return values, indices
 

@@ -19,7 +19,7 @@ from typing import Any
 
 MODULES: tuple[str, ...] = (
     *("rows", "decode", "sddmm", "split", "features"),
-    *("groupmax", "quantise", "units"),
+    *("groupmax", "fp8", "quantise", "units"),
 )
 """Modules of this package that list configurations."""
 

@@ -1,13 +1,11 @@
-"""From chosen columns to the units they stand for, and the selection that near modes end with."""
+"""From chosen columns to the units they stand for."""
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from pellucid.kernels.cpu import drop_inactive
 from pellucid.kernels.gpu.shipped import Shipped
-from pellucid.kernels.select import top_indices
 
 BLOCK = 1024
 """Slots of one program."""
@@ -36,18 +34,6 @@ def units_of(labels: Tensor, chosen: Tensor, group: int) -> Tensor:
             labels, chosen, units, slots, k, labels.shape[1], group, BLOCK
         )
     return units
-
-
-def top_columns(keys: Tensor, k: int, signed: bool, *, drop: bool) -> tuple[Tensor, Tensor]:
-    """The k largest of each row (by magnitude if `signed`): values and int32 columns, ascending.
-
-    With `drop`, slots that are not positive (if `signed`: that are 0) come last: value 0, column -1.
-    """
-    chosen = top_indices(keys.abs() if signed else keys, k)
-    values = keys.gather(1, chosen)
-    if not drop:
-        return values, chosen.int()
-    return drop_inactive(values if signed else values.relu(), chosen.int())
 
 
 def _shipped(label: str) -> Shipped:

@@ -11,7 +11,7 @@ from pellucid.kernels.gpu import groupmax
 from pellucid.kernels.gpu.fp8 import check_device, encode_fp8
 from pellucid.kernels.gpu.groupmax import encode_groupmax, group_maxima, whole_words
 from pellucid.kernels.gpu.quantise import quantise
-from pellucid.kernels.gpu.units import top_columns, units_of
+from pellucid.kernels.gpu.units import units_of
 from pellucid.kernels.modes import group_size
 
 # rows, d, width, k: ragged rows, d, width and last group; more than one tile of each
@@ -240,17 +240,6 @@ def test_units_of_columns(device):
     assert units_of(labels, chosen, 4).tolist() == [[3, 8], [6, -1]]
     assert units_of(labels.int(), chosen, 0).tolist() == [[3, 0], [2, -1]]
     assert units_of(labels[:0], chosen[:0], 4).shape == (0, 2)
-
-
-def test_top_columns(device):
-    keys = torch.tensor([[1.0, -5.0, 3.0, 0.0]], device=device)
-    for signed, drop, values, columns in (
-        (False, True, [1.0, 3.0, 0.0], [0, 2, -1]),
-        (False, False, [1.0, 3.0, 0.0], [0, 2, 3]),
-        (True, True, [1.0, -5.0, 3.0], [0, 1, 2]),
-    ):
-        got = top_columns(keys, 3, signed, drop=drop)
-        assert [t[0].tolist() for t in got] == [values, columns]
 
 
 def test_the_rule_covers_every_group_that_the_modes_use():
