@@ -5,7 +5,8 @@ For any sparse layer, autoencoder or transcoder: `topk_mlp` is a whole layer, `e
 takes products at named places, `weight_topk_` cuts weight matrices to their largest entries in
 place, and `path(device)` names the code that a device runs. `csc_build`, `bwd_features` and
 `bwd_input` are the parts of a backward pass, for layers of another shape. Rows are tokens; indices
-are int32; an unused slot holds value 0 and index -1.
+are int32; an unused slot holds value 0 and index -1. An encoder may choose units nearly exactly:
+`modes.py` says how, `agreement.py` how nearly.
 """
 
 __version__ = "0.0.0"  # transformers reads this from a top-level `kernels`: not Hugging Face's

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from pellucid.kernels.modes import MODES, group_count
+
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -45,7 +47,22 @@ def check_signs(op: str, signed: bool, relu: bool) -> None:
         )
 
 
-def check_encode(op: str, x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> None:
+def check_mode(op: str, mode: str) -> None:
+    """mode is one of `modes.MODES`."""
+    if mode not in MODES:
+        raise ValueError(f"{op}: mode must be one of {', '.join(MODES)}, got {mode!r}")
+
+
+def check_groups(op: str, mode: str, k: int, width: int) -> None:
+    """`groupmax` has k groups to choose from; called where sizes are numbers, not symbols."""
+    if mode == "groupmax" and k > (groups := group_count(width, k)):
+        raise ValueError(
+            f"{op}: mode groupmax takes one unit a group, so k must be at most {groups}, the groups "
+            f"of width {width}, got {k}"
+        )
+
+
+def check_encode(op: str, x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, mode: str) -> None:
     """x (rows d), w_enc (width d), b_enc (width)."""
     check_tensors(op, x=(x, 2), w_enc=(w_enc, 2), b_enc=(b_enc, 1))
     if x.shape[1] != w_enc.shape[1]:
@@ -58,6 +75,7 @@ def check_encode(op: str, x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int) -> No
             f"got {b_enc.shape[0]}"
         )
     check_k(op, k, w_enc.shape[0])
+    check_mode(op, mode)
 
 
 def check_slots(op: str, values: Tensor, indices: Tensor, w_dec: Tensor) -> None:

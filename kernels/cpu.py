@@ -6,6 +6,7 @@ Nothing is kept between calls, so any number of threads may call at once.
 """
 
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from pellucid.kernels.checks import check_range
 from pellucid.kernels.csc import FeatureGradients
+from pellucid.kernels.modes import candidate_count
+from pellucid.kernels.near import best_candidates, choose, rounded
 from pellucid.kernels.select import top_indices
 
 CHUNK_BYTES = 8 * 2**20
@@ -41,19 +44,39 @@ def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
 
 
 def encode_topk(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool, mode: str
 ) -> tuple[Tensor, Tensor]:
     """One product over a chunk of rows at a time into one buffer, then the selection from it."""
+    if mode == "fp8":
+        return _encode_refined(x, w_enc, b_enc, k, signed)
     values, indices = _new_slots(x, k)
+    for part, pre in _pre_activations(x, w_enc, b_enc):
+        chosen = choose(pre, k, signed, mode)
+        taken = pre.gather(1, chosen)
+        values[part], indices[part] = taken if signed else taken.relu_(), chosen
+    return drop_inactive(values, indices)
+
+
+def _encode_refined(
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
+) -> tuple[Tensor, Tensor]:
+    """Candidates from the product of the tensors rounded to 8 bits, then exact ones of these."""
+    candidates = x.new_empty(len(x), candidate_count(len(w_enc), k), dtype=torch.int32)
+    for part, scores in _pre_activations(rounded(x), rounded(w_enc), b_enc):
+        keys = scores.abs() if signed else scores
+        candidates[part] = top_indices(keys, candidates.shape[1])
+    pre = sddmm(wide(x), wide(w_enc), candidates) + wide(b_enc)[candidates.long()]
+    values, indices = best_candidates(pre, candidates, k, signed)
+    return drop_inactive(values.to(x.dtype), indices)
+
+
+def _pre_activations(x: Tensor, w_enc: Tensor, b_enc: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Chunks of rows and their pre-activations, which live until the next chunk is asked for."""
     inputs, weight, bias = wide(x), wide(w_enc).T, wide(b_enc)
     parts = _chunks(len(x), len(w_enc), inputs.element_size())
     buffer = inputs.new_empty(parts[0].stop if parts else 0, len(w_enc))
     for part in parts:
-        pre = torch.addmm(bias, inputs[part], weight, out=buffer[: part.stop - part.start])
-        chosen = top_indices(pre.abs() if signed else pre, k, positive=not signed)
-        taken = pre.gather(1, chosen)
-        values[part], indices[part] = taken if signed else taken.relu_(), chosen
-    return drop_inactive(values, indices)
+        yield part, torch.addmm(bias, inputs[part], weight, out=buffer[: part.stop - part.start])
 
 
 def drop_inactive(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,10 +119,10 @@ def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
 
 
 def topk_mlp(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool, mode: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The two halves, one after the other: the same bits by construction."""
-    values, indices = encode_topk(x, w_enc, b_enc, k, signed)
+    values, indices = encode_topk(x, w_enc, b_enc, k, signed, mode)
     return _decode(values, _slots(indices), w_dec), values, indices
 
 

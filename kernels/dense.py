@@ -9,6 +9,8 @@ from torch import Tensor
 
 from pellucid.kernels.cpu import drop_inactive, wide
 from pellucid.kernels.csc import FeatureGradients, unit_of_slots
+from pellucid.kernels.modes import candidate_count
+from pellucid.kernels.near import best_candidates, choose, rounded
 from pellucid.kernels.select import top_indices
 
 
@@ -26,13 +28,25 @@ def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
 
 
 def encode_topk(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool, mode: str
 ) -> tuple[Tensor, Tensor]:
-    """Selection after one dense product."""
+    """Selection after one dense product; `fp8` rounds to 8 bits and multiplies in float32."""
+    if mode == "fp8":
+        return _encode_refined(x, w_enc, b_enc, k, signed)
     pre = torch.addmm(wide(b_enc), wide(x), wide(w_enc).T)
-    chosen = top_indices(pre.abs() if signed else pre, k, positive=not signed)
+    chosen = choose(pre, k, signed, mode)
     taken = pre.gather(1, chosen)
     return drop_inactive((taken if signed else taken.relu()).to(x.dtype), chosen.int())
+
+
+def _encode_refined(
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
+) -> tuple[Tensor, Tensor]:
+    scores = torch.addmm(wide(b_enc), rounded(x), rounded(w_enc).T)
+    candidates = top_indices(scores.abs() if signed else scores, candidate_count(len(w_enc), k))
+    pre = torch.addmm(wide(b_enc), wide(x), wide(w_enc).T).gather(1, candidates)
+    values, indices = best_candidates(pre, candidates, k, signed)
+    return drop_inactive(values.to(x.dtype), indices.int())
 
 
 def encode_topk_backward(
@@ -67,10 +81,10 @@ def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
 
 
 def topk_mlp(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool, mode: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The whole layer: selection, then a dense product."""
-    values, indices = encode_topk(x, w_enc, b_enc, k, signed)
+    values, indices = encode_topk(x, w_enc, b_enc, k, signed, mode)
     return sparse_decode(values, indices, w_dec), values, indices
 
 

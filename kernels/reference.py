@@ -7,6 +7,8 @@ Axis words: rows (tokens), width (units), k (slots), d (d_model).
 import torch
 from torch import Tensor
 
+from pellucid.kernels.modes import candidate_count, group_size
+
 
 def topk_rows(
     x: Tensor, k: int, *, signed: bool = False, relu: bool = False
@@ -31,13 +33,49 @@ def drop_inactive(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def encode_topk(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, *, signed: bool = False
+    x: Tensor,
+    w_enc: Tensor,
+    b_enc: Tensor,
+    k: int,
+    *,
+    signed: bool = False,
+    mode: str = "exact",
 ) -> tuple[Tensor, Tensor]:
     """Top-k of x w_encᵀ + b_enc, after a ReLU unless `signed`; x (rows d), w_enc (width d).
 
-    Slots whose value is 0 are inactive: value 0, index -1, at the end of the row.
+    Of which units the k largest are taken is the `mode`'s to say: all, the largest of each group,
+    or those that are largest if x and w_enc are rounded to 8 bits. Slots whose value is 0 are
+    inactive: value 0, index -1, at the end of the row.
     """
-    return drop_inactive(*topk_rows(x @ w_enc.T + b_enc, k, signed=signed, relu=not signed))
+    pre = x @ w_enc.T + b_enc
+    pre = pre if signed else pre.relu()
+    if mode == "groupmax":
+        eligible = of_groups(pre.abs(), group_size(len(w_enc), k))
+    elif mode == "fp8":
+        scores = in_fp8(x) @ in_fp8(w_enc).T + b_enc
+        eligible = topk_rows(scores, candidate_count(len(w_enc), k), signed=signed)[1].long()
+    else:
+        eligible = torch.arange(len(w_enc), device=x.device).expand(pre.shape)
+    values, slots = topk_rows(pre.gather(1, eligible), k, signed=signed)
+    indices = eligible.gather(1, slots.long()).int()
+    return drop_inactive(values, indices)
+
+
+def of_groups(keys: Tensor, group: int) -> Tensor:
+    """The column of the largest key of each `group` columns side by side: (rows groups).
+
+    NaN is the largest, the lowest column wins among equals, and the last group may be smaller.
+    """
+    parts = keys.split(group, dim=1)
+    ranks = [part.argsort(dim=1, descending=True, stable=True)[:, :1] for part in parts]
+    return torch.cat([group * i + rank for i, rank in enumerate(ranks)], dim=1)
+
+
+def in_fp8(x: Tensor) -> Tensor:
+    """Each row as multiples, rounded to float8_e4m3fn, of its largest magnitude over 448."""
+    scale = x.detach().abs().amax(dim=1, keepdim=True).float() / 448
+    scale = scale.clamp_min(torch.finfo(torch.float32).tiny)
+    return (x.detach().float() / scale).to(torch.float8_e4m3fn).to(x.dtype) * scale.to(x.dtype)
 
 
 def to_dense(values: Tensor, indices: Tensor, width: int) -> Tensor:
@@ -58,10 +96,17 @@ def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
 
 
 def topk_mlp(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, *, signed: bool = False
+    x: Tensor,
+    w_enc: Tensor,
+    b_enc: Tensor,
+    w_dec: Tensor,
+    k: int,
+    *,
+    signed: bool = False,
+    mode: str = "exact",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`encode_topk`, then `sparse_decode`: output (rows d), and the values and indices."""
-    values, indices = encode_topk(x, w_enc, b_enc, k, signed=signed)
+    values, indices = encode_topk(x, w_enc, b_enc, k, signed=signed, mode=mode)
     return sparse_decode(values, indices, w_dec), values.detach(), indices
 
 

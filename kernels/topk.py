@@ -14,6 +14,7 @@ from torch.library import custom_op
 
 from pellucid.kernels.checks import (
     check_encode,
+    check_groups,
     check_k,
     check_sddmm,
     check_signs,
@@ -41,17 +42,24 @@ def topk_rows(
 
 
 def encode_topk(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, *, signed: bool = False
+    x: Tensor,
+    w_enc: Tensor,
+    b_enc: Tensor,
+    k: int,
+    *,
+    signed: bool = False,
+    mode: str = "exact",
 ) -> tuple[Tensor, Tensor]:
     """The k largest of ReLU(x w_encᵀ + b_enc) in each row, or of the magnitudes if `signed`.
 
     x (rows d), w_enc (width d), b_enc (width). Returns values (rows k), differentiable, and int32
-    indices (rows k), ascending; inactive slots come last, with value 0 and index -1. ValueError for
-    shapes, dtypes or devices that do not agree. (TopK autoencoders: arXiv 2406.04093.)
+    indices (rows k), ascending; inactive slots come last, with value 0 and index -1. `modes.py`
+    says what the modes `groupmax` and `fp8` may miss. ValueError for another mode, and for shapes,
+    dtypes or devices that do not agree. (TopK autoencoders: arXiv 2406.04093.)
     """
     x, w_enc, b_enc = _autocast(x, w_enc, b_enc)
-    check_encode("encode_topk", x, w_enc, b_enc, k)
-    return _encode_topk(x, w_enc, b_enc, k, signed)
+    check_encode("encode_topk", x, w_enc, b_enc, k, mode)
+    return _encode_topk(x, w_enc, b_enc, k, signed, mode)
 
 
 def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
@@ -77,7 +85,14 @@ def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
 
 
 def topk_mlp(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, *, signed: bool = False
+    x: Tensor,
+    w_enc: Tensor,
+    b_enc: Tensor,
+    w_dec: Tensor,
+    k: int,
+    *,
+    signed: bool = False,
+    mode: str = "exact",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`encode_topk` then `sparse_decode` in one step that keeps x, values and indices only.
 
@@ -85,13 +100,13 @@ def topk_mlp(
     gradient. Output and gradients have the same bits as those of the two steps.
     """
     x, w_enc, b_enc, w_dec = _autocast(x, w_enc, b_enc, w_dec)
-    check_encode("topk_mlp", x, w_enc, b_enc, k)
+    check_encode("topk_mlp", x, w_enc, b_enc, k, mode)
     check_tensors("topk_mlp", w_enc=(w_enc, 2), w_dec=(w_dec, 2))
     if len(w_dec) != len(w_enc):
         raise ValueError(
             f"topk_mlp: w_dec must have the {len(w_enc)} rows (units) of w_enc, got {len(w_dec)}"
         )
-    return _topk_mlp(x, w_enc, b_enc, w_dec, k, signed)
+    return _topk_mlp(x, w_enc, b_enc, w_dec, k, signed, mode)
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -118,9 +133,10 @@ def _topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
 
 @custom_op("pellucid::encode_topk", mutates_args=())
 def _encode_topk(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool, mode: str
 ) -> tuple[Tensor, Tensor]:
-    return serving(x).encode_topk(x, w_enc, b_enc, k, signed)
+    check_groups("encode_topk", mode, k, len(w_enc))
+    return serving(x).encode_topk(x, w_enc, b_enc, k, signed, mode)
 
 
 @custom_op("pellucid::encode_topk_backward", mutates_args=())
@@ -149,9 +165,10 @@ def _sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
 
 @custom_op("pellucid::topk_mlp", mutates_args=())
 def _topk_mlp(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool, mode: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return serving(x).topk_mlp(x, w_enc, b_enc, w_dec, k, signed)
+    check_groups("topk_mlp", mode, k, len(w_enc))
+    return serving(x).topk_mlp(x, w_enc, b_enc, w_dec, k, signed, mode)
 
 
 @custom_op("pellucid::topk_mlp_backward", mutates_args=())
@@ -176,7 +193,7 @@ def _(grad, indices, width):
 
 
 @_encode_topk.register_fake
-def _(x, w_enc, b_enc, k, signed):
+def _(x, w_enc, b_enc, k, signed, mode):
     return _fake_slots(x, k)
 
 
@@ -201,7 +218,7 @@ def _(x, weight, indices):
 
 
 @_topk_mlp.register_fake
-def _(x, w_enc, b_enc, w_dec, k, signed):
+def _(x, w_enc, b_enc, w_dec, k, signed, mode):
     return x.new_empty(x.shape[0], w_dec.shape[1]), *_fake_slots(x, k)
 
 
@@ -225,7 +242,7 @@ def _keep_encode(ctx, inputs, output):
 
 
 def _grad_encode(ctx, grad, _):
-    return *_encode_topk_backward(grad.contiguous(), *ctx.saved_tensors), None, None
+    return *_encode_topk_backward(grad.contiguous(), *ctx.saved_tensors), None, None, None
 
 
 def _keep_decode(ctx, inputs, output):
@@ -250,14 +267,14 @@ def _grad_sddmm(ctx, grad):
 
 
 def _keep_mlp(ctx, inputs, output):
-    x, w_enc, _, w_dec, _, _ = inputs
+    x, w_enc, _, w_dec, *_ = inputs
     _, values, indices = output
     ctx.mark_non_differentiable(values, indices)
     ctx.save_for_backward(values, indices, x, w_enc, w_dec)
 
 
 def _grad_mlp(ctx, grad, *_):
-    return *_topk_mlp_backward(grad.contiguous(), *ctx.saved_tensors), None, None
+    return *_topk_mlp_backward(grad.contiguous(), *ctx.saved_tensors), None, None, None
 
 
 _topk_rows.register_autograd(_grad_topk_rows, setup_context=_keep_topk_rows)

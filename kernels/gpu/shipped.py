@@ -18,14 +18,9 @@ from pathlib import Path
 from typing import Any
 
 MODULES: tuple[str, ...] = (
-    "rows",
-    "decode",
-    "sddmm",
-    "split",
-    "features",
-    "weight_digits",
-    "weight_lines",
-    "weight_topk",
+    *("rows", "decode", "sddmm", "split", "features"),
+    *("groupmax", "fp8", "quantise", "units"),
+    *("weight_digits", "weight_lines", "weight_topk"),
 )
 """Modules of this package that list configurations."""
 
@@ -57,6 +52,7 @@ class Shipped:
     gathers: bool = False  # must load 16 bytes at a time
     multiplies: bool = False  # must use the architecture's matrix instruction
     options: Mapping[str, Any] = field(default_factory=dict)
+    arch: int | None = None  # where it ships; None: everywhere
 
 
 @dataclass(frozen=True)
@@ -73,10 +69,11 @@ class Compiled:
     matrix: str
 
 
-def shipped(modules: tuple[str, ...] = MODULES) -> Iterator[Shipped]:
-    """Every configuration of the named modules."""
+def shipped(modules: tuple[str, ...] = MODULES, arch: int = 90) -> Iterator[Shipped]:
+    """Every configuration of the named modules that ships for an architecture."""
     for module in modules:
-        yield from import_module(f"pellucid.kernels.gpu.{module}").SHIPPED
+        entries = import_module(f"pellucid.kernels.gpu.{module}").SHIPPED
+        yield from (entry for entry in entries if entry.arch in (None, arch))
 
 
 def compile_ahead(entry: Shipped, arch: int) -> Compiled:
@@ -159,7 +156,7 @@ def main(words: list[str]) -> int:
     arch = int(next((word for word in words if word.isdecimal()), "90"))
     modules = tuple(word for word in words if not word.isdecimal()) or MODULES
     failed = False
-    for entry in shipped(modules):
+    for entry in shipped(modules, arch):
         made = compile_ahead(entry, arch)
         wrong = complaints(entry, made)
         failed |= bool(wrong)

@@ -1,17 +1,21 @@
 """Top-k MLPs: of a wide hidden layer only the k strongest units of each token speak."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from pellucid.errors import ConfigError
 from pellucid.kernels import encode_topk, sparse_decode, topk_mlp
+from pellucid.kernels.modes import candidate_count, group_count
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Told, under_autocast
 from pellucid.models.firing import fired
 from pellucid.models.mlp.sparse import SparseMLP
 from pellucid.models.moments import tail_second_moment
+from pellucid.settings.fields import setting
 
 
 class TopKMLP(SparseMLP):
@@ -25,7 +29,20 @@ class TopKMLP(SparseMLP):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SparseMLP.Config):
-        """One dial, k; the rest is shared with the other sparse rules."""
+        """k and the way to find the k units; the rest is shared with the other sparse rules."""
+
+        select: Literal["exact", "groupmax", "fp8"] = setting("exact")
+        """exact; groupmax: at most one unit of each group of neighbours, no row is ever selected from
+        as a whole; fp8: exact among the best of a product in 8-bit floats."""
+
+        def resolved_width(self, d_model: int) -> int:
+            width = super().resolved_width(d_model)
+            if self.select == "groupmax" and self.k > (groups := group_count(width, self.k)):
+                raise ConfigError(
+                    f"mlp.select groupmax takes one unit of each group, and a width of {width} gives "
+                    f"{groups} groups; at most {groups} is accepted as mlp.k, got {self.k}"
+                )
+            return width
 
     def __init__(self, config: Config, d_model: int):
         super().__init__(config, d_model)
@@ -38,6 +55,7 @@ class TopKMLP(SparseMLP):
             b_enc,
             self.config.k,
             signed=self.signed,
+            mode=self.config.select,
         )
         told = {"sum/fired": fired(indices, self.site.n_units)}
         shape = "(batch token) slot -> batch token slot"
@@ -60,6 +78,7 @@ class TopKMLP(SparseMLP):
             w_dec,
             self.config.k,
             signed=self.signed,
+            mode=self.config.select,
         )
         y = rearrange(y, "(batch token) d -> batch token d", batch=x.shape[0])
         return y + self.b_dec.to(y.dtype), {"sum/fired": fired(indices, self.site.n_units)}
@@ -67,7 +86,10 @@ class TopKMLP(SparseMLP):
     def cost(self, context: int) -> Cost:
         encode, decode = 2 * self.w_enc.numel(), 2 * self.config.k * self.w_dec.shape[1]
         active = self.w_enc.numel() + self.b_enc.numel() + decode // 2 + self.b_dec.numel()
-        return Cost(active, encode + decode, encode + decode)
+        again = 0  # what is computed twice is no part of the ideal
+        if self.config.select == "fp8":
+            again = 2 * candidate_count(self.site.n_units, self.config.k) * self.w_enc.shape[1]
+        return Cost(active, encode + again + decode, encode + decode)
 
     def write_scale(self) -> float:
         width = self.site.n_units
@@ -87,5 +109,5 @@ class AbsTopKMLP(TopKMLP):
     signed = True
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(SparseMLP.Config):
-        """One dial, k; the rest is shared with the other sparse rules."""
+    class Config(TopKMLP.Config):
+        """As for topk."""

@@ -27,11 +27,11 @@ def arguments() -> dict[str, tuple]:
     return {
         "topk_rows": (x, 3, False, True),
         "topk_rows_backward": (grad[0], indices, 70),
-        "encode_topk": (x, w_enc, b_enc, 5, False),
+        "encode_topk": (x, w_enc, b_enc, 5, False, "groupmax"),
         "encode_topk_backward": (grad[0], indices, *loose[:2]),
         "sparse_decode": (values.clone().requires_grad_(), indices, w_dec),
         "sparse_decode_backward": (grad[1], values, indices, loose[3]),
-        "topk_mlp": (x, w_enc, b_enc, w_dec, 5, False),
+        "topk_mlp": (x, w_enc, b_enc, w_dec, 5, False, "exact"),
         "sddmm": (x, w_enc, indices),
         "topk_mlp_backward": (grad[1], values, indices, *loose[:2], loose[3]),
     }
@@ -99,6 +99,14 @@ SLOTS = torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.int32)
         (lambda: encode_topk(X, W, B[:5], 2), "b_enc must have one entry per unit of w_enc, 9"),
         (lambda: encode_topk(X, W.double(), B, 2), "w_enc must have the dtype of x, torch.float32"),
         (lambda: encode_topk(X, W.to("meta"), B, 2), "w_enc must be on the device of x, cpu"),
+        (
+            lambda: encode_topk(X, W, B, 2, mode="best"),
+            "mode must be one of exact, groupmax, fp8, got 'best'",
+        ),
+        (
+            lambda: topk_mlp(X, W, B, V, 6, mode="groupmax"),
+            "topk_mlp: mode groupmax takes one unit a group, so k must be at most 5, .* got 6",
+        ),
         (lambda: topk_mlp(X, W, B, V, 10), "topk_mlp: k must be an int between 1 and the width 9"),
         (lambda: topk_mlp(X, W, B, V[:8], 2), r"w_dec must have the 9 rows \(units\) of w_enc"),
         (

@@ -70,7 +70,7 @@ def through_dense(x, w_enc, b_enc, w_dec, k, *, signed):
     class Layer(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x, w_enc, b_enc, w_dec):
-            y, values, indices = dense.topk_mlp(x, w_enc, b_enc, w_dec, k, signed)
+            y, values, indices = dense.topk_mlp(x, w_enc, b_enc, w_dec, k, signed, "exact")
             ctx.save_for_backward(values, indices, x, w_enc, w_dec)
             ctx.mark_non_differentiable(values, indices)
             return y, values, indices

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from support.small import inputs
 from support.small import small_layer as layer
 
+from pellucid.kernels.modes import group_size
 from pellucid.models.edits import ablate
 from pellucid.models.mlp import MLPS
 from pellucid.models.units import SiteState
@@ -35,6 +36,26 @@ def test_topk_keeps_the_largest_and_abs_topk_the_largest_by_magnitude():
         acts = pre * kept if tag == "abs_topk" else (pre * kept).relu()
         assert torch.allclose(mlp(x)[0], acts @ mlp.w_dec + mlp.b_dec)
         assert torch.equal(mlp.encode(x)[0].to_dense(), acts)
+
+
+@pytest.mark.parametrize("tag", ["topk", "abs_topk"])
+def test_select_groupmax_takes_at_most_one_unit_of_a_group_and_fp8_nearly_the_exact_ones(tag):
+    x, exact = inputs(4, 8), layer(tag, width=400, k=12).encode(inputs(4, 8))[0].to_dense() != 0
+    size = group_size(400, 12)
+    for select, most, least in (("exact", size, 1.0), ("groupmax", 1, 0.9), ("fp8", size, 0.99)):
+        mlp = layer(tag, width=400, k=12, select=select)
+        found = mlp.encode(x)[0].to_dense() != 0
+        together = found.unflatten(-1, (-1, size)).sum(-1)
+        assert int(together.max()) <= most
+        assert int((found & exact).sum()) / int(exact.sum()) >= least
+        y, split = mlp(x)[0], mlp.split(x)[0]
+        assert torch.equal(y, split)
+
+
+def test_fp8_computes_its_candidates_twice():
+    costs = {select: layer("topk", k=5, select=select).cost(8) for select in ("exact", "fp8")}
+    assert costs["fp8"].executed - costs["exact"].executed == 2 * 14 * 16  # 5 + 1 + 8 candidates
+    assert costs["fp8"].ideal == costs["exact"].ideal
 
 
 def test_batch_topk_keeps_k_per_token_over_the_batch_and_a_threshold_in_evaluation():

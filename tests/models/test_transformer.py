@@ -138,6 +138,10 @@ def test_layers_can_be_filled_one_by_one(tokens):
         ({"per_layer": {"mlp@7": MLPS["dense"].Config()}}, "layers 0 … 1"),
         ({"per_layer": {"head@0": HEADS["unembed"].Config()}}, "mlp@0 or attention@0"),
         ({"mlp": MLPS["topk"].Config(k=33, width=32)}, "at most the width, 32"),
+        (
+            {"mlp": MLPS["abs_topk"].Config(k=17, width=32, select="groupmax")},
+            "mlp.select groupmax takes one unit of each group, .* at most 16 is accepted as mlp.k",
+        ),
         ({"attention": softmax(n_heads=16)}, "an even number"),
     ],
 )
