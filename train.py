@@ -20,7 +20,7 @@ from pellucid.training.progress import Meter
 from pellucid.training.revival import revive
 from pellucid.training.session import Session
 from pellucid.training.signals import StopRequest
-from pellucid.training.step import StepResult, after_step, constrain
+from pellucid.training.step import StepResult, after_step, constrain, remarks
 from pellucid.training.validation import validate
 
 
@@ -133,7 +133,7 @@ def _introduce(session: Session, meter: Meter) -> None:
         f"{accelerator.num_processes} x {accelerator.device} in {config.precision}, "
         f"top-k by {kernels.path(accelerator.device)}"
     )
-    for line in session.said:
+    for line in [*remarks(session.model), *session.said]:
         meter.say(line)
     if session.resumed:
         session.write({"kind": "event", "event": "resume", "step": session.step})

@@ -1,13 +1,15 @@
 """The path of a device that has no kernel of its own: exact selection, dense matrix products.
 
-Same functions and meaning as `cpu.py`. It needs rows x width of memory and no sparse library, and
-computes float16 and bfloat16 in float32. `pellucid.kernels.path` names it where it runs.
+Same functions and meaning as `cpu.py`. It needs rows x width of memory and no sparse library.
+float16 and bfloat16 are computed in float32, but for CUDA, whose products add up in float32 anyway.
 """
 
 import torch
 from torch import Tensor
 
-from pellucid.kernels.cpu import drop_inactive, wide
+from pellucid.kernels import cpu
+from pellucid.kernels.checks import check_range
+from pellucid.kernels.cpu import drop_inactive
 from pellucid.kernels.csc import FeatureGradients, unit_of_slots
 from pellucid.kernels.modes import candidate_count
 from pellucid.kernels.near import best_candidates, choose, rounded
@@ -60,6 +62,7 @@ def encode_topk_backward(
 
 def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
     """The decoder as one dense product."""
+    check_range("sparse_decode", indices, len(w_dec))
     return (_to_dense(values, indices, len(w_dec)) @ wide(w_dec)).to(w_dec.dtype)
 
 
@@ -75,6 +78,7 @@ def sparse_decode_backward(
 
 def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
     """All products by one dense product, and of those the named ones."""
+    check_range("sddmm", indices, len(weight))
     products = wide(x) @ wide(weight).T
     taken = products.gather(1, indices.long().clamp(min=0))
     return taken.masked_fill(indices < 0, 0).to(x.dtype)
@@ -115,6 +119,11 @@ def bwd_features(
         d_pre = _to_dense(grad_values, unit_of_slots(offsets, slots, grad_values), len(offsets) - 1)
         d_w_enc, d_b_enc = (d_pre.T @ wide(x)).to(x.dtype), d_pre.sum(dim=0).to(x.dtype)
     return FeatureGradients(d_w_dec, d_w_enc, d_b_enc, d_values)
+
+
+def wide(x: Tensor) -> Tensor:
+    """A tensor in the type it is computed in."""
+    return x if x.is_cuda else cpu.wide(x)
 
 
 def _to_dense(values: Tensor, indices: Tensor, width: int) -> Tensor:

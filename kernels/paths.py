@@ -9,6 +9,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from pellucid.kernels.dispatch import decide
+
 PATHS = {
     "cpu": ("pellucid.kernels.cpu", "library calls"),
     "cuda": ("pellucid.kernels.gpu.path", "Triton kernels"),
@@ -17,6 +19,9 @@ PATHS = {
 
 FALLBACK = ("pellucid.kernels.dense", "dense products (no kernel for this device)")
 
+DENSE = {"cuda": "pellucid.kernels.gpu.multiplied"}
+"""Where dense products have a module of their own; elsewhere they are the fallback's."""
+
 
 def path(device: torch.device | str) -> str:
     """The code that runs on `device`, in a few words to be said once when a run starts."""
@@ -24,11 +29,18 @@ def path(device: torch.device | str) -> str:
     return f"{kind}: {_path(kind)[1]}"
 
 
-def serving(tensor: Tensor) -> ModuleType:
-    """The module whose functions serve an operation on this tensor."""
-    module, name = _path(tensor.device.type)
+def serving(tensor: Tensor, products: str = "sparse", width: int = 0, k: int = 1) -> ModuleType:
+    """The module whose functions serve an operation on this tensor.
+
+    For the layers, `products` (or `dispatch.py`, by width and k) chooses between the device's path
+    and dense products.
+    """
+    kind = tensor.device.type
+    module, name = _path(kind)
     if module == FALLBACK[0]:
-        _say_once(f"pellucid.kernels, {tensor.device.type}: {name}")
+        say_once(f"pellucid.kernels, {kind}: {name}")
+    elif decide(products, kind, width, k) == "dense":
+        module = DENSE.get(kind, FALLBACK[0])
     return _load(module)
 
 
@@ -48,5 +60,6 @@ def _has_triton() -> bool:
 
 
 @functools.cache
-def _say_once(message: str) -> None:
+def say_once(message: str) -> None:
+    """Warn of something the first time it happens."""
     warnings.warn(message, stacklevel=2)

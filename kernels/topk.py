@@ -1,8 +1,8 @@
-"""The operations: checked entry points over `torch.library` operators with gradients.
+"""The operations: checked entry points over the operators of `operators.py`, with gradients.
 
-Each operator has a fake and an autograd formula whose backward is an operator again, so that
-`torch.compile` sees one node either way. What runs inside is the path of the tensor's device
-(`paths.py`): a module with the functions that `cpu.py` has.
+`products` says how a sparse layer is multiplied out once its units are chosen: `sparse` gathers
+rows, `dense` uses matrix products of the whole width, `auto` takes what `dispatch.py` says is
+faster. Halves that shall give the bits of the whole layer take the same.
 
 Ties: the lowest index wins. NaN: ranks above every number and counts as active, so it reaches the
 output and the loss. Indices are not differentiable, nor are the values that `topk_mlp` returns.
@@ -10,18 +10,17 @@ output and the loss. Indices are not differentiable, nor are the values that `to
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
+from pellucid.kernels import operators
 from pellucid.kernels.checks import (
     check_encode,
-    check_groups,
     check_k,
     check_sddmm,
     check_signs,
     check_slots,
     check_tensors,
 )
-from pellucid.kernels.paths import serving
+from pellucid.kernels.dispatch import Products, check_products
 
 
 def topk_rows(
@@ -38,7 +37,7 @@ def topk_rows(
     check_tensors("topk_rows", x=(x, 2))
     check_k("topk_rows", k, x.shape[1])
     check_signs("topk_rows", signed, relu)
-    return _topk_rows(x, k, signed, relu)
+    return operators.topk_rows(x, k, signed, relu)
 
 
 def encode_topk(
@@ -49,6 +48,7 @@ def encode_topk(
     *,
     signed: bool = False,
     mode: str = "exact",
+    products: Products = "auto",
 ) -> tuple[Tensor, Tensor]:
     """The k largest of ReLU(x w_encᵀ + b_enc) in each row, or of the magnitudes if `signed`.
 
@@ -59,10 +59,13 @@ def encode_topk(
     """
     x, w_enc, b_enc = _autocast(x, w_enc, b_enc)
     check_encode("encode_topk", x, w_enc, b_enc, k, mode)
-    return _encode_topk(x, w_enc, b_enc, k, signed, mode)
+    check_products("encode_topk", products)
+    return operators.encode_topk(x, w_enc, b_enc, k, signed, mode, products)
 
 
-def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
+def sparse_decode(
+    values: Tensor, indices: Tensor, w_dec: Tensor, *, products: Products = "auto"
+) -> Tensor:
     """Sum over slots of value times w_dec[index]: (rows k) twice and (width d) give (rows d).
 
     Indices are int32 and unique in their row; slots of index -1 add nothing and get
@@ -70,7 +73,8 @@ def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
     """
     values, w_dec = _autocast(values, w_dec)
     check_slots("sparse_decode", values, indices, w_dec)
-    return _sparse_decode(values, indices, w_dec)
+    check_products("sparse_decode", products)
+    return operators.sparse_decode(values, indices, w_dec, products)
 
 
 def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
@@ -81,7 +85,7 @@ def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
     """
     x, weight = _autocast(x, weight)
     check_sddmm("sddmm", x, weight, indices)
-    return _sddmm(x, weight, indices)
+    return operators.sddmm(x, weight, indices)
 
 
 def topk_mlp(
@@ -93,6 +97,7 @@ def topk_mlp(
     *,
     signed: bool = False,
     mode: str = "exact",
+    products: Products = "auto",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`encode_topk` then `sparse_decode` in one step that keeps x, values and indices only.
 
@@ -101,12 +106,13 @@ def topk_mlp(
     """
     x, w_enc, b_enc, w_dec = _autocast(x, w_enc, b_enc, w_dec)
     check_encode("topk_mlp", x, w_enc, b_enc, k, mode)
+    check_products("topk_mlp", products)
     check_tensors("topk_mlp", w_enc=(w_enc, 2), w_dec=(w_dec, 2))
     if len(w_dec) != len(w_enc):
         raise ValueError(
             f"topk_mlp: w_dec must have the {len(w_enc)} rows (units) of w_enc, got {len(w_dec)}"
         )
-    return _topk_mlp(x, w_enc, b_enc, w_dec, k, signed, mode)
+    return operators.topk_mlp(x, w_enc, b_enc, w_dec, k, signed, mode, products)
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -119,166 +125,3 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
         t.to(dtype) if t.dtype in (torch.float32, torch.float16, torch.bfloat16) else t
         for t in tensors
     )
-
-
-@custom_op("pellucid::topk_rows", mutates_args=())
-def _topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
-    return serving(x).topk_rows(x, k, signed, relu)
-
-
-@custom_op("pellucid::topk_rows_backward", mutates_args=())
-def _topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
-    return serving(grad).topk_rows_backward(grad, indices, width)
-
-
-@custom_op("pellucid::encode_topk", mutates_args=())
-def _encode_topk(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool, mode: str
-) -> tuple[Tensor, Tensor]:
-    check_groups("encode_topk", mode, k, len(w_enc))
-    return serving(x).encode_topk(x, w_enc, b_enc, k, signed, mode)
-
-
-@custom_op("pellucid::encode_topk_backward", mutates_args=())
-def _encode_topk_backward(
-    grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    return serving(grad).encode_topk_backward(grad, indices, x, w_enc)
-
-
-@custom_op("pellucid::sparse_decode", mutates_args=())
-def _sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
-    return serving(values).sparse_decode(values, indices, w_dec)
-
-
-@custom_op("pellucid::sparse_decode_backward", mutates_args=())
-def _sparse_decode_backward(
-    grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
-) -> tuple[Tensor, Tensor]:
-    return serving(grad).sparse_decode_backward(grad, values, indices, w_dec)
-
-
-@custom_op("pellucid::sddmm", mutates_args=())
-def _sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
-    return serving(x).sddmm(x, weight, indices)
-
-
-@custom_op("pellucid::topk_mlp", mutates_args=())
-def _topk_mlp(
-    x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor, k: int, signed: bool, mode: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    check_groups("topk_mlp", mode, k, len(w_enc))
-    return serving(x).topk_mlp(x, w_enc, b_enc, w_dec, k, signed, mode)
-
-
-@custom_op("pellucid::topk_mlp_backward", mutates_args=())
-def _topk_mlp_backward(
-    grad: Tensor, values: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, w_dec: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return serving(grad).topk_mlp_backward(grad, values, indices, x, w_enc, w_dec)
-
-
-def _fake_slots(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape[0], k), x.new_empty(x.shape[0], k, dtype=torch.int32)
-
-
-@_topk_rows.register_fake
-def _(x, k, signed, relu):
-    return _fake_slots(x, k)
-
-
-@_topk_rows_backward.register_fake
-def _(grad, indices, width):
-    return grad.new_empty(grad.shape[0], width)
-
-
-@_encode_topk.register_fake
-def _(x, w_enc, b_enc, k, signed, mode):
-    return _fake_slots(x, k)
-
-
-@_encode_topk_backward.register_fake
-def _(grad, indices, x, w_enc):
-    return x.new_empty(x.shape), w_enc.new_empty(w_enc.shape), w_enc.new_empty(w_enc.shape[0])
-
-
-@_sparse_decode.register_fake
-def _(values, indices, w_dec):
-    return w_dec.new_empty(values.shape[0], w_dec.shape[1])
-
-
-@_sparse_decode_backward.register_fake
-def _(grad, values, indices, w_dec):
-    return values.new_empty(values.shape), w_dec.new_empty(w_dec.shape)
-
-
-@_sddmm.register_fake
-def _(x, weight, indices):
-    return x.new_empty(indices.shape)
-
-
-@_topk_mlp.register_fake
-def _(x, w_enc, b_enc, w_dec, k, signed, mode):
-    return x.new_empty(x.shape[0], w_dec.shape[1]), *_fake_slots(x, k)
-
-
-@_topk_mlp_backward.register_fake
-def _(grad, values, indices, x, w_enc, w_dec):
-    encoder = (x.new_empty(x.shape), w_enc.new_empty(w_enc.shape), w_enc.new_empty(w_enc.shape[0]))
-    return *encoder, w_dec.new_empty(w_dec.shape)
-
-
-def _keep_topk_rows(ctx, inputs, output):
-    ctx.save_for_backward(output[1])
-    ctx.width = inputs[0].shape[1]
-
-
-def _grad_topk_rows(ctx, grad, _):
-    return _topk_rows_backward(grad.contiguous(), *ctx.saved_tensors, ctx.width), None, None, None
-
-
-def _keep_encode(ctx, inputs, output):
-    ctx.save_for_backward(output[1], inputs[0], inputs[1])
-
-
-def _grad_encode(ctx, grad, _):
-    return *_encode_topk_backward(grad.contiguous(), *ctx.saved_tensors), None, None, None
-
-
-def _keep_decode(ctx, inputs, output):
-    ctx.save_for_backward(*inputs)
-
-
-def _grad_decode(ctx, grad):
-    d_values, d_weight = _sparse_decode_backward(grad.contiguous(), *ctx.saved_tensors)
-    return d_values, None, d_weight
-
-
-def _keep_sddmm(ctx, inputs, output):
-    ctx.save_for_backward(*inputs)
-
-
-def _grad_sddmm(ctx, grad):
-    x, weight, indices = ctx.saved_tensors
-    grad = grad.contiguous()
-    # The decoder of the gradient; the weight's share is that of a decoder whose output is x.
-    d_weight = _sparse_decode_backward(x.contiguous(), grad, indices, weight)[1]
-    return _sparse_decode(grad, indices, weight), d_weight, None
-
-
-def _keep_mlp(ctx, inputs, output):
-    x, w_enc, _, w_dec, *_ = inputs
-    _, values, indices = output
-    ctx.mark_non_differentiable(values, indices)
-    ctx.save_for_backward(values, indices, x, w_enc, w_dec)
-
-
-def _grad_mlp(ctx, grad, *_):
-    return *_topk_mlp_backward(grad.contiguous(), *ctx.saved_tensors), None, None, None
-
-
-_topk_rows.register_autograd(_grad_topk_rows, setup_context=_keep_topk_rows)
-_encode_topk.register_autograd(_grad_encode, setup_context=_keep_encode)
-_sparse_decode.register_autograd(_grad_decode, setup_context=_keep_decode)
-_sddmm.register_autograd(_grad_sddmm, setup_context=_keep_sddmm)
-_topk_mlp.register_autograd(_grad_mlp, setup_context=_keep_mlp)

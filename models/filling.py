@@ -109,6 +109,10 @@ class Filling(Configurable, nn.Module):
         Keep it in a tuple: a module that is an attribute would be the layer's own as well.
         """
 
+    def remark(self) -> str:
+        """What to say of the layer once, when a run starts; nothing by default."""
+        return ""
+
     def before_step(self, progress: float) -> None:
         """Set what changes over training, from the share of it that is done (0 to 1)."""
 

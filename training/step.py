@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pellucid.config import RunConfig
 from pellucid.data import Batch, TokenData
 from pellucid.models import unwrap
-from pellucid.models.filling import Told
+from pellucid.models.filling import Filling, Told
 from pellucid.training.devices import reduce_told, total
 from pellucid.training.optimizers import Optimizers, tame
 from pellucid.training.schedule import rate
@@ -120,6 +120,12 @@ def before_step(model: nn.Module, progress: float) -> None:
     for module in unwrap(model).modules():
         if hasattr(module, "before_step"):
             module.before_step(progress)
+
+
+def remarks(model: nn.Module) -> list[str]:
+    """What the layers have to say when a run starts, each once."""
+    fillings = [m for m in unwrap(model).modules() if isinstance(m, Filling)]
+    return list(dict.fromkeys(f.remark() for f in fillings if f.remark()))
 
 
 def constrain(model: nn.Module, progress: float) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pellucid.errors import ConfigError
 from pellucid.kernels import encode_topk, sparse_decode, topk_mlp
+from pellucid.kernels.dispatch import Products, decide, decision
 from pellucid.kernels.modes import candidate_count, group_count
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Told, under_autocast
@@ -34,6 +35,9 @@ class TopKMLP(SparseMLP):
         select: Literal["exact", "groupmax", "fp8"] = setting("exact")
         """exact; groupmax: at most one unit of each group of neighbours, no row is ever selected from
         as a whole; fp8: exact among the best of a product in 8-bit floats."""
+        products: Products = setting("auto")
+        """sparse gathers the active units' rows, dense multiplies whole matrices; auto takes what is
+        faster for this width and k on this device."""
 
         def resolved_width(self, d_model: int) -> int:
             width = super().resolved_width(d_model)
@@ -47,6 +51,16 @@ class TopKMLP(SparseMLP):
     def __init__(self, config: Config, d_model: int):
         super().__init__(config, d_model)
 
+    @property
+    def products(self) -> Products:
+        """One decision for the whole layer, also where an edit adds a slot."""
+        kind = self.w_dec.device.type
+        return decide(self.config.products, kind, self.site.n_units, self.config.k)
+
+    def remark(self) -> str:
+        told = decision(self.w_dec.device, self.site.n_units, self.config.k, self.config.products)
+        return f"top-k layers: {told}"
+
     def encode(self, x: Float[Tensor, "batch token d_model"]) -> tuple[Activations, Told]:
         rows, w_enc, b_enc = under_autocast(x, self.w_enc, self.b_enc)
         values, indices = encode_topk(
@@ -56,6 +70,7 @@ class TopKMLP(SparseMLP):
             self.config.k,
             signed=self.signed,
             mode=self.config.select,
+            products=self.products,
         )
         told = {"sum/fired": fired(indices, self.site.n_units)}
         shape = "(batch token) slot -> batch token slot"
@@ -65,7 +80,12 @@ class TopKMLP(SparseMLP):
     def decode(self, acts: Activations) -> Float[Tensor, "batch token d_model"]:
         (w_dec,) = under_autocast(self.w_dec)
         flat = "batch token slot -> (batch token) slot"
-        y = sparse_decode(rearrange(acts.values, flat), rearrange(acts.indices, flat), w_dec)
+        y = sparse_decode(
+            rearrange(acts.values, flat),
+            rearrange(acts.indices, flat),
+            w_dec,
+            products=self.products,
+        )
         y = rearrange(y, "(batch token) d -> batch token d", batch=acts.values.shape[0])
         return y + self.b_dec.to(y.dtype)
 
@@ -79,6 +99,7 @@ class TopKMLP(SparseMLP):
             self.config.k,
             signed=self.signed,
             mode=self.config.select,
+            products=self.products,
         )
         y = rearrange(y, "(batch token) d -> batch token d", batch=x.shape[0])
         return y + self.b_dec.to(y.dtype), {"sum/fired": fired(indices, self.site.n_units)}

@@ -110,7 +110,7 @@ def test_opcheck(mode, operator):
     params = [p.requires_grad_() for p in inputs(6, 8, 70, dtype=torch.float32)]
     params = params if operator == "topk_mlp" else params[:3]
     operator = getattr(torch.ops.pellucid, operator).default
-    torch.library.opcheck(operator, (*params, 5, False, mode))
+    torch.library.opcheck(operator, (*params, 5, False, mode, "auto"))
 
 
 @pytest.mark.clean_memory

@@ -27,13 +27,13 @@ def arguments() -> dict[str, tuple]:
     return {
         "topk_rows": (x, 3, False, True),
         "topk_rows_backward": (grad[0], indices, 70),
-        "encode_topk": (x, w_enc, b_enc, 5, False, "groupmax"),
-        "encode_topk_backward": (grad[0], indices, *loose[:2]),
-        "sparse_decode": (values.clone().requires_grad_(), indices, w_dec),
-        "sparse_decode_backward": (grad[1], values, indices, loose[3]),
-        "topk_mlp": (x, w_enc, b_enc, w_dec, 5, False, "exact"),
+        "encode_topk": (x, w_enc, b_enc, 5, False, "groupmax", "auto"),
+        "encode_topk_backward": (grad[0], indices, *loose[:2], "auto"),
+        "sparse_decode": (values.clone().requires_grad_(), indices, w_dec, "auto"),
+        "sparse_decode_backward": (grad[1], values, indices, loose[3], "auto"),
+        "topk_mlp": (x, w_enc, b_enc, w_dec, 5, False, "exact", "auto"),
         "sddmm": (x, w_enc, indices),
-        "topk_mlp_backward": (grad[1], values, indices, *loose[:2], loose[3]),
+        "topk_mlp_backward": (grad[1], values, indices, *loose[:2], loose[3], "auto"),
     }
 
 

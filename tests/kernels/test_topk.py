@@ -9,7 +9,6 @@ from pellucid.kernels import (
     cpu,
     dense,
     encode_topk,
-    paths,
     reference,
     sddmm,
     sparse_decode,
@@ -291,8 +290,7 @@ def test_the_comparison_can_fail(monkeypatch, part, wrong):
 
 @pytest.mark.parametrize("path", [cpu, dense])
 def test_sddmm_takes_the_named_products_and_its_gradients_reach_both_inputs(path, monkeypatch):
-    monkeypatch.setattr(paths, "serving", lambda _: path)
-    monkeypatch.setattr("pellucid.kernels.topk.serving", lambda _: path)
+    monkeypatch.setattr("pellucid.kernels.operators.serving", lambda *_: path)
     generator = torch.Generator().manual_seed(3)
     x, weight = (torch.randn(n, 6, generator=generator, dtype=torch.float64) for n in (5, 9))
     indices = torch.tensor([[0, 8, -1], [2, 3, 4], [-1, -1, -1], [1, 7, -1], [5, 6, 8]]).int()

@@ -1,0 +1,201 @@
+"""The operators of `topk.py`: what `torch.library` knows of them, and their gradients.
+
+Each has a fake and an autograd formula whose backward is an operator again, so that `torch.compile`
+sees one node either way. What runs inside is the path of the tensor's device (`paths.py`): a module
+with the functions that `cpu.py` has.
+"""
+
+import torch
+from torch import Tensor
+from torch.library import custom_op
+
+from pellucid.kernels.checks import check_groups
+from pellucid.kernels.paths import serving
+
+
+@custom_op("pellucid::topk_rows", mutates_args=())
+def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
+    return serving(x).topk_rows(x, k, signed, relu)
+
+
+@custom_op("pellucid::topk_rows_backward", mutates_args=())
+def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
+    return serving(grad).topk_rows_backward(grad, indices, width)
+
+
+@custom_op("pellucid::encode_topk", mutates_args=())
+def encode_topk(
+    x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool, mode: str, products: str
+) -> tuple[Tensor, Tensor]:
+    check_groups("encode_topk", mode, k, len(w_enc))
+    path = serving(x, products, len(w_enc), k)
+    return path.encode_topk(x, w_enc, b_enc, k, signed, mode)
+
+
+@custom_op("pellucid::encode_topk_backward", mutates_args=())
+def encode_topk_backward(
+    grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, products: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    path = serving(grad, products, len(w_enc), indices.shape[1])
+    return path.encode_topk_backward(grad, indices, x, w_enc)
+
+
+@custom_op("pellucid::sparse_decode", mutates_args=())
+def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor, products: str) -> Tensor:
+    path = serving(values, products, len(w_dec), indices.shape[1])
+    return path.sparse_decode(values, indices, w_dec)
+
+
+@custom_op("pellucid::sparse_decode_backward", mutates_args=())
+def sparse_decode_backward(
+    grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor, products: str
+) -> tuple[Tensor, Tensor]:
+    path = serving(grad, products, len(w_dec), indices.shape[1])
+    return path.sparse_decode_backward(grad, values, indices, w_dec)
+
+
+@custom_op("pellucid::sddmm", mutates_args=())
+def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
+    return serving(x).sddmm(x, weight, indices)
+
+
+@custom_op("pellucid::topk_mlp", mutates_args=())
+def topk_mlp(
+    x: Tensor,
+    w_enc: Tensor,
+    b_enc: Tensor,
+    w_dec: Tensor,
+    k: int,
+    signed: bool,
+    mode: str,
+    products: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    check_groups("topk_mlp", mode, k, len(w_enc))
+    path = serving(x, products, len(w_enc), k)
+    return path.topk_mlp(x, w_enc, b_enc, w_dec, k, signed, mode)
+
+
+@custom_op("pellucid::topk_mlp_backward", mutates_args=())
+def topk_mlp_backward(
+    grad: Tensor,
+    values: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    w_enc: Tensor,
+    w_dec: Tensor,
+    products: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    path = serving(grad, products, len(w_enc), indices.shape[1])
+    return path.topk_mlp_backward(grad, values, indices, x, w_enc, w_dec)
+
+
+def _fake_slots(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape[0], k), x.new_empty(x.shape[0], k, dtype=torch.int32)
+
+
+@topk_rows.register_fake
+def _(x, k, signed, relu):
+    return _fake_slots(x, k)
+
+
+@topk_rows_backward.register_fake
+def _(grad, indices, width):
+    return grad.new_empty(grad.shape[0], width)
+
+
+@encode_topk.register_fake
+def _(x, w_enc, b_enc, k, signed, mode, products):
+    return _fake_slots(x, k)
+
+
+@encode_topk_backward.register_fake
+def _(grad, indices, x, w_enc, products):
+    return x.new_empty(x.shape), w_enc.new_empty(w_enc.shape), w_enc.new_empty(w_enc.shape[0])
+
+
+@sparse_decode.register_fake
+def _(values, indices, w_dec, products):
+    return w_dec.new_empty(values.shape[0], w_dec.shape[1])
+
+
+@sparse_decode_backward.register_fake
+def _(grad, values, indices, w_dec, products):
+    return values.new_empty(values.shape), w_dec.new_empty(w_dec.shape)
+
+
+@sddmm.register_fake
+def _(x, weight, indices):
+    return x.new_empty(indices.shape)
+
+
+@topk_mlp.register_fake
+def _(x, w_enc, b_enc, w_dec, k, signed, mode, products):
+    return x.new_empty(x.shape[0], w_dec.shape[1]), *_fake_slots(x, k)
+
+
+@topk_mlp_backward.register_fake
+def _(grad, values, indices, x, w_enc, w_dec, products):
+    encoder = (x.new_empty(x.shape), w_enc.new_empty(w_enc.shape), w_enc.new_empty(w_enc.shape[0]))
+    return *encoder, w_dec.new_empty(w_dec.shape)
+
+
+def _keep_topk_rows(ctx, inputs, output):
+    ctx.save_for_backward(output[1])
+    ctx.width = inputs[0].shape[1]
+
+
+def _grad_topk_rows(ctx, grad, _):
+    return topk_rows_backward(grad.contiguous(), *ctx.saved_tensors, ctx.width), None, None, None
+
+
+def _keep_encode(ctx, inputs, output):
+    ctx.save_for_backward(output[1], inputs[0], inputs[1])
+    ctx.products = inputs[-1]
+
+
+def _grad_encode(ctx, grad, _):
+    made = encode_topk_backward(grad.contiguous(), *ctx.saved_tensors, ctx.products)
+    return *made, None, None, None, None
+
+
+def _keep_decode(ctx, inputs, output):
+    *tensors, ctx.products = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _grad_decode(ctx, grad):
+    saved = ctx.saved_tensors
+    d_values, d_weight = sparse_decode_backward(grad.contiguous(), *saved, ctx.products)
+    return d_values, None, d_weight, None
+
+
+def _keep_sddmm(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def _grad_sddmm(ctx, grad):
+    x, weight, indices = ctx.saved_tensors
+    grad = grad.contiguous()
+    # The decoder of the gradient; the weight's share is that of a decoder whose output is x.
+    d_weight = sparse_decode_backward(x.contiguous(), grad, indices, weight, "sparse")[1]
+    return sparse_decode(grad, indices, weight, "sparse"), d_weight, None
+
+
+def _keep_mlp(ctx, inputs, output):
+    x, w_enc, _, w_dec, *_ = inputs
+    _, values, indices = output
+    ctx.mark_non_differentiable(values, indices)
+    ctx.save_for_backward(values, indices, x, w_enc, w_dec)
+    ctx.products = inputs[-1]
+
+
+def _grad_mlp(ctx, grad, *_):
+    made = topk_mlp_backward(grad.contiguous(), *ctx.saved_tensors, ctx.products)
+    return *made, None, None, None, None
+
+
+topk_rows.register_autograd(_grad_topk_rows, setup_context=_keep_topk_rows)
+encode_topk.register_autograd(_grad_encode, setup_context=_keep_encode)
+sparse_decode.register_autograd(_grad_decode, setup_context=_keep_decode)
+sddmm.register_autograd(_grad_sddmm, setup_context=_keep_sddmm)
+topk_mlp.register_autograd(_grad_mlp, setup_context=_keep_mlp)
