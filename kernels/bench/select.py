@@ -1,0 +1,80 @@
+"""Selection alone, and the encoder in its modes."""
+
+import torch
+
+from pellucid.kernels.bench import ops, peers
+from pellucid.kernels.bench.session import Bench, single
+from pellucid.kernels.bench.shapes import Shape, layer_inputs, n_sets
+from pellucid.kernels.bench.timing import Variant
+
+MODES = ("encode_topk", "encode_topk:groupmax", "encode_topk:fp8")
+RECALL_ROWS = 1024
+
+
+def measure(bench: Bench) -> None:
+    """`select/…` and `encode/…` of each shape."""
+    for shape in bench.shapes:
+        print(f"\nselection, {shape}")
+        with bench.guarded(f"select/{shape.name}"):
+            rows(bench, shape)
+        bench.free()
+        with bench.guarded(f"encode/{shape.name}"):
+            modes(bench, shape)
+        bench.free()
+
+
+def rows(bench: Bench, shape: Shape) -> None:
+    """`topk_rows` beside `torch.topk` and what else is installed, on normal pre-activations."""
+    key, k = f"select/{shape.name}", shape.k
+    options = {"device": bench.device, "dtype": bench.dtype}
+    size = shape.tokens * shape.width * bench.dtype.itemsize
+    sets = [torch.randn(shape.tokens, shape.width, **options) for _ in range(n_sets(size))]
+
+    def variant(select) -> Variant:
+        return single(lambda number: select(sets[number % len(sets)], k))
+
+    variants = {
+        "topk_rows": variant(lambda x, k: ops.get("topk_rows")(x, k)),
+        "torch.topk": variant(lambda x, k: torch.topk(x, k, dim=-1, sorted=False)),
+    }
+    for name, select in peers.selectors(bench, key).items():
+        variants[name] = variant(select)
+    moved = dict.fromkeys(variants, size)
+    needs = {"topk_rows": ("topk_rows",)}
+    bench.table(key, variants, needs=needs, moved=moved, peers=peers.SELECTORS)
+
+
+def modes(bench: Bench, shape: Shape) -> None:
+    """`encode_topk` in each mode beside its product alone, and what each finds of the exact one."""
+    key = f"encode/{shape.name}"
+    inputs = layer_inputs(shape, bench.device, bench.dtype)
+    w_enc, b_enc, _ = (weight.detach() for weight in inputs.weights)
+    xs = [x.detach() for x in inputs.x]
+
+    def variant(op: str) -> Variant:
+        return single(lambda number: ops.get(op)(xs[number % len(xs)], w_enc, b_enc, shape.k))
+
+    variants = {op: variant(op) for op in MODES}
+    variants["product alone"] = single(
+        lambda number: torch.addmm(b_enc, xs[number % len(xs)], w_enc.T)
+    )
+    bench.table(key, variants, needs={op: (op,) for op in MODES})
+    exact = None
+    for op in MODES:
+        if bench.record.ms(f"{key}/{op}/whole") is None:
+            continue
+        chosen = ops.get(op)(xs[0][:RECALL_ROWS], w_enc, b_enc, shape.k)[1]
+        exact = chosen if op == MODES[0] else exact
+        if exact is not None and op != MODES[0]:
+            found = recall(exact, chosen, shape.width)
+            bench.record.value(f"{key}/{op}/recall", "recall", found)
+            print(f"  {op}: finds {found:.2%} of the exact selection")
+
+
+def recall(wanted: torch.Tensor, chosen: torch.Tensor, width: int) -> float:
+    """The share of the units in `wanted` (rows k) that are in `chosen` (rows k'); -1 is no unit."""
+    marks = torch.zeros(len(wanted), width + 1, dtype=torch.bool, device=wanted.device)
+    marks.scatter_(1, chosen.long().where(chosen >= 0, width), True)
+    active = wanted >= 0
+    hits = marks.gather(1, wanted.long().clamp(min=0)) & active
+    return float(hits.sum() / active.sum().clamp(min=1))

@@ -1,0 +1,154 @@
+"""Decoder and backward pieces on drawn indices: evenly spread, and as skewed as trained layers'."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pellucid.kernels.bench import ops, peers
+from pellucid.kernels.bench.session import Bench, single
+from pellucid.kernels.bench.shapes import Shape, draw_indices, n_sets
+from pellucid.kernels.bench.timing import Variant
+
+LAWS = ("uniform", "zipf")
+PIECES = ("csc_build", "bwd_features", "bwd_input", "sddmm")
+
+
+class Slots:
+    """Weights (width d), and slots (rows k) with inputs and gradients (rows d) that take turns."""
+
+    def __init__(self, bench: Bench, shape: Shape, law: str):
+        options = {"device": bench.device, "dtype": bench.dtype}
+        rows, d = shape.tokens, shape.d_model
+        self.w_dec = torch.randn(shape.width, d, **options)
+        self.w_enc = torch.randn(shape.width, d, **options) / d**0.5
+        self.sets = [
+            {
+                "indices": draw_indices(rows, shape.width, shape.k, law, bench.device),
+                "values": torch.rand(rows, shape.k, **options),
+                "x": torch.randn(rows, d, **options),
+                "grad": torch.randn(rows, d, **options),
+            }
+            for _ in range(n_sets(2 * rows * d * bench.dtype.itemsize))
+        ]
+
+    def turn(self, number: int) -> dict[str, Tensor]:
+        """Everything of a round by name."""
+        weights = {"w_dec": self.w_dec, "w_enc": self.w_enc}
+        return weights | self.sets[number % len(self.sets)]
+
+
+def measure_decode(bench: Bench) -> None:
+    """`decode/SHAPE/LAW` and, with gradients, `decoder/SHAPE/LAW`."""
+    _each(bench, "decode", decode)
+
+
+def measure_backward(bench: Bench) -> None:
+    """`backward/SHAPE/LAW`: the pieces of the layer's backward pass."""
+    _each(bench, "backward", backward)
+
+
+def _each(bench: Bench, part: str, table: Callable) -> None:
+    for shape in bench.shapes:
+        print(f"\n{part}, {shape}")
+        for law in LAWS:
+            with bench.guarded(f"{part}/{shape.name}/{law}"):
+                table(bench, shape, law)
+            bench.free()
+
+
+def decode(bench: Bench, shape: Shape, law: str) -> None:
+    """`sparse_decode` beside `embedding_bag` and the peers, alone and with gradients."""
+    slots, key = Slots(bench, shape, law), f"decode/{shape.name}/{law}"
+    decoders = {
+        "sparse_decode": lambda *args: ops.get("sparse_decode")(*args),
+        "embedding_bag": bag,
+        **peers.decoders(bench, key),
+    }
+    moved = dict.fromkeys(decoders, gathered(shape, bench.dtype))
+    needs = {"sparse_decode": ("sparse_decode",)}
+    variants = {name: _forward(decoder, slots) for name, decoder in decoders.items()}
+    bench.table(key, variants, needs=needs, moved=moved, peers=peers.DECODERS)
+    # Sorted by atomics and by unit, embedding_bag's gradient of the weights is another thing.
+    decoders.pop("embedding_bag")
+    variants = {name: _with_gradients(decoder, slots) for name, decoder in decoders.items()}
+    key = f"decoder/{shape.name}/{law}"
+    for name in set(peers.DECODERS) - set(decoders):
+        bench.record.absent(
+            f"{key}/{name}", bench.record.reason(f"decode/{shape.name}/{law}/{name}")
+        )
+    bench.table(key, variants, needs=needs, peers=peers.DECODERS)
+
+
+def bag(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
+    """The decoder as PyTorch has it; every index must name a unit."""
+    return F.embedding_bag(indices, w_dec, per_sample_weights=values, mode="sum")
+
+
+def gathered(shape: Shape, dtype: torch.dtype) -> int:
+    """Bytes of one pass over the rows that the slots name, its output and the slots themselves."""
+    rows = shape.tokens * (shape.k + 1) * shape.d_model * dtype.itemsize
+    return rows + shape.tokens * shape.k * (4 + dtype.itemsize)
+
+
+def _forward(decoder: Callable, slots: Slots) -> Variant:
+    def run(number: int) -> Tensor:
+        turn = slots.turn(number)
+        return decoder(turn["values"], turn["indices"], turn["w_dec"])
+
+    return single(run)
+
+
+def _with_gradients(decoder: Callable, slots: Slots) -> Variant:
+    def forward(number: int) -> tuple:
+        turn = slots.turn(number)
+        inputs = [turn[name].detach().requires_grad_() for name in ("values", "w_dec")]
+        return decoder(inputs[0], turn["indices"], inputs[1]), inputs, turn["grad"]
+
+    def backward(state: tuple) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(*state)
+
+    return {"forward": forward, "backward": backward}
+
+
+def backward(bench: Bench, shape: Shape, law: str) -> None:
+    """Sorting by unit, the pass over units, the input's gradient, and products at named places."""
+    slots, key = Slots(bench, shape, law), f"backward/{shape.name}/{law}"
+    variants = {name: _piece(name, bench, slots, shape) for name in PIECES}
+    if not ops.missing("csc_build"):
+        pairs = shape.tokens * shape.k
+        variants["torch.sort"] = single(
+            lambda number: slots.turn(number)["indices"].view(-1).sort(stable=True)
+        )
+        moved = {"csc_build": 24 * pairs}
+    else:
+        moved = {}
+    one = gathered(shape, bench.dtype)
+    weights = 3 * shape.width * shape.d_model * bench.dtype.itemsize
+    moved |= {"bwd_features": 2 * one + weights, "bwd_input": one, "sddmm": one}
+    bench.table(key, variants, needs={name: (name,) for name in PIECES}, moved=moved)
+
+
+def _piece(name: str, bench: Bench, slots: Slots, shape: Shape) -> Variant:
+    """One piece as a variant; what it needs is prepared beforehand, for every set of inputs."""
+    pools: dict[int, dict] = {}
+
+    def pool(number: int) -> dict:
+        at = number % len(slots.sets)
+        if at not in pools:
+            pools[at] = prepared(slots.turn(at), shape.width)
+        return pools[at]
+
+    return {
+        "_prepare": pool,
+        "run": lambda ready: ops.named(name, ready)(),
+    }
+
+
+def prepared(turn: dict[str, Tensor], width: int) -> dict:
+    """The arguments of the backward pieces by name, the slots sorted by unit among them."""
+    pool = turn | {"width": width, "weight": turn["w_enc"], "d_values": turn["values"]}
+    if not ops.missing("csc_build"):
+        pool["offsets"], pool["slots"] = ops.named("csc_build", pool)()
+    return pool
