@@ -11,6 +11,7 @@ import torch
 
 from pellucid.kernels import path
 from pellucid.kernels.bench import (
+    definitions,
     far,
     goals,
     layers,
@@ -70,9 +71,9 @@ def run(options: Options, device: torch.device) -> int:
     bench = Bench(device, options.rounds, tuple(SHAPES[name] for name in options.shapes), record)
     print(", ".join(f"{name} {value}" for name, value in record.about["machine"].items()))
     parts = chosen(options)
-    needed = [op for part in parts.values() for op in part.ops] or list(parity.CHECKS)
+    needed = [op for part in parts.values() for op in part.ops] or list(definitions.CHECKS)
     print("\nagreement with the definitions in float64")
-    parity.run(bench, tuple(dict.fromkeys(needed)))
+    parity.run(bench, {name: definitions.CHECKS[name] for name in needed})
     if options.part in ("all", "parity"):
         far.run(bench)
     print("\n".join(parity_lines(record)), flush=True)

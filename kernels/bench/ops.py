@@ -4,9 +4,8 @@ A name may carry a mode: `encode_topk:groupmax` is `encode_topk(..., mode="group
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from pellucid import kernels
 
@@ -35,13 +34,3 @@ def missing(name: str) -> str:
     except Missing as reason:
         return str(reason)
     return ""
-
-
-def named(name: str, pool: Mapping[str, Any]) -> Callable:
-    """The operation with the arguments that its signature names, out of a pool; raises Missing."""
-    function = get(name)
-    parameters = inspect.signature(function).parameters.values()
-    unknown = [p.name for p in parameters if p.default is p.empty and p.name not in pool]
-    if unknown:
-        raise Missing(f"{name} takes {', '.join(unknown)}, which is not measured here")
-    return partial(function, **{p.name: pool[p.name] for p in parameters if p.name in pool})

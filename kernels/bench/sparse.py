@@ -1,6 +1,7 @@
 """Decoder and backward pieces on drawn indices: evenly spread, and as skewed as trained layers'."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +10,9 @@ from torch import Tensor
 from pellucid.kernels.bench import ops, peers
 from pellucid.kernels.bench.session import Bench, single
 from pellucid.kernels.bench.shapes import Shape, draw_indices, n_sets
-from pellucid.kernels.bench.timing import Variant
+from pellucid.kernels.bench.timing import Stage, Variant
 
 LAWS = ("uniform", "zipf")
-PIECES = ("csc_build", "bwd_features", "bwd_input", "sddmm")
 
 
 class Slots:
@@ -115,40 +115,41 @@ def _with_gradients(decoder: Callable, slots: Slots) -> Variant:
 def backward(bench: Bench, shape: Shape, law: str) -> None:
     """Sorting by unit, the pass over units, the input's gradient, and products at named places."""
     slots, key = Slots(bench, shape, law), f"backward/{shape.name}/{law}"
-    variants = {name: _piece(name, bench, slots, shape) for name in PIECES}
-    if not ops.missing("csc_build"):
-        pairs = shape.tokens * shape.k
-        variants["torch.sort"] = single(
-            lambda number: slots.turn(number)["indices"].view(-1).sort(stable=True)
-        )
-        moved = {"csc_build": 24 * pairs}
-    else:
-        moved = {}
-    one = gathered(shape, bench.dtype)
-    weights = 3 * shape.width * shape.d_model * bench.dtype.itemsize
-    moved |= {"bwd_features": 2 * one + weights, "bwd_input": one, "sddmm": one}
-    bench.table(key, variants, needs={name: (name,) for name in PIECES}, moved=moved)
-
-
-def _piece(name: str, bench: Bench, slots: Slots, shape: Shape) -> Variant:
-    """One piece as a variant; what it needs is prepared beforehand, for every set of inputs."""
-    pools: dict[int, dict] = {}
-
-    def pool(number: int) -> dict:
-        at = number % len(slots.sets)
-        if at not in pools:
-            pools[at] = prepared(slots.turn(at), shape.width)
-        return pools[at]
-
-    return {
-        "_prepare": pool,
-        "run": lambda ready: ops.named(name, ready)(),
+    variants = {
+        name: {"_ready": _ready(name, slots, shape.width), "run": CALLS[name]} for name in CALLS
     }
+    one, pairs = gathered(shape, bench.dtype), shape.tokens * shape.k
+    weights = 3 * shape.width * shape.d_model * bench.dtype.itemsize
+    moved = {"bwd_features": 2 * one + weights, "bwd_input": one, "sddmm": one}
+    # Keys and positions, read and written once each.
+    moved |= dict.fromkeys(("csc_build", "torch.sort"), 16 * pairs)
+    needs = {name: (name,) for name in CALLS if name != "torch.sort"}
+    needs["bwd_features"] = ("csc_build", "bwd_features")
+    bench.table(key, variants, needs=needs, moved=moved)
 
 
-def prepared(turn: dict[str, Tensor], width: int) -> dict:
-    """The arguments of the backward pieces by name, the slots sorted by unit among them."""
-    pool = turn | {"width": width, "weight": turn["w_enc"], "d_values": turn["values"]}
-    if not ops.missing("csc_build"):
-        pool["offsets"], pool["slots"] = ops.named("csc_build", pool)()
-    return pool
+CALLS: dict[str, Callable[[dict], Any]] = {
+    "bwd_features": lambda r: ops.get("bwd_features")(
+        r["csc"], r["values"], dy=r["grad"], w_dec=r["w_dec"], x=r["x"]
+    ),
+    "bwd_input": lambda r: ops.get("bwd_input")(r["values"], r["indices"], r["w_enc"]),
+    "sddmm": lambda r: ops.get("sddmm")(r["grad"], r["w_dec"], r["indices"]),
+    "csc_build": lambda r: ops.get("csc_build")(r["indices"], len(r["w_dec"])),
+    "torch.sort": lambda r: r["indices"].view(-1).sort(stable=True),
+}
+"""Each piece, given everything of a round by name."""
+
+
+def _ready(name: str, slots: Slots, width: int) -> Stage:
+    """The stage before a piece: the inputs of the round, and their sorted slots where it needs them."""
+    sorted_slots: dict[int, Any] = {}
+
+    def ready(number: int) -> dict[str, Any]:
+        turn, at = slots.turn(number), number % len(slots.sets)
+        if name != "bwd_features":
+            return turn
+        if at not in sorted_slots:
+            sorted_slots[at] = ops.get("csc_build")(turn["indices"], width)
+        return turn | {"csc": sorted_slots[at]}
+
+    return ready

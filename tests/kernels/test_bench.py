@@ -19,6 +19,7 @@ from pellucid.kernels import bench, reference
 from pellucid.kernels.bench import (
     command,
     cpu,
+    definitions,
     far,
     goals,
     gpu,
@@ -263,7 +264,7 @@ def test_parity_sees_a_wrong_gradient(toy_gpu, monkeypatch):
 
 def failures_of(op: str) -> list[Finding]:
     record = Record({})
-    parity.run(session.Bench(CPU, 2, (), record), (op,))
+    parity.run(session.Bench(CPU, 2, (), record), {op: definitions.CHECKS[op]})
     return [finding for finding in record.findings if not finding.passed]
 
 
@@ -402,9 +403,6 @@ def test_operations_are_found_by_name(monkeypatch):
     monkeypatch.setattr(kernels, "moded", lambda x, mode="a": (x, mode), raising=False)
     assert ops.get("moded:b")(1) == (1, "b")
     assert ops.missing("sparse_decode:b") == "sparse_decode has no mode='b'"
-    assert ops.named("moded", {"x": 3, "y": 4})() == (3, "a")
-    with pytest.raises(ops.Missing, match="takes x"):
-        ops.named("moded", {})
 
 
 def test_it_needs_torch_and_triton_only(tmp_path):
@@ -430,4 +428,4 @@ def test_it_needs_torch_and_triton_only(tmp_path):
 
 
 def test_reference_and_command_are_those_that_are_tested():
-    assert parity.reference is reference and bench.main is command.main
+    assert definitions.reference is reference and bench.main is command.main
