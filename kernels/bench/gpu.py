@@ -4,6 +4,7 @@ Nothing here is bound to a GPU but its defaults: the tests run all of it on the 
 """
 
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,11 +26,12 @@ from pellucid.kernels.bench import (
 )
 from pellucid.kernels.bench.options import Options
 from pellucid.kernels.bench.report import Record, parity_lines, summary_lines
-from pellucid.kernels.bench.session import Bench
-from pellucid.kernels.bench.shapes import SHAPES
+from pellucid.kernels.bench.session import LATE, Bench
+from pellucid.kernels.bench.shapes import SHAPES, Shape
 
 MODES = ("", ":groupmax", ":fp8")
 ENCODERS = tuple(f"encode_topk{mode}" for mode in MODES)
+BACKWARD = ("sddmm", "csc_build", "bwd_features", "bwd_input")
 LAYERS = tuple(f"topk_mlp{mode}" for mode in MODES)
 
 
@@ -37,19 +39,20 @@ LAYERS = tuple(f"topk_mlp{mode}" for mode in MODES)
 class Part:
     """What a part measures, and the operations that must agree with their definitions for it."""
 
-    measure: Callable[[Bench], None]
+    measure: Callable[..., None]
     ops: tuple[str, ...]
+    when: str = "by shape"
 
 
 PARTS = {
     "select": Part(select.measure, ("topk_rows", *ENCODERS)),
     "decode": Part(sparse.measure_decode, ("sparse_decode",)),
-    "backward": Part(sparse.measure_backward, ("sddmm", "csc_build", "bwd_features", "bwd_input")),
+    "backward": Part(sparse.measure_backward, BACKWARD),
     "layer": Part(layers.measure, LAYERS),
-    "weights": Part(weights.measure, ("weight_topk_",)),
+    "weights": Part(weights.measure, ("weight_topk_",), "first"),
 }
-MODEL = Part(model.measure, ("topk_mlp",))
-SWEEP = Part(sweep.measure, ("topk_mlp",))
+MODEL = Part(model.measure, ("topk_mlp",), "first")
+SWEEP = Part(sweep.measure, ("topk_mlp",), "last")
 
 
 def chosen(options: Options) -> dict[str, Part]:
@@ -68,10 +71,13 @@ def run(options: Options, device: torch.device) -> int:
     """Everything the words ask for; 1 if an operation disagreed or broke, else 0."""
     torch.manual_seed(options.seed)
     record = Record(about(options, device), options.json)
-    bench = Bench(device, options.rounds, tuple(SHAPES[name] for name in options.shapes), record)
+    shapes = tuple(SHAPES[name] for name in options.shapes)
+    ends = time.monotonic() + options.limit
+    bench = Bench(device, options.rounds, shapes, record, ends=ends)
     print(", ".join(f"{name} {value}" for name, value in record.about["machine"].items()))
     parts = chosen(options)
-    needed = [op for part in parts.values() for op in part.ops] or list(definitions.CHECKS)
+    needed = [op for part in parts.values() for op in part.ops]
+    needed = list(definitions.CHECKS) if options.part == "parity" else needed
     print("\nagreement with the definitions in float64")
     parity.run(bench, {name: definitions.CHECKS[name] for name in needed})
     if options.part in ("all", "parity"):
@@ -79,14 +85,33 @@ def run(options: Options, device: torch.device) -> int:
     print("\n".join(parity_lines(record)), flush=True)
     if parts:
         rates.measure(bench)
-    for name, part in parts.items():
-        with bench.guarded(name):
-            part.measure(bench)
+    measure(bench, parts)
     goals.judge(record)
     record.save()
     print("\n".join(["", "in short", *summary_lines(record)]))
     print("\n".join(["", "goals", *goals.lines(record)]))
     return 1 if record.faults or record.broken else 0
+
+
+def measure(bench: Bench, parts: dict[str, Part]) -> None:
+    """Everything of one shape before the next, so that a run cut short has whole shapes."""
+    _at(bench, parts, "first")
+    for shape in bench.shapes:
+        _at(bench, parts, "by shape", shape)
+    _at(bench, parts, "last")
+
+
+def _at(bench: Bench, parts: dict[str, Part], when: str, *shape: Shape) -> None:
+    for name, part in parts.items():
+        if part.when != when:
+            continue
+        key = "/".join([name, *(each.name for each in shape)])
+        print(f"\n{', '.join([name, *map(str, shape)])}", flush=True)
+        if time.monotonic() > bench.ends:
+            bench.record.absent(key, LATE)
+        else:
+            with bench.guarded(key):
+                part.measure(bench, *shape)
 
 
 def about(options: Options, device: torch.device) -> dict:

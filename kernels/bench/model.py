@@ -15,7 +15,7 @@ KEY = "model/small"
 
 def measure(bench: Bench) -> None:
     """`model/small`: top-k of width 16 d beside the dense layer of width 4 d, in tokens per second."""
-    print(f"\nmodel, {LAYERS} layers, d {D_MODEL}, {BATCH} rows of {CONTEXT} tokens")
+    print(f"{LAYERS} layers, d {D_MODEL}, {BATCH} rows of {CONTEXT} tokens")
     with bench.guarded(KEY):
         configs = _configs()
         variants = {name: _step(bench, mlp) for name, mlp in configs.items()}

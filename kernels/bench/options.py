@@ -8,7 +8,10 @@ from pellucid.kernels.bench.shapes import SHAPES
 PARTS = ("parity", "select", "decode", "backward", "layer", "weights", "model", "all")
 DEVICES = ("cpu", "cuda")
 WORDS = "rounds=N, seed=N, json=PATH, device=cpu|cuda"
-GPU_WORDS = "shapes=S1,T1, part=PART, model=1, sweep=1"
+GPU_WORDS = "shapes=S1,T1, part=PART, model=1, sweep=1, limit=SECONDS"
+
+
+ONLY_GPU = ("shapes", "part", "model", "sweep", "limit")
 
 
 @dataclass
@@ -23,6 +26,8 @@ class Options:
     shapes: list[str] = field(default_factory=lambda: list(SHAPES))
     model: bool = False
     sweep: bool = False
+    limit: int = 450
+    """Seconds after which nothing more is begun."""
 
 
 def parse(words: Sequence[str]) -> Options:
@@ -38,14 +43,12 @@ def parse(words: Sequence[str]) -> Options:
 
 def gpu_words(words: Sequence[str]) -> list[str]:
     """Those of the words that only a run on a GPU knows."""
-    return [
-        word for word in words if word.partition("=")[0] in ("shapes", "part", "model", "sweep")
-    ]
+    return [word for word in words if word.partition("=")[0] in ONLY_GPU]
 
 
 def _value(key: str, value: str) -> str | int | bool | list[str]:
-    if key in ("rounds", "seed"):
-        if not value.isdecimal() or (key == "rounds" and not int(value)):
+    if key in ("rounds", "seed", "limit"):
+        if not value.isdecimal() or (key != "seed" and not int(value)):
             raise ValueError(f"{key} must be a whole number, got {value!r}")
         return int(value)
     if key in ("model", "sweep"):

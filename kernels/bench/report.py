@@ -120,28 +120,40 @@ def parity_lines(record: Record) -> list[str]:
 
 
 def summary_lines(record: Record) -> list[str]:
-    """The whole times and rates, one line each, and at the end what failed."""
+    """One line a table: the first variant's time, the others' as multiples of it; then what failed."""
     lines = []
-    for name, figure in record.figures.items():
-        middle = name.rsplit("/", 1)[-1] in ("forward", "backward", "update") or AGAIN in name
-        if not middle and not name.startswith("parity/"):
-            lines.append(f"  {name.removesuffix('/whole'):46s}{figure_text(figure)}")
+    for key, times in _tables(record).items():
+        (first, base), *others = times.items()
+        multiples = [f"{name} {time / base:.2f}x" for name, time in others]
+        lines.append(f"  {key}: " + ", ".join([f"{first} {base:.3f} ms", *multiples]))
     lines += [f"  withheld, {op}: {sentence}" for op, sentence in record.faults.items()]
     lines += [f"  failed: {key}" for key in record.broken]
     return lines
 
 
+def _tables(record: Record) -> dict[str, dict[str, float]]:
+    """Median milliseconds of whole variants by table."""
+    tables: dict[str, dict[str, float]] = {}
+    for name, figure in record.figures.items():
+        key, _, stage = name.rpartition("/")
+        if stage == "whole" and figure["ms"] and AGAIN not in key:
+            table, _, variant = key.rpartition("/")
+            tables.setdefault(table, {})[variant] = figure["ms"][0]
+    return tables
+
+
 def table_lines(record: Record, key: str) -> list[str]:
     """Every figure below a key, and what a repeated first variant says of the noise."""
     lines = [f"{key}"]
-    first = 0.0
     for name, figure in record.figures.items():
         if not name.startswith(f"{key}/"):
             continue
-        lines.append(f"  {name.removeprefix(key + '/'):34s}{figure_text(figure)}")
-        first = first or (figure["ms"][0] if figure.get("ms") else 0.0)
-        if AGAIN in name and figure.get("ms") and first:
-            lines[-1] += f"  (noise {abs(figure['ms'][0] / first - 1):.1%})"
+        lines.append(
+            f"  {name.removeprefix(key + '/').removesuffix('/whole'):30s}{figure_text(figure)}"
+        )
+        first, again = record.ms(name.replace(AGAIN, "")), record.ms(name)
+        if AGAIN in name and first and again:
+            lines[-1] += f"  (noise {abs(again / first - 1):.1%})"
     return lines
 
 

@@ -2,24 +2,24 @@
 
 import torch
 
+from pellucid.kernels import reference
 from pellucid.kernels.bench import ops, peers
+from pellucid.kernels.bench.report import Finding
 from pellucid.kernels.bench.session import Bench, single
 from pellucid.kernels.bench.shapes import Shape, layer_inputs, n_sets
 from pellucid.kernels.bench.timing import Variant
 
 MODES = ("encode_topk", "encode_topk:groupmax", "encode_topk:fp8")
 RECALL_ROWS = 1024
+SAMPLED = 8
+"""Rows at each end of a selection that are compared with the definition."""
 
 
-def measure(bench: Bench) -> None:
-    """`select/…` and `encode/…` of each shape."""
-    for shape in bench.shapes:
-        print(f"\nselection, {shape}")
-        with bench.guarded(f"select/{shape.name}"):
-            rows(bench, shape)
-        bench.free()
-        with bench.guarded(f"encode/{shape.name}"):
-            modes(bench, shape)
+def measure(bench: Bench, shape: Shape) -> None:
+    """`select/SHAPE` and `encode/SHAPE`."""
+    for part, table in (("select", rows), ("encode", modes)):
+        with bench.guarded(f"{part}/{shape.name}"):
+            table(bench, shape)
         bench.free()
 
 
@@ -29,6 +29,11 @@ def rows(bench: Bench, shape: Shape) -> None:
     options = {"device": bench.device, "dtype": bench.dtype}
     size = shape.tokens * shape.width * bench.dtype.itemsize
     sets = [torch.randn(shape.tokens, shape.width, **options) for _ in range(n_sets(size))]
+
+    if not bench.refused("topk_rows"):
+        bench.record.found(
+            Finding("topk_rows", str(shape), "sampled rows", sampled(sets[0], k), 0.0)
+        )
 
     def variant(select) -> Variant:
         return single(lambda number: select(sets[number % len(sets)], k))
@@ -42,6 +47,14 @@ def rows(bench: Bench, shape: Shape) -> None:
     moved = dict.fromkeys(variants, size)
     needs = {"topk_rows": ("topk_rows",)}
     bench.table(key, variants, needs=needs, moved=moved, peers=peers.SELECTORS)
+
+
+def sampled(x: torch.Tensor, k: int) -> float:
+    """The share of wrong indices in the first and the last rows of a selection from all rows."""
+    chosen = ops.get("topk_rows")(x, k)[1]
+    ends = list(range(SAMPLED)) + list(range(-SAMPLED, 0))
+    wanted = reference.topk_rows(x[ends], k)[1]
+    return float((chosen[ends] != wanted).double().mean())
 
 
 def modes(bench: Bench, shape: Shape) -> None:

@@ -1,7 +1,9 @@
 """What every part of a run shares: the device, the record, and who is let in to be timed."""
 
 import gc
+import math
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from pellucid.kernels.bench.shapes import Shape
 from pellucid.kernels.bench.timing import Variant, interleaved
 
 COPY = "rates/copy"
+LATE = "no time left: give it a larger limit=SECONDS, or fewer shapes or parts"
 
 
 @dataclass
@@ -26,6 +29,8 @@ class Bench:
     shapes: tuple[Shape, ...]
     record: Record
     dtype: torch.dtype = torch.bfloat16
+    ends: float = math.inf
+    """When `time.monotonic()` passes this, nothing more is begun."""
 
     @contextmanager
     def guarded(self, key: str, *, ours: bool = True) -> Iterator[None]:
@@ -51,8 +56,8 @@ class Bench:
 
     def free(self) -> None:
         """Give back memory that nothing holds."""
-        gc.collect()
         if self.device.type == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
 
     def refused(self, *names: str) -> str:
@@ -88,6 +93,9 @@ class Bench:
         `needs` names the operations of ours behind a variant, `moved` the bytes it must move at
         least, `peers` those whose failure is theirs.
         """
+        if time.monotonic() > self.ends:
+            self.record.absent(key, LATE)
+            return
         needs = needs or {}
         names = self.admitted(key, {name: needs.get(name, ()) for name in variants})
         alive = {}

@@ -31,13 +31,14 @@ SHAPES = {
     shape.name: shape
     for shape in (
         Shape("S1", 16384, 2048, 65536, 64),
-        Shape("S2", 16384, 1024, 32768, 32),
-        Shape("S3", 65536, 2048, 131072, 128),
-        Shape("S4", 16384, 2048, 16384, 64),
-        Shape("S5", 16384, 1024, 131072, 32),
         Shape("T1", 65536, 512, 8192, 32),
+        Shape("S4", 16384, 2048, 16384, 64),
+        Shape("S2", 16384, 1024, 32768, 32),
+        Shape("S5", 16384, 1024, 131072, 32),
+        Shape("S3", 65536, 2048, 131072, 128),
     )
 }
+"""Those with most goals first, and the largest last."""
 
 
 @dataclass

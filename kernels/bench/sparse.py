@@ -39,23 +39,21 @@ class Slots:
         return weights | self.sets[number % len(self.sets)]
 
 
-def measure_decode(bench: Bench) -> None:
+def measure_decode(bench: Bench, shape: Shape) -> None:
     """`decode/SHAPE/LAW` and, with gradients, `decoder/SHAPE/LAW`."""
-    _each(bench, "decode", decode)
+    _each(bench, "decode", decode, shape)
 
 
-def measure_backward(bench: Bench) -> None:
+def measure_backward(bench: Bench, shape: Shape) -> None:
     """`backward/SHAPE/LAW`: the pieces of the layer's backward pass."""
-    _each(bench, "backward", backward)
+    _each(bench, "backward", backward, shape)
 
 
-def _each(bench: Bench, part: str, table: Callable) -> None:
-    for shape in bench.shapes:
-        print(f"\n{part}, {shape}")
-        for law in LAWS:
-            with bench.guarded(f"{part}/{shape.name}/{law}"):
-                table(bench, shape, law)
-            bench.free()
+def _each(bench: Bench, part: str, table: Callable, shape: Shape) -> None:
+    for law in LAWS:
+        with bench.guarded(f"{part}/{shape.name}/{law}"):
+            table(bench, shape, law)
+        bench.free()
 
 
 def decode(bench: Bench, shape: Shape, law: str) -> None:

@@ -20,7 +20,7 @@ def measure(bench: Bench) -> None:
         for k in KS:
             ratios = {r: _ratio(bench, Shape(f"d{d}/k{k}", TOKENS, d, r * k, k)) for r in RATIOS}
             lines.append(f"  d {d:5d} k {k:3d}: " + "  ".join(map(_cell, ratios.items())))
-    print("\nsweep: dense / ours, forward and backward, by width / k")
+    print("\ndense / ours, forward and backward, by width / k")
     print("\n".join(lines), flush=True)
 
 

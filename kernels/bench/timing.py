@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 WARMUP = 3
-FILLER_BYTES = 1 << 29
-"""Written before each timed call on a GPU: longer than its second-level cache, and long enough for
-the host to queue what is timed, which would otherwise wait for the host."""
+FILLER_BYTES = 1 << 31
+"""Written before each timed call on a GPU, or a sixteenth of its memory if that is less. It empties
+the second-level cache, and takes long enough for the host to queue what is timed."""
 
 AGAIN = " again"
 
@@ -49,7 +49,9 @@ class DeviceClock:
     """CUDA events, with a filled queue and a cold cache before each call."""
 
     def __init__(self, device: torch.device):
-        self.filler = torch.empty(FILLER_BYTES, dtype=torch.uint8, device=device)
+        memory = torch.cuda.get_device_properties(device).total_memory
+        size = min(FILLER_BYTES, memory // 16)
+        self.filler = torch.empty(size, dtype=torch.uint8, device=device)
 
     def settle(self) -> None:
         """Empty the cache of what came before, and give the host time to queue what comes next."""

@@ -29,7 +29,7 @@ def by_scatter(weights: Tensor, kept: int) -> Tensor:
 def measure(bench: Bench) -> None:
     """`weights/matrix`: `weight_topk_` in float32 beside the usual way."""
     kept = keep(ROWS, COLUMNS)
-    print(f"\nweights, {ROWS} x {COLUMNS} in float32, {kept} entries kept")
+    print(f"{ROWS} x {COLUMNS} in float32, {kept} entries kept")
     with bench.guarded(KEY):
         source = torch.randn(ROWS, COLUMNS, device=bench.device)
         target = torch.empty_like(source)

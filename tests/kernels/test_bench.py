@@ -105,7 +105,7 @@ def test_a_wrong_layer_fails_on_the_cpu(toy_sizes, monkeypatch, capsys):
         ("json=", "json=PATH"),
         ("json=/nowhere/at/all.json", "a folder that exists"),
         ("device=tpu", "cpu, cuda"),
-        ("shapes=S1,S9", "S1, S2"),
+        ("shapes=S1,S9", "S1, T1"),
         ("part=encode", "parity, select"),
         ("model=yes", "0, 1"),
     ],
@@ -143,7 +143,7 @@ def test_a_gpu_gets_the_gpus_run(monkeypatch):
 def test_the_whole_run(toy_gpu, tmp_path, capsys):
     """Every part, and a JSON file in which each number is finite and each gap has its reason."""
     path = tmp_path / "all.json"
-    assert run_gpu("model=1", "sweep=1", f"json={path}") == 0
+    assert run_gpu("model=1", "sweep=1", "shapes=S1,T1,S3", f"json={path}") == 0
     written = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert written["faults"] == {} and written["broken"] == []
     figures = written["figures"]
@@ -171,7 +171,7 @@ def test_the_whole_run(toy_gpu, tmp_path, capsys):
     assert verdicts["whole layer, S1, dense / ours"] != "not measured"
     printed = capsys.readouterr().out
     assert printed.index("agreement with") < printed.index("rates of") < printed.index("in short")
-    assert "sweep: dense / ours" in printed
+    assert "by width / k" in printed and "d     8 k   2: 8: " in printed
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,31 @@ def test_an_operation_that_disagrees_is_not_timed(toy_gpu, monkeypatch, tmp_path
     assert "decode/S1/uniform/sparse_decode/whole" not in written["figures"]
     assert written["figures"]["decode/S1/uniform/embedding_bag/whole"]["ms"]
     assert "sparse_decode FAILS" in capsys.readouterr().out
+
+
+def test_a_run_without_time_says_what_it_left(toy_gpu, tmp_path):
+    path = tmp_path / "late.json"
+    asked = options.parse(["rounds=1", "part=decode", "shapes=S1", f"json={path}"])
+    asked.limit = -1
+    assert gpu.run(asked, CPU) == 0
+    assert "no time left" in json.loads(path.read_text())["figures"]["decode/S1"]["reason"]
+
+
+def test_rows_of_the_timed_size_are_compared_too(toy_gpu, monkeypatch, tmp_path):
+    """An operation that is wrong in large batches only has its figure withheld."""
+    right = kernels.topk_mlp
+
+    def wrong(x, *args):
+        y, values, indices = right(x, *args)
+        return (y * (1.05 if len(x) == 24 else 1), values, indices)
+
+    monkeypatch.setattr(kernels, "topk_mlp", wrong)
+    path = tmp_path / "large.json"
+    assert run_gpu("part=layer", "shapes=S1", f"json={path}") == 1
+    written = json.loads(path.read_text())
+    assert "sampled rows" in written["faults"]["topk_mlp"]
+    assert "withheld" in written["figures"]["layer/S1/ours"]["reason"]
+    assert written["figures"]["layer/S1/dense/whole"]["ms"]
 
 
 def test_an_operation_that_breaks_is_said(toy_gpu, monkeypatch, tmp_path):
