@@ -30,13 +30,16 @@ def topk_rows(case: Case) -> Iterator[tuple[str, float, float]]:
     strange[:, :: max(1, s.width // 3)] = float("nan")
     strange[:, 1 :: max(2, s.width // 5)] = -0.0
     kinds = {"normal": x, "tied": (2 * x).round(), "relu": x.relu() * (x > 2.5), "nan": strange}
+    ways: list[dict[str, bool]] = [{}, {"signed": True}]
+    if ops.takes("topk_rows", "relu"):
+        ways.append({"relu": True})
     for kind, rows in kinds.items():
-        for signed in (False, True):
-            values, indices = op(rows, s.k, signed=signed)
-            wanted = reference.topk_rows(rows, s.k, signed=signed)
-            sign = "by magnitude" if signed else "by size"
-            yield f"indices, {kind} rows {sign}", differing(indices, wanted[1]), 0.0
-            yield f"values, {kind} rows {sign}", differing(values, wanted[0]), 0.0
+        for way in ways:
+            values, indices = op(rows, s.k, **way)
+            wanted = reference.topk_rows(rows, s.k, **way)
+            where = ", ".join([f"{kind} rows", *way])
+            yield f"indices, {where}", differing(indices, wanted[1]), 0.0
+            yield f"values, {where}", differing(values, wanted[0]), 0.0
     grad = case.randn(s.tokens, s.k)
     got = gradients(lambda x: op(x, s.k)[0], [x], grad)[1]
     wanted = gradients(lambda x: reference.topk_rows(x, s.k)[0], [x], grad)[1]

@@ -22,7 +22,7 @@ def get(name: str) -> Callable:
         raise Missing(f"pellucid.kernels has no {base}")
     if not mode:
         return found
-    if "mode" not in inspect.signature(found).parameters:
+    if not takes(base, "mode"):
         raise Missing(f"{base} has no mode={mode!r}")
     return partial(found, mode=mode)
 
@@ -34,3 +34,8 @@ def missing(name: str) -> str:
     except Missing as reason:
         return str(reason)
     return ""
+
+
+def takes(name: str, argument: str) -> bool:
+    """Whether the operation has an argument of that name."""
+    return argument in inspect.signature(get(name)).parameters

@@ -40,12 +40,15 @@ def rows(bench: Bench, shape: Shape) -> None:
 
     variants = {
         "topk_rows": variant(lambda x, k: ops.get("topk_rows")(x, k)),
+        "topk_rows, relu": variant(lambda x, k: ops.get("topk_rows")(x, k, relu=True)),
         "torch.topk": variant(lambda x, k: torch.topk(x, k, dim=-1, sorted=False)),
     }
     for name, select in peers.selectors(bench, key).items():
         variants[name] = variant(select)
     moved = dict.fromkeys(variants, size)
-    needs = {"topk_rows": ("topk_rows",)}
+    if ops.missing("topk_rows") or not ops.takes("topk_rows", "relu"):
+        del variants["topk_rows, relu"]
+    needs = dict.fromkeys(("topk_rows", "topk_rows, relu"), ("topk_rows",))
     bench.table(key, variants, needs=needs, moved=moved, peers=peers.SELECTORS)
 
 
