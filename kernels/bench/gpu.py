@@ -62,7 +62,7 @@ def chosen(options: Options) -> dict[str, Part]:
         parts = {options.part: PARTS[options.part]}
     if options.model or options.part == "model":
         parts["model"] = MODEL
-    if options.sweep:
+    if options.sweep or options.part == "sweep":
         parts["sweep"] = SWEEP
     return parts
 
@@ -72,8 +72,8 @@ def run(options: Options, device: torch.device) -> int:
     torch.manual_seed(options.seed)
     record = Record(about(options, device), options.json)
     shapes = tuple(SHAPES[name] for name in options.shapes)
-    ends = time.monotonic() + options.limit
-    bench = Bench(device, options.rounds, shapes, record, ends=ends)
+    start = time.monotonic()
+    bench = Bench(device, options.rounds, shapes, record, ends=start + options.limit)
     print(", ".join(f"{name} {value}" for name, value in record.about["machine"].items()))
     parts = chosen(options)
     needed = [op for part in parts.values() for op in part.ops]
@@ -88,6 +88,7 @@ def run(options: Options, device: torch.device) -> int:
     measure(bench, parts)
     goals.judge(record)
     record.save()
+    print(f"\n{time.monotonic() - start:.0f} seconds")
     print("\n".join(["", "in short", *summary_lines(record)]))
     print("\n".join(["", "goals", *goals.lines(record)]))
     return 1 if record.faults or record.broken else 0
@@ -121,6 +122,7 @@ def about(options: Options, device: torch.device) -> dict:
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
         "torch": torch.__version__,
         "triton": triton_version(),
+        "cuda": torch.version.cuda or "none",
         "path": path(device),
     }
     return {"machine": machine, "options": vars(options)}

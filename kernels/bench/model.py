@@ -29,11 +29,12 @@ def measure(bench: Bench) -> None:
 
 def _configs() -> dict[str, Any]:
     # The models need what the kernels do not: einops and jaxtyping.
-    from pellucid.models.mlp import MLPS
+    from pellucid.models.mlp.dense import DenseMLP
+    from pellucid.models.mlp.topk import TopKMLP
 
     return {
-        "top-k, 16 d": MLPS["topk"].Config(width=EXPANSION * D_MODEL, k=K),
-        "dense, 4 d": MLPS["dense"].Config(),
+        "top-k, 16 d": TopKMLP.Config(width=EXPANSION * D_MODEL, k=K),
+        "dense, 4 d": DenseMLP.Config(),
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pellucid.kernels.bench.shapes import SHAPES
 
-PARTS = ("parity", "select", "decode", "backward", "layer", "weights", "model", "all")
+PARTS = ("parity", "select", "decode", "backward", "layer", "weights", "model", "sweep", "all")
 DEVICES = ("cpu", "cuda")
 WORDS = "rounds=N, seed=N, json=PATH, device=cpu|cuda"
 GPU_WORDS = "shapes=S1,T1, part=PART, model=1, sweep=1, limit=SECONDS"

@@ -49,7 +49,7 @@ def rows(bench: Bench, shape: Shape) -> None:
     if ops.missing("topk_rows") or not ops.takes("topk_rows", "relu"):
         del variants["topk_rows, relu"]
     needs = dict.fromkeys(("topk_rows", "topk_rows, relu"), ("topk_rows",))
-    bench.table(key, variants, needs=needs, moved=moved, peers=peers.SELECTORS)
+    bench.table(key, variants, needs=needs, moved=moved)
 
 
 def sampled(x: torch.Tensor, k: int) -> float:

@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -52,13 +52,16 @@ class Bench:
                 self.record.broken.append(key)
         if reason:
             self.record.absent(key, reason)
+            self.record.save()
             self.free()
 
     def free(self) -> None:
         """Give back memory that nothing holds."""
         if self.device.type == "cuda":
             gc.collect()
-            torch.cuda.empty_cache()
+            # A device that has failed says so again here, and in every part that still asks it.
+            with suppress(RuntimeError):
+                torch.cuda.empty_cache()
 
     def refused(self, *names: str) -> str:
         """Why these operations are not timed: missing, or wrong; empty where they may be."""
@@ -86,12 +89,11 @@ class Bench:
         *,
         needs: Mapping[str, tuple[str, ...]] | None = None,
         moved: Mapping[str, int] | None = None,
-        peers: tuple[str, ...] = (),
     ) -> None:
         """Time variants in turns and print the table.
 
-        `needs` names the operations of ours behind a variant, `moved` the bytes it must move at
-        least, `peers` those whose failure is theirs.
+        `needs` names the operations of ours behind a variant (what has none may fail and is only
+        absent), `moved` the bytes it must move at least.
         """
         if time.monotonic() > self.ends:
             self.record.absent(key, LATE)
@@ -100,7 +102,7 @@ class Bench:
         names = self.admitted(key, {name: needs.get(name, ()) for name in variants})
         alive = {}
         for name in names:
-            with self.guarded(f"{key}/{name}", ours=name not in peers):
+            with self.guarded(f"{key}/{name}", ours=name in needs):
                 _once(variants[name])
                 alive[name] = variants[name]
         if alive:

@@ -67,16 +67,14 @@ def decode(bench: Bench, shape: Shape, law: str) -> None:
     moved = dict.fromkeys(decoders, gathered(shape, bench.dtype))
     needs = {"sparse_decode": ("sparse_decode",)}
     variants = {name: _forward(decoder, slots) for name, decoder in decoders.items()}
-    bench.table(key, variants, needs=needs, moved=moved, peers=peers.DECODERS)
-    # Sorted by atomics and by unit, embedding_bag's gradient of the weights is another thing.
-    decoders.pop("embedding_bag")
+    bench.table(key, variants, needs=needs, moved=moved)
     variants = {name: _with_gradients(decoder, slots) for name, decoder in decoders.items()}
     key = f"decoder/{shape.name}/{law}"
     for name in set(peers.DECODERS) - set(decoders):
         bench.record.absent(
             f"{key}/{name}", bench.record.reason(f"decode/{shape.name}/{law}/{name}")
         )
-    bench.table(key, variants, needs=needs, peers=peers.DECODERS)
+    bench.table(key, variants, needs=needs)
 
 
 def bag(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ def test_the_whole_run(toy_gpu, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "part", ["parity", "select", "decode", "backward", "layer", "weights", "model"]
+    "part", ["parity", "select", "decode", "backward", "layer", "weights", "model", "sweep"]
 )
 def test_one_part_alone(part, toy_gpu, tmp_path, capsys):
     path = tmp_path / "part.json"
