@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -352,6 +353,63 @@ def test_drawn_indices():
 def test_sets_of_inputs_fit():
     assert shapes.n_sets(1) == 3 and shapes.n_sets(shapes.INPUT_BYTES) == 1
     assert shapes.n_sets(10 * shapes.INPUT_BYTES) == 1
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """What the code asks of CUDA, answered by a clock that counts calls and a meter of memory."""
+    calls, level = [], iter(range(100, 1000, 100))
+
+    class Event:
+        def __init__(self, enable_timing):
+            self.at = None
+
+        def record(self):
+            calls.append("mark")
+            self.at = len(calls)
+
+        def elapsed_time(self, end):
+            return float(end.at - self.at)
+
+    fakes = {
+        "Event": Event,
+        "synchronize": lambda: calls.append("wait"),
+        "get_device_properties": lambda _: SimpleNamespace(total_memory=1600),
+        "memory_allocated": lambda: next(level),
+        "reset_peak_memory_stats": lambda: calls.append("reset"),
+        "max_memory_allocated": lambda: 1100,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    return calls
+
+
+def test_a_gpu_is_timed_by_its_events(fake_cuda, monkeypatch):
+    """Marks lie around what is timed, nothing waits in between, and the cache is emptied before."""
+    watch = timing.DeviceClock(CPU)
+    assert watch.filler.numel() == 100
+    monkeypatch.setattr(watch.filler, "zero_", lambda: fake_cuda.append("settle"))
+    monkeypatch.setattr(timing, "clock", lambda _: watch)
+    work = {"_ready": lambda _: None, "run": lambda _: fake_cuda.extend(["work"] * 3)}
+    times = timing.interleaved({"a": work}, 2, CPU)
+    once = ["settle", "mark", "mark", "work", "work", "work", "mark"]
+    assert fake_cuda == once * 2 * (timing.WARMUP + 2) + ["wait"]
+    assert times["a"] == {"run": [4.0, 4.0, 4.0], "whole": [4.0, 4.0, 4.0]}
+
+
+def test_the_peak_is_beyond_what_was_there(fake_cuda):
+    inputs = shapes.layer_inputs(Shape("s", 4, 8, 16, 2), CPU, torch.float32)
+    assert layers.peak_bytes(layers.dense, inputs) == 1000
+    assert fake_cuda == ["wait", "reset", "wait"]
+
+
+def test_only_the_layers_beside_ours_are_compiled(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda layer, dynamic: ("compiled", layer, dynamic))
+    plain = layers.eager(Shape("s", 4, 8, 16, 2))
+    made = layers.compiled(plain, torch.device("cuda"))
+    assert made["dense"] == ("compiled", layers.dense, False)
+    assert {name for name, layer in made.items() if layer is plain[name]} == set(layers.OURS)
+    assert layers.compiled(plain, CPU) == plain
 
 
 def test_variants_take_turns():
