@@ -266,6 +266,24 @@ def test_parity_sees_a_wrong_selection(harm, op, toy_gpu, monkeypatch):
     assert op in faults_of(op)
 
 
+def test_parity_sees_the_wrong_one_of_two_equals(toy_gpu, monkeypatch):
+    """The highest index in place of the lowest."""
+    right = kernels.topk_rows
+
+    def last(x, k, **how):
+        values, indices = right(x.flip(1), k, **how)
+        return values.flip(1), (x.shape[1] - 1 - indices).flip(1)
+
+    monkeypatch.setattr(kernels, "topk_rows", last)
+    assert "indices, tied rows" in {f.what for f in failures_of("topk_rows")}
+
+
+def test_parity_sees_weights_that_stay_by_mistake(toy_gpu, monkeypatch):
+    right = kernels.weight_topk_
+    monkeypatch.setattr(kernels, "weight_topk_", lambda w, keep: right(w, keep=keep + 1))
+    assert faults_of("weight_topk_") == {"weight_topk_"}
+
+
 def test_parity_sees_bits_that_do_not_repeat(toy_gpu, monkeypatch):
     right, calls = kernels.sddmm, []
 
