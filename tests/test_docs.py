@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from pellucid import kernels
 from pellucid.experiments import run_config
 from pellucid.train import train
 
@@ -35,3 +37,27 @@ def test_the_notebook_page_runs_from_top_to_bottom(small_run, capsys):
     # Patching each active unit moved the logits.
     moved = re.findall(r"^\d+ ([\d.e-]+)$", printed, flags=re.MULTILINE)
     assert moved and max(map(float, moved)) > 0
+
+
+def test_the_page_of_the_kernels_runs_from_top_to_bottom(capsys):
+    torch.manual_seed(0)
+    names: dict = {}
+    for code in blocks("kernels.md"):
+        exec(compile(code, "docs/kernels.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "cpu: library calls" in printed
+    assert "torch.Size([64, 32]) torch.Size([64, 8]) torch.int32 torch.Size([256, 32])" in printed
+    # The pieces are the gradients of a loss whose gradient of the output is `grad`.
+    decode = names["sparse_decode"]
+    latents, w_dec = (names[n].detach().requires_grad_() for n in ("latents", "w_dec"))
+    wanted = torch.autograd.grad(
+        decode(latents, names["units"], w_dec), (latents, w_dec), names["grad"]
+    )
+    torch.testing.assert_close(names["decoder"].d_values, wanted[0])
+    torch.testing.assert_close(names["decoder"].d_w_dec, wanted[1])
+    torch.testing.assert_close(names["effect"], wanted[0])
+
+
+def test_the_page_of_the_kernels_names_every_operation():
+    page = (DOCS / "kernels.md").read_text()
+    assert [name for name in kernels.__all__ if f"`{name}(" not in page and name != "path"] == []

@@ -1,12 +1,10 @@
-"""`pellucid bench kernels`: this machine's times of the top-k layer beside the dense layers.
+"""The CPU's table: the top-k layer beside the dense layers.
 
-Parity with the dense-masked layer is checked before anything is timed. Variants take turns, one
-call each per round, so that what else the machine does falls on all alike.
+Parity with the dense-masked layer is checked before anything is timed.
 """
 
 import json
 import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pellucid.kernels import path, topk_mlp, topk_rows
+from pellucid.kernels.bench.options import Options
+from pellucid.kernels.bench.timing import Spread, interleaved
 
 ROWS, D_MODEL, K = 4096, 128, 32
 WIDTHS = (1024, 4096, 8192)
@@ -41,38 +41,19 @@ def ours(x: Tensor, w_enc: Tensor, b_enc: Tensor, w_dec: Tensor) -> Tensor:
     return topk_mlp(x, w_enc, b_enc, w_dec, K)[0]
 
 
-def main(words: list[str]) -> int:
-    """Prints the table; words: `rounds=N` (9), `seed=N` (0), `json=PATH` to keep it as well."""
-    try:
-        options = _options(words)
-    except ValueError as error:
-        print(error)
-        return 2
+def run(options: Options) -> int:
+    """Print the table, and write it where `json` says; 1 if the layers disagree, else 0."""
     print(f"{path('cpu')}; torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
-    print(f"{ROWS} tokens, d {D_MODEL}, k {K}; medians of {options['rounds']} rounds (p20 to p80)")
-    torch.manual_seed(options["seed"])
-    table = [_measure(width, options["rounds"]) for width in WIDTHS]
-    if options["json"]:
+    print(f"{ROWS} tokens, d {D_MODEL}, k {K}; medians of {options.rounds} rounds (p20 to p80)")
+    torch.manual_seed(options.seed)
+    table = [_measure(width, options.rounds) for width in WIDTHS]
+    if options.json:
         about = {"torch": torch.__version__, "threads": torch.get_num_threads()}
         about |= {"machine": platform.machine(), "rows": ROWS, "d_model": D_MODEL, "k": K}
-        text = json.dumps({"format": 1, **about, **options, "widths": table}, indent=2)
-        Path(options["json"]).write_text(text + "\n", encoding="utf-8")
+        about |= {"rounds": options.rounds, "seed": options.seed}
+        text = json.dumps({"format": 1, **about, "widths": table}, indent=2)
+        Path(options.json).write_text(text + "\n", encoding="utf-8")
     return 0 if all(row["parity"] <= TOLERANCE for row in table) else 1
-
-
-def _options(words: list[str]) -> dict:
-    options = {"rounds": 9, "seed": 0, "json": ""}
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in options or not value:
-            raise ValueError(f"bench kernels: {word!r} is not one of rounds=N, seed=N, json=PATH")
-        if key == "json":
-            options[key] = value
-        elif value.isdecimal() and (key == "seed" or int(value) > 0):
-            options[key] = int(value)
-        else:
-            raise ValueError(f"bench kernels: {key} must be a whole number, got {value!r}")
-    return options
 
 
 def _measure(width: int, rounds: int) -> dict:
@@ -96,8 +77,8 @@ def _measure(width: int, rounds: int) -> dict:
         "topk_rows": lambda: topk_rows(pre, K),
         "torch.topk": lambda: torch.topk(pre, K, dim=-1, sorted=False),
     }
-    row = {"width": width, "parity": error, "ms": _interleaved(steps, rounds)}
-    row["ms"] |= _interleaved(select, rounds)
+    row = {"width": width, "parity": error, "ms": _times(steps, rounds)}
+    row["ms"] |= _times(select, rounds)
     _show(row)
     return row
 
@@ -111,21 +92,10 @@ def _relative(expected: Tensor, got: Tensor) -> float:
     return float((expected - got).abs().max() / expected.abs().max())
 
 
-def _interleaved(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each step as [median, p20, p80]."""
-    for step in steps.values():
-        step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    cuts = torch.tensor([0.5, 0.2, 0.8], dtype=torch.float64)
-    return {
-        name: torch.tensor(taken, dtype=torch.float64).quantile(cuts).tolist()
-        for name, taken in times.items()
-    }
+def _times(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, Spread]:
+    variants = {name: {"run": lambda _, step=step: step()} for name, step in steps.items()}
+    times = interleaved(variants, rounds, torch.device("cpu"))
+    return {name: times[name]["run"] for name in steps}
 
 
 def _show(row: dict) -> None:
@@ -140,9 +110,3 @@ def _show(row: dict) -> None:
         goal = f" (goal {GOALS[width]}x)" if name == "dense" else ""
         note = "" if name == ours_name else f"  {ratio:.2f}x {ours_name}'s time{goal}"
         print(f"  {name:13s}{median:8.1f} ms ({low:.1f} to {high:.1f}){note}")
-
-
-if __name__ == "__main__":
-    import sys
-
-    sys.exit(main(sys.argv[1:]))
