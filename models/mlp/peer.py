@@ -38,8 +38,9 @@ class PeerMLP(Firing):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
-        n_experts: int = setting(4096, low=1, high=2**30)
-        """Experts, a square number: each is named by a pair of keys."""
+        n_experts: int | None = setting(None, low=1, high=2**30)
+        """Experts, a square number: each is named by a pair of keys; none gives the square nearest
+        to 8 x d_model."""
         k: int = setting(8, low=1)
         """Experts that each head chooses."""
         n_heads: int = setting(4, low=1)
@@ -56,10 +57,10 @@ class PeerMLP(Firing):
         these weights start larger than a dense layer's."""
 
         def resolved_width(self, d_model: int) -> int:
-            side = side_of(self.n_experts, "mlp.n_experts")
-            check_k(self.k, side, "mlp.k")
+            width = round((8 * d_model) ** 0.5) ** 2 if self.n_experts is None else self.n_experts
+            check_k(self.k, side_of(width, "mlp.n_experts"), "mlp.k")
             key_width(self.d_key, self.n_heads, d_model)
-            return self.n_experts
+            return width
 
     def __init__(self, config: Config, d_model: int):
         super().__init__()

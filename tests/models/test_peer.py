@@ -60,6 +60,12 @@ def test_removing_an_expert_removes_exactly_what_it_wrote():
     assert ablation_error(mlp, x, chosen, written) > 1e-3
 
 
+def test_the_number_of_experts_follows_the_width_of_the_model():
+    config = MLPS["peer"].Config()
+    assert config.resolved_width(128) == 32**2
+    assert config.resolved_width(256) == 45**2
+
+
 def test_directions_are_the_rows_of_the_tables():
     mlp = layer("peer")
     assert torch.equal(mlp.site.read_directions(), mlp.w_in)
@@ -74,6 +80,7 @@ def test_directions_are_the_rows_of_the_tables():
         {"n_experts": 1024, "k": 4, "n_heads": 4, "query_norm": "batch"},
         {"n_experts": 4096, "k": 16, "n_heads": 2, "activation": "relu"},
         {"n_experts": 4096, "k": 64, "n_heads": 8},
+        {},
     ],
 )
 def test_writes_start_with_the_size_of_the_dense_baseline(fields):
