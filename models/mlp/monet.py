@@ -51,6 +51,9 @@ class MonetMLP(Firing):
         """Weight of the loss that spreads gates over halves."""
         ambiguity: float = setting(1e-3, low=0.0)
         """Weight of the loss that makes each head prefer one half."""
+        write_lr: float = setting(4.0, above=0.0)
+        """Learning rate of what experts write as a multiple of all others': gates are small, and so
+        these weights start larger than a dense layer's."""
 
         def resolved_width(self, d_model: int) -> int:
             side = side_of(self.n_experts, "mlp.n_experts")
@@ -75,7 +78,8 @@ class MonetMLP(Firing):
         width, side = config.resolved_width(d_model), side_of(config.n_experts, "mlp.n_experts")
         self.side = side
         self.w_route = nn.Parameter(torch.empty(config.n_heads * 2 * side, d_model))
-        self.experts = EXPERTS[config.split](d_model, side, width, config.k, config.n_heads)
+        sizes = {"side": side, "width": width, "k": config.k, "n_heads": config.n_heads}
+        self.experts = EXPERTS[config.split](d_model, **sizes, write_lr=config.write_lr)
         self.count_firing(config.n_experts)
         self.register_buffer("routing", torch.full((config.n_heads, 2, side), 1 / side))
         self.site = UnitSite("mlp", config.n_experts, signed=False, exactness="unit-ablation-exact")

@@ -23,9 +23,10 @@ class Experts(nn.Module):
     sums named ones alone, at a cost that grows with their number.
     """
 
-    def __init__(self, d_model: int, side: int, width: int, k: int, n_heads: int):
+    def __init__(self, d_model: int, side: int, width: int, k: int, n_heads: int, write_lr: float):
         super().__init__()
         self.side, self.k, self.n_heads = side, k, n_heads
+        self.write_lr = write_lr
         self.w_in = nn.Parameter(torch.empty(width, d_model))
         self.b_in = nn.Parameter(torch.zeros(width))
 
@@ -56,14 +57,14 @@ class Experts(nn.Module):
 
     def rules(self) -> dict[str, Rule]:
         """The experts' biases are a matrix by shape alone: they do not decay."""
-        return {"b_experts": Rule(decay=0.0)}
+        return {"w_out": Rule(lr=self.write_lr), "b_experts": Rule(decay=0.0)}
 
 
 class HorizontalExperts(Experts):
     """`E_ij(x) = V_j relu(U_i x + c_i)² + b_j`: half i reads, half j writes."""
 
-    def __init__(self, d_model: int, side: int, width: int, k: int, n_heads: int):
-        super().__init__(d_model, side, width, k, n_heads)
+    def __init__(self, d_model: int, side: int, width: int, k: int, n_heads: int, write_lr: float):
+        super().__init__(d_model, side, width, k, n_heads, write_lr)
         self.w_out = nn.Parameter(torch.empty(width, d_model))
         self.b_experts = nn.Parameter(torch.zeros(side, d_model))
 
@@ -96,8 +97,8 @@ class VerticalExperts(Experts):
     `E_ij(x) = [V11_i a1_i + V12_i a2_j + b1_i ; V21_j a1_i + V22_j a2_j + b2_j]`.
     """
 
-    def __init__(self, d_model: int, side: int, width: int, k: int, n_heads: int):
-        super().__init__(d_model, side, width, k, n_heads)
+    def __init__(self, d_model: int, side: int, width: int, k: int, n_heads: int, write_lr: float):
+        super().__init__(d_model, side, width, k, n_heads, write_lr)
         self.w_out = nn.Parameter(torch.empty(2, width, d_model // 2))
         self.b_experts = nn.Parameter(torch.zeros(2, side, d_model // 2))
 

@@ -3,14 +3,16 @@
 import pytest
 import torch
 from support.layers import ablation_error, normal, without
-from support.small import first_write
+from support.small import first_write, small_model
 from support.small import small_layer as layer
 
+from pellucid.config import TrainConfig
 from pellucid.errors import ConfigError
 from pellucid.models import ModelConfig, Transformer, set_to
 from pellucid.models.mlp import MLPS
 from pellucid.models.mlp.monet import MonetMLP
 from pellucid.models.units import SiteState, restored
+from pellucid.training.optimizers import Optimizers
 
 SPLITS = ["horizontal", "vertical"]
 
@@ -199,8 +201,15 @@ def test_cost_is_counted_by_hand():
     assert cost.active == router + round(met * (matrices + 42))
 
 
-def test_biases_of_experts_do_not_decay():
-    assert monet("vertical").experts.rules()["b_experts"].decay == 0.0
+@pytest.mark.parametrize("split", SPLITS)
+def test_what_experts_write_learns_faster_and_their_biases_do_not_decay(split):
+    model = small_model("monet", fields={"split": split, "width": 42, "write_lr": 3.0})
+    groups = Optimizers(model, TrainConfig(lr=1e-3, weight_decay=0.1)).all[0].param_groups
+    rates = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    experts = model.blocks[1].mlp.experts
+    assert rates[id(experts.w_out)] == (3e-3, 0.1)
+    assert rates[id(experts.w_in)] == (1e-3, 0.1)
+    assert rates[id(experts.b_experts)] == (1e-3, 0.0)
 
 
 @pytest.mark.parametrize(

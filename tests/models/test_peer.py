@@ -4,13 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.layers import ablation_error, gates_by_hand, normal
-from support.small import first_write
+from support.small import first_write, small_model
 from support.small import small_layer as layer
 
+from pellucid.config import TrainConfig
 from pellucid.errors import ConfigError
 from pellucid.models import ModelConfig, Transformer
 from pellucid.models.mlp import MLPS
 from pellucid.models.mlp.peer import PeerMLP
+from pellucid.training.optimizers import Optimizers
+from pellucid.training.step import after_step
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
@@ -110,9 +113,16 @@ def test_what_cannot_work_is_refused_with_its_reason(fields, message):
         ModelConfig(d_model=16, mlp=MLPS["peer"].Config(**fields))
 
 
-def test_what_the_keys_tell_reaches_them():
-    from pellucid.training.step import after_step
+def test_what_experts_write_learns_at_a_rate_of_its_own():
+    model = small_model("peer", fields={"write_lr": 3.0})
+    groups = Optimizers(model, TrainConfig(lr=1e-3)).all[0].param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    for block in model.blocks:
+        assert rates[id(block.mlp.w_out)] == 3e-3
+        assert rates[id(block.mlp.w_in)] == rates[id(block.mlp.keys.keys)] == 1e-3
 
+
+def test_what_the_keys_tell_reaches_them():
     config = ModelConfig(d_model=16, mlp=MLPS["peer"].Config(n_experts=49, k=3, query_norm="batch"))
     model = Transformer(config, vocab_size=8).double().train()
     told = model(torch.arange(8)[None]).told
