@@ -40,7 +40,7 @@ class PeerMLP(Firing):
     class Config(fields.Config):
         n_experts: int | None = setting(None, low=1, high=2**30)
         """Experts, a square number: each is named by a pair of keys; none gives the square nearest
-        to 8 x d_model."""
+        to 32 x d_model."""
         k: int = setting(8, low=1)
         """Experts that each head chooses."""
         n_heads: int = setting(4, low=1)
@@ -57,7 +57,7 @@ class PeerMLP(Firing):
         these weights start larger than a dense layer's."""
 
         def resolved_width(self, d_model: int) -> int:
-            width = round((8 * d_model) ** 0.5) ** 2 if self.n_experts is None else self.n_experts
+            width = round((32 * d_model) ** 0.5) ** 2 if self.n_experts is None else self.n_experts
             check_k(self.k, side_of(width, "mlp.n_experts"), "mlp.k")
             key_width(self.d_key, self.n_heads, d_model)
             return width

@@ -65,8 +65,8 @@ def test_removing_an_expert_removes_exactly_what_it_wrote():
 
 def test_the_number_of_experts_follows_the_width_of_the_model():
     config = MLPS["peer"].Config()
-    assert config.resolved_width(128) == 32**2
-    assert config.resolved_width(256) == 45**2
+    assert config.resolved_width(128) == 64**2
+    assert config.resolved_width(200) == 80**2
 
 
 def test_directions_are_the_rows_of_the_tables():
