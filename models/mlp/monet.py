@@ -39,7 +39,7 @@ class MonetMLP(Firing):
         split: Literal["horizontal", "vertical"] = setting("horizontal")
         """horizontal: one half of an expert reads and the other writes; vertical: each half has
         half of the neurons and half of the outputs."""
-        n_experts: int = setting(4096, low=1, high=2**30)
+        n_experts: int = setting(1024, low=1, high=2**30)
         """Experts, a square number: each is a pair of halves."""
         k: int = setting(4, low=1)
         """Halves of either kind that each head keeps; it mixes the k² experts made of them."""

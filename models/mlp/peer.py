@@ -52,7 +52,7 @@ class PeerMLP(Firing):
         running statistics."""
         activation: Literal["gelu", "relu"] = setting("gelu")
         """Non-linearity of the experts."""
-        write_lr: float = setting(5.0, above=0.0)
+        write_lr: float = setting(15.0, above=0.0)
         """Learning rate of what experts write as a multiple of all others': gates are small, and so
         these weights start larger than a dense layer's."""
 
