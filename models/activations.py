@@ -73,6 +73,27 @@ def canonical(values: Tensor, indices: Tensor, n_units: int) -> Activations:
     return Activations(values, order.masked_fill(empty, -1).int(), n_units)
 
 
+def merge(
+    values: Float[Tensor, "*row slot"], indices: Int[Tensor, "*row slot"], copies: int
+) -> tuple[Float[Tensor, "*row slot"], Int[Tensor, "*row slot"]]:
+    """Sort slots by unit; those of one unit are summed into its first, and the others emptied.
+
+    A unit stands at most `copies` times in a row, as where so many heads choose from one table.
+    Emptied slots stay where they are. A loop over copies, because adding by index has no fixed
+    order on a GPU.
+    """
+    units, places = indices.sort(dim=-1, stable=True)
+    values = values.gather(-1, places)
+    total = values
+    for shift in range(1, copies):
+        same = (units[..., shift:] == units[..., :-shift]) & (units[..., shift:] >= 0)
+        more = torch.where(same, values[..., shift:], 0.0)
+        total = total + torch.nn.functional.pad(more, (0, shift))
+    again = torch.zeros_like(units, dtype=torch.bool)
+    again[..., 1:] = units[..., 1:] == units[..., :-1]
+    return total.masked_fill(again | (units < 0), 0.0), units.masked_fill(again, -1)
+
+
 def same_slots(a: Activations, b: Activations) -> tuple[Activations, Activations]:
     """Both with as many slots as the larger of the two."""
     slots = max(a.values.shape[-1], b.values.shape[-1])

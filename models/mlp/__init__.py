@@ -3,7 +3,11 @@
 from pellucid.models.mlp.bilinear import BilinearMLP
 from pellucid.models.mlp.dense import DenseMLP
 from pellucid.models.mlp.linear_experts import LinearExpertsMLP
+from pellucid.models.mlp.memory import MemoryMLP
+from pellucid.models.mlp.moe import MoEMLP
+from pellucid.models.mlp.monet import MonetMLP
 from pellucid.models.mlp.mxd import MixtureOfDecoders
+from pellucid.models.mlp.peer import PeerMLP
 from pellucid.models.mlp.q_sparse import QSparseMLP
 from pellucid.models.mlp.relu_l1 import ReLUL1MLP
 from pellucid.models.mlp.solu import SoLUMLP
@@ -24,4 +28,8 @@ MLPS = {
     "q_sparse": QSparseMLP,
     "linear_experts": LinearExpertsMLP,
     "mxd": MixtureOfDecoders,
+    "moe": MoEMLP,
+    "monet": MonetMLP,
+    "peer": PeerMLP,
+    "memory": MemoryMLP,
 }

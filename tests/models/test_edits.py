@@ -146,7 +146,8 @@ def test_examples_beyond_the_batch_are_refused(model, tokens):
 
 def test_a_patch_from_a_site_of_other_units_is_refused(model, tokens):
     stream = recorded(model, tokens, "embed")
-    with pytest.raises(ValueError, match=f"{SITE}: it has 48 units, .* from a site of 16"):
+    n_units = model.sites()[SITE].n_units
+    with pytest.raises(ValueError, match=f"{SITE}: it has {n_units} units, .* from a site of 16"):
         recorded(model, tokens, SITE, patch(stream, [1]))
     for bad in (stream.values, 0.0, {"embed": stream}):
         with pytest.raises(ValueError, match=f"takes the Activations.*got {type(bad).__name__}"):

@@ -21,13 +21,22 @@ SMALL = {
     "q_sparse": {"width": 48, "k": 12, "k_in": 8},
     "linear_experts": {"channels": 3, "experts": 16, "k": 2, "d_key": 12},
     "mxd": {"experts": 48, "width": 24, "k": 5},
+    "moe": {"width": 48, "n_experts": 6, "k": 2},
+    "monet": {"n_experts": 49, "k": 3, "n_heads": 2, "width": 42},
+    "peer": {"n_experts": 49, "k": 3, "n_heads": 2},
+    "memory": {"n_slots": 49, "k": 3, "n_heads": 2},
 }
-"""Settings of each filling of the mlp slot that give it 48 units at width 16."""
+"""Settings of each filling of the mlp slot that give it 48 or 49 units at width 16."""
 
 
-def small_model(mlp: str = "topk", *, seed: int = 0, **changes) -> Transformer:
-    """Two layers of width 16 with 48 units, 5 of them active where the filling is sparse."""
-    filling = MLPS[mlp].Config(**SMALL[mlp])
+def small_model(
+    mlp: str = "topk", *, seed: int = 0, fields: dict | None = None, **changes
+) -> Transformer:
+    """Two layers of width 16 with 48 units, 5 of them active where the filling is sparse.
+
+    `fields` are settings of the filling beside those of the table, `changes` those of the model.
+    """
+    filling = MLPS[mlp].Config(**SMALL[mlp] | (fields or {}))
     config = ModelConfig(n_layers=2, d_model=16, context=24, mlp=filling, **changes)
     return Transformer(config, vocab_size=VOCAB, seed=seed).double().eval()
 
@@ -39,7 +48,7 @@ def small_layer(mlp: str, **fields) -> Filling:
     layer = Transformer(config, vocab_size=8, seed=2).double().eval().blocks[0].mlp
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
-            if name.startswith("b_"):
+            if name.rpartition(".")[2].startswith("b_"):
                 parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
     return layer
 
