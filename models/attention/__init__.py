@@ -1,6 +1,7 @@
 """Fillings of the `attention` slot: one class a line."""
 
 from pellucid.models.attention.bilinear import BilinearAttention
+from pellucid.models.attention.codebook import CodebookAttention
 from pellucid.models.attention.gated import GatedAttention
 from pellucid.models.attention.headwise import HeadwiseAttention
 from pellucid.models.attention.softmax import SoftmaxAttention
@@ -11,5 +12,6 @@ ATTENTIONS = {
     "headwise": HeadwiseAttention,
     "subspace": SubspaceAttention,
     "bilinear": BilinearAttention,
+    "codebook": CodebookAttention,
     "gated": GatedAttention,
 }
