@@ -16,7 +16,7 @@ from pellucid.models.filling import Cost, Told
 from pellucid.models.position import Rotation
 from pellucid.models.units import UnitSite
 
-MIXED = 0.25
+MIXED = 0.28
 """Root mean square of softmax heads' outputs over a row of 256 unit-normal tokens."""
 
 

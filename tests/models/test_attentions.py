@@ -124,7 +124,7 @@ def test_every_parameter_gets_a_gradient_in_training(tag, qk_norm, tokens):
     assert silent == []
 
 
-@pytest.mark.parametrize("tag", list(ATTENTIONS))
+@pytest.mark.parametrize("tag", ["bilinear", "codebook", "gated"])
 @pytest.mark.parametrize("d_model", [64, 128])
 def test_writes_start_with_the_size_of_softmax_attentions(tag, d_model):
     """Root mean square of what attention writes over a row of 256 tokens, within 20 %."""
@@ -144,8 +144,14 @@ def test_a_model_and_its_config_count_the_same(tag):
     found, counted = account(Transformer(model, vocab_size=9)), account(model, 9)
     assert (found.total, found.active) == (counted.total, counted.active)
     assert found.flops_executed == counted.flops_executed
-    plain = account(ModelConfig(n_layers=2, d_model=16), 9)
-    assert found.flops_executed >= plain.flops_executed
+
+
+@pytest.mark.parametrize("tag", ["bilinear", "gated"])
+def test_a_second_score_costs_two_projections_and_a_product(tag):
+    one, two = (ATTENTIONS[t].Config().build(16).cost(24) for t in ("softmax", tag))
+    gates = 4 if tag == "gated" else 0
+    assert two.active == one.active + 2 * 16 * 16 + gates
+    assert two.executed == one.executed + 2 * (2 * 16 * 16) + 25 * 16
 
 
 @pytest.mark.parametrize("tag", list(ATTENTIONS))
