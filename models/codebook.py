@@ -30,7 +30,7 @@ TURN = 0.5
 class Codes(fields.Config):
     """The settings of every layer that speaks in codes."""
 
-    codes: int = setting(1024, low=1)
+    codes: int = setting(512, low=1)
     """Codes in a codebook; attention has one codebook for each head."""
     k: int = setting(8, low=1)
     """Codes in a message."""
@@ -44,6 +44,8 @@ class Codes(fields.Config):
     commitment: float = setting(1.0, low=0.0)
     """Weight of the same distance as a loss of what is coded: from scratch, nothing else keeps it
     near the codes."""
+    lr: float = setting(5.0, above=0.0)
+    """Learning rate of the codes, in those of the other weights: codes are larger than weights."""
 
     def check(self) -> None:
         if self.k > self.codes:
@@ -197,8 +199,9 @@ class Codebook(Firing):
         return (1 / k + (1 - 1 / k) * alike**2) ** 0.5
 
     def rules(self) -> dict[str, Rule]:
-        # The paper's weight decay; and Muon is not for a table of vectors.
-        return {"w_dec": Rule(decay=0.01)}
+        # The paper's weight decay, of 0.01 at the learning rate of all; and a table of vectors is
+        # not for Muon, which a rule keeps away.
+        return {"w_dec": Rule(lr=self.config.lr, decay=0.01 / self.config.lr)}
 
 
 def _distance(y: Tensor, a: Tensor) -> Tensor:

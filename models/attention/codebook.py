@@ -8,16 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.models.activations import Activations
-from pellucid.models.attention.heads import side_by_side
+from pellucid.models.attention.heads import MIXED, side_by_side
 from pellucid.models.attention.softmax import SoftmaxAttention
 from pellucid.models.cache import LayerCache
 from pellucid.models.codebook import Codebook, Codes, of_codebook
 from pellucid.models.filling import Cost, Told
 from pellucid.models.position import Rotation
 from pellucid.models.units import UnitSite
-
-MIXED = 0.28
-"""Root mean square of softmax heads' outputs over a row of 256 unit-normal tokens."""
 
 
 class CodebookAttention(SoftmaxAttention):

@@ -18,6 +18,9 @@ from pellucid.models.units import Exactness, UnitSite, see
 from pellucid.settings import fields
 from pellucid.settings.fields import setting
 
+MIXED = 0.235
+"""Root mean square of what a softmax head mixes at first, over a row of 256 unit-normal tokens."""
+
 
 class HeadedAttention(Filling):
     """`edges(q, k) v` over earlier positions, in heads. A kind of attention says what edges are.

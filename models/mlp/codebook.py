@@ -9,6 +9,7 @@ from pellucid.models.activations import Activations
 from pellucid.models.codebook import Codebook, Codes, of_codebook
 from pellucid.models.filling import Cost, Filling, Told
 from pellucid.models.mlp.dense import DenseMLP
+from pellucid.settings.fields import setting
 
 
 class CodebookMLP(Filling):
@@ -20,7 +21,8 @@ class CodebookMLP(Filling):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Codes, DenseMLP.Config):
-        """The dense MLP's settings, then those of the codes."""
+        k: int = setting(32, low=1)
+        """Codes in a message."""
 
     def __init__(self, config: Config, d_model: int):
         super().__init__()

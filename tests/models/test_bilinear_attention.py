@@ -31,7 +31,7 @@ def test_it_is_the_product_of_two_scores_summed_over_values():
                     first, second = (
                         (w_q[p, h] @ x[b, t]) @ (w_k[p, h] @ x[b, s]) / 8**0.5 for p in range(2)
                     )
-                    mixed[b, t, h] += first * second / (t + 1) * (w_v[h] @ x[b, s])
+                    mixed[b, t, h] += first * second / (t + 1) ** 0.5 * (w_v[h] @ x[b, s])
     expected = mixed.flatten(2) @ attention.w_o.T
     assert torch.allclose(attention(x)[0], expected, atol=1e-12)
 
@@ -48,9 +48,11 @@ def test_its_edges_are_the_forms_that_the_weights_give(position, tokens):
     for t, s in ((0, 0), (7, 7), (7, 2), (23, 0)):
         forms = block.attention.forms(model.position.rotation(torch.tensor([t - s])))
         scores = torch.einsum("phij, bi, bj -> pbh", forms, x[:, t], x[:, s])
-        assert torch.allclose(edges[:, :, t, s], scores[0] * scores[1] / (t + 1), atol=1e-6)
+        assert torch.allclose(edges[:, :, t, s], scores[0] * scores[1] / (t + 1) ** 0.5, atol=1e-6)
         if position != "rope":
-            assert torch.allclose(edges[:, :, t, s], scores[0] * scores[1] / (t + 1), atol=1e-12)
+            assert torch.allclose(
+                edges[:, :, t, s], scores[0] * scores[1] / (t + 1) ** 0.5, atol=1e-12
+            )
 
 
 @pytest.mark.parametrize(

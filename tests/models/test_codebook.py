@@ -10,6 +10,7 @@ from pellucid.models import ModelConfig, Transformer, ablate, add, intervene, re
 from pellucid.models.attention import ATTENTIONS
 from pellucid.models.codebook import Codebook, Codes
 from pellucid.models.mlp import MLPS
+from pellucid.training.optimizers import rules
 from pellucid.training.step import before_step
 
 SLOTS = {"mlp": {"mlp": "codebook"}, "attention": {"mlp": "dense", "attention": "codebook"}}
@@ -262,6 +263,13 @@ def test_every_parameter_gets_a_gradient(kind, tokens):
     (logits.square().mean() + sum(v for k, v in told.items() if "loss/" in k)).backward()
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
+
+
+def test_codes_have_their_own_learning_rate_and_decay():
+    model = small_model("codebook")
+    found = rules(model)["blocks.1.mlp.codebook.w_dec"]
+    assert found.lr == 5.0
+    assert found.lr * found.decay == pytest.approx(0.01)
 
 
 def test_codes_of_heads_write_through_their_part_of_w_o():
