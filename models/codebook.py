@@ -44,7 +44,7 @@ class Codes(fields.Config):
     commitment: float = setting(1.0, low=0.0)
     """Weight of the same distance as a loss of what is coded: from scratch, nothing else keeps it
     near the codes."""
-    lr: float = setting(5.0, above=0.0)
+    lr: float = setting(15.0, above=0.0)
     """Learning rate of the codes, in those of the other weights: codes are larger than weights."""
 
     def check(self) -> None:

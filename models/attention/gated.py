@@ -27,8 +27,10 @@ class GatedAttention(SoftmaxAttention):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SoftmaxAttention.Config):
-        sparsity: float = setting(0.1, low=0.0)
+        sparsity: float = setting(0.03, low=0.0)
         """Weight of the expected share of open edges in the loss: what all edges together cost."""
+        annealing: float = setting(0.5, low=0.0, high=1.0)
+        """Share of the training over which that weight rises from 0: edges are first put to use."""
         temperature: float = setting(0.67, above=0.0)
         """Of the sigmoid through which a gate's draw is differentiated."""
         first_open: float = setting(0.9, above=0.0, below=1.0)
@@ -39,6 +41,8 @@ class GatedAttention(SoftmaxAttention):
         first = log(config.first_open / (1 - config.first_open))
         self.b_gate = nn.Parameter(torch.full((config.n_heads,), first))
         self.register_buffer("open_share", torch.tensor(1.0))
+        # A tensor, so that a compiled layer is not compiled anew whenever it changes.
+        self.register_buffer("weight", torch.tensor(config.sparsity), persistent=False)
 
     # The gates stand after the softmax, where the fused operation has no room for them.
     forward = HeadedAttention.forward
@@ -49,7 +53,7 @@ class GatedAttention(SoftmaxAttention):
         shares, told = super().edges(q, k)
         logits = gate_q @ gate_k.mT / self.d_head**0.5 + self.b_gate[:, None, None]
         gates = self._draw(logits) if self.training else (logits > 0).to(logits.dtype)
-        told["loss/edges"] = self.config.sparsity * _visible_mean(logits.sigmoid())
+        told["loss/edges"] = self.weight * _visible_mean(logits.sigmoid())
         told["mean/open"] = _visible_mean(gates.detach())
         return shares * gates, told
 
@@ -59,6 +63,11 @@ class GatedAttention(SoftmaxAttention):
         noisy = logits + uniform.log() - torch.log1p(-uniform)
         soft = (noisy / self.config.temperature).sigmoid()
         return (noisy > 0).to(soft.dtype) + (soft - soft.detach())
+
+    def before_step(self, progress: float) -> None:
+        rising = progress < self.config.annealing
+        share = progress / self.config.annealing if rising else 1.0
+        self.weight.fill_(share * self.config.sparsity)
 
     @torch.no_grad()
     def after_step(self, told: Told, tokens: int) -> None:

@@ -268,7 +268,7 @@ def test_every_parameter_gets_a_gradient(kind, tokens):
 def test_codes_have_their_own_learning_rate_and_decay():
     model = small_model("codebook")
     found = rules(model)["blocks.1.mlp.codebook.w_dec"]
-    assert found.lr == 5.0
+    assert found.lr == 15.0
     assert found.lr * found.decay == pytest.approx(0.01)
 
 

@@ -150,6 +150,18 @@ def test_the_loss_is_the_expected_share_of_open_edges_and_adds_up_over_a_split_b
     assert (grad > 0).all()  # less bias, fewer open edges
 
 
+def test_the_weight_of_the_loss_rises_and_is_a_function_of_progress_alone():
+    attention, x = half_open(sparsity=0.3, annealing=0.4).blocks[0].attention, inputs(2, 6, 16)
+    full = float(edges_of(attention, x)[1]["loss/edges"].detach())
+    for progress, share in ((0.0, 0.0), (0.1, 0.25), (0.4, 1.0), (1.0, 1.0), (0.2, 0.5)):
+        attention.before_step(progress)
+        loss = float(edges_of(attention, x)[1]["loss/edges"].detach())
+        assert loss == pytest.approx(share * full, abs=1e-6)
+    at_once = half_open(annealing=0.0).blocks[0].attention
+    at_once.before_step(0.0)
+    assert float(at_once.weight) == pytest.approx(0.03)
+
+
 def test_ideal_cost_counts_the_open_edges():
     model = half_open()
     attention = model.blocks[0].attention
