@@ -1,5 +1,6 @@
 """One function counts parameters and floating-point operations."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +40,17 @@ def account(model: Transformer | ModelConfig, vocab_size: int | None = None) -> 
 
 
 def _fillings(model: nn.Module) -> Cost:
-    costs = (m.cost(model.config.context) for m in model.modules() if isinstance(m, Filling))
+    """A filling counts what it is made of, so that only the outermost ones are asked."""
+    costs = (filling.cost(model.config.context) for filling in _outermost(model))
     return sum(costs, model.head.cost(model.config.context))
+
+
+def _outermost(module: nn.Module) -> Iterator[Filling]:
+    if isinstance(module, Filling):
+        yield module
+        return
+    for child in module.children():
+        yield from _outermost(child)
 
 
 def _rest(model: Transformer) -> Cost:

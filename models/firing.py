@@ -31,6 +31,12 @@ class Firing(Filling):
         """Which units have been silent over the last `after` tokens of training."""
         return self.silent_for >= after
 
+    def longest_silent(self, after: int, budget: float) -> Tensor:
+        """The dead units, the longest silent first, at most `budget` of all units."""
+        dead = self.dead(after).nonzero().flatten()
+        order = self.silent_for[dead].argsort(descending=True, stable=True)
+        return dead[order][: int(budget * len(self.silent_for))]
+
 
 @torch.no_grad()
 def fired(indices: Tensor, n_units: int) -> Tensor:
@@ -38,3 +44,10 @@ def fired(indices: Tensor, n_units: int) -> Tensor:
     counts = torch.zeros(n_units + 1, dtype=torch.int64, device=indices.device)
     slots = indices.flatten().long() + 1
     return counts.scatter_add_(0, slots, torch.ones_like(slots))[1:]
+
+
+def turned(rows: Tensor, generator: torch.Generator, size: float = 1.0) -> Tensor:
+    """Vectors `(unit, d)` turned by noise of `size` times their length, and about as long."""
+    noise = torch.randn(rows.shape, generator=generator, dtype=torch.float64).to(rows)
+    noise *= size * rows.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
+    return (rows + noise) / (1 + size**2) ** 0.5

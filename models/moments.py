@@ -21,3 +21,15 @@ def tail_second_moment(share: float) -> float:
         return 1.0
     t = NormalDist().inv_cdf(1 - share)
     return erfc(t / sqrt(2)) / 2 + t * exp(-t * t / 2) / sqrt(2 * pi)
+
+
+def tail_cosine(share: float, d: int) -> float:
+    """Mean cosine to a fixed direction of the largest `share` of random directions in d dimensions.
+
+    A cosine's density is proportional to (1 - t²)^((d - 3) / 2); fewer than 3 dimensions count as 3.
+    """
+    t = torch.linspace(1, -1, 20001, dtype=torch.float64, device="cpu")
+    density = (1 - t**2).clamp_min(0) ** ((max(d, 3) - 3) / 2)
+    above = (density / density.sum()).cumsum(0)
+    kept = density * (above <= share)
+    return float((t * kept).sum() / kept.sum())

@@ -1,6 +1,7 @@
 """Fillings of the `mlp` slot: one class a line."""
 
 from pellucid.models.mlp.bilinear import BilinearMLP
+from pellucid.models.mlp.codebook import CodebookMLP
 from pellucid.models.mlp.dense import DenseMLP
 from pellucid.models.mlp.linear_experts import LinearExpertsMLP
 from pellucid.models.mlp.memory import MemoryMLP
@@ -32,4 +33,5 @@ MLPS = {
     "monet": MonetMLP,
     "peer": PeerMLP,
     "memory": MemoryMLP,
+    "codebook": CodebookMLP,
 }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.errors import ConfigError
-from pellucid.models.firing import Firing
+from pellucid.models.firing import Firing, turned
 from pellucid.models.sharding import set_rows, whole
 from pellucid.models.units import Exactness, UnitSite
 from pellucid.settings import fields
@@ -58,18 +58,14 @@ class SparseMLP(Firing):
         of the same length, and writes nothing until it has learned to. Returns the rows by
         parameter name, so that their optimizer state can be cleared.
         """
-        most = int(budget * self.site.n_units)
-        dead = self.dead(after).nonzero().flatten()
-        rows = dead[self.silent_for[dead].argsort(descending=True, stable=True)][:most]
+        rows = self.longest_silent(after, budget)
         if len(rows) == 0 or float(self.firing_rate.sum()) == 0:
             return {}
         rates = self.firing_rate.double().cpu()
         parents = torch.multinomial(rates, len(rows), replacement=True, generator=generator)
         parents = parents.to(rows.device)
         read = whole(self.w_enc)[parents]
-        noise = torch.randn(read.shape, generator=generator, dtype=torch.float64).to(read)
-        noise *= read.norm(dim=1, keepdim=True) / noise.norm(dim=1, keepdim=True)
-        set_rows(self.w_enc, rows, (read + noise) / 2**0.5)
+        set_rows(self.w_enc, rows, turned(read, generator))
         set_rows(self.b_enc, rows, whole(self.b_enc)[parents])
         set_rows(self.w_dec, rows, torch.zeros_like(read))
         self.silent_for[rows] = 0

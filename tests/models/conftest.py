@@ -5,6 +5,7 @@ import torch
 from support.small import VOCAB, small_model
 
 from pellucid.models import Transformer
+from pellucid.models.attention import ATTENTIONS
 from pellucid.models.mlp import MLPS
 
 
@@ -12,6 +13,12 @@ from pellucid.models.mlp import MLPS
 def model(request) -> Transformer:
     """One model per filling of the mlp slot."""
     return small_model(request.param)
+
+
+@pytest.fixture(params=list(ATTENTIONS))
+def attending(request) -> Transformer:
+    """One model per filling of the attention slot, with a dense MLP."""
+    return small_model("dense", attention=request.param)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def attention_write(model, trace):
 
 
 def bias(model):
-    named = dict(model.blocks[0].mlp.named_parameters())
+    named = dict(model.blocks[0].mlp.named_parameters(recurse=False))
     return named.get("b_out", named.get("b_dec", 0.0))
 
 

@@ -3,8 +3,10 @@
 import torch
 
 from pellucid.models import ModelConfig, Transformer
+from pellucid.models.attention import ATTENTIONS
 from pellucid.models.filling import Filling
 from pellucid.models.mlp import MLPS
+from pellucid.settings.fields import Config
 
 VOCAB = 61
 
@@ -25,19 +27,33 @@ SMALL = {
     "monet": {"n_experts": 49, "k": 3, "n_heads": 2, "width": 42},
     "peer": {"n_experts": 49, "k": 3, "n_heads": 2},
     "memory": {"n_slots": 49, "k": 3, "n_heads": 2},
+    "codebook": {"width": 40, "codes": 48, "k": 5},
 }
 """Settings of each filling of the mlp slot that give it 48 or 49 units at width 16."""
 
+SMALL_ATTENTION = {"codebook": {"codes": 12, "k": 3}}
+"""Settings of fillings of the attention slot whose defaults are large."""
+
 
 def small_model(
-    mlp: str = "topk", *, seed: int = 0, fields: dict | None = None, **changes
+    mlp: str = "topk",
+    *,
+    attention: str | Config = "softmax",
+    seed: int = 0,
+    fields: dict | None = None,
+    **changes,
 ) -> Transformer:
     """Two layers of width 16 with 48 units, 5 of them active where the filling is sparse.
 
-    `fields` are settings of the filling beside those of the table, `changes` those of the model.
+    `fields` are settings of the MLP beside those of the table, `changes` those of the model. The
+    attention is a tag of its table, or a configuration.
     """
     filling = MLPS[mlp].Config(**SMALL[mlp] | (fields or {}))
-    config = ModelConfig(n_layers=2, d_model=16, context=24, mlp=filling, **changes)
+    if isinstance(attention, str):
+        attention = ATTENTIONS[attention].Config(**SMALL_ATTENTION.get(attention, {}))
+    config = ModelConfig(
+        n_layers=2, d_model=16, context=24, mlp=filling, attention=attention, **changes
+    )
     return Transformer(config, vocab_size=VOCAB, seed=seed).double().eval()
 
 
