@@ -15,11 +15,13 @@ from pellucid.kernels.paths import serving
 
 @custom_op("pellucid::topk_rows", mutates_args=())
 def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
+    """The checked `topk_rows` of `topk.py`."""
     return serving(x).topk_rows(x, k, signed, relu)
 
 
 @custom_op("pellucid::topk_rows_backward", mutates_args=())
 def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
+    """Gradients of `topk_rows`."""
     return serving(grad).topk_rows_backward(grad, indices, width)
 
 
@@ -27,6 +29,7 @@ def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
 def encode_topk(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool, mode: str, products: str
 ) -> tuple[Tensor, Tensor]:
+    """The checked `encode_topk` of `topk.py`."""
     check_groups("encode_topk", mode, k, len(w_enc))
     path = serving(x, products, len(w_enc), k)
     return path.encode_topk(x, w_enc, b_enc, k, signed, mode)
@@ -36,12 +39,14 @@ def encode_topk(
 def encode_topk_backward(
     grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, products: str
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `encode_topk`."""
     path = serving(grad, products, len(w_enc), indices.shape[1])
     return path.encode_topk_backward(grad, indices, x, w_enc)
 
 
 @custom_op("pellucid::sparse_decode", mutates_args=())
 def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor, products: str) -> Tensor:
+    """The checked `sparse_decode` of `topk.py`."""
     path = serving(values, products, len(w_dec), indices.shape[1])
     return path.sparse_decode(values, indices, w_dec)
 
@@ -50,12 +55,14 @@ def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor, products: str)
 def sparse_decode_backward(
     grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor, products: str
 ) -> tuple[Tensor, Tensor]:
+    """Gradients of `sparse_decode`."""
     path = serving(grad, products, len(w_dec), indices.shape[1])
     return path.sparse_decode_backward(grad, values, indices, w_dec)
 
 
 @custom_op("pellucid::sddmm", mutates_args=())
 def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
+    """The checked `sddmm` of `topk.py`."""
     return serving(x).sddmm(x, weight, indices)
 
 
@@ -70,6 +77,7 @@ def topk_mlp(
     mode: str,
     products: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """The checked `topk_mlp` of `topk.py`."""
     check_groups("topk_mlp", mode, k, len(w_enc))
     path = serving(x, products, len(w_enc), k)
     return path.topk_mlp(x, w_enc, b_enc, w_dec, k, signed, mode)
@@ -85,6 +93,7 @@ def topk_mlp_backward(
     w_dec: Tensor,
     products: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of `topk_mlp`."""
     path = serving(grad, products, len(w_enc), indices.shape[1])
     return path.topk_mlp_backward(grad, values, indices, x, w_enc, w_dec)
 

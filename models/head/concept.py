@@ -17,12 +17,15 @@ from pellucid.models.head.unembed import Side, Unembed
 from pellucid.models.units import UnitSite
 from pellucid.settings.fields import setting
 
+FIRST_ALPHA = 0.9
+"""At 1 the code would cancel out of the logits, and learn nothing from the first step."""
+
 
 class ConceptHead(Unembed):
     """`logits = U (E c + α ε)` for a sparse code c of concepts (arXiv 2502.08524, CB-LLM 2412.07992).
 
     The first units are known concepts, taught from the corpus's labels; the others are free.
-    ε = x - E c is what the code leaves out: its weight α falls from 1 to `epsilon` over the first
+    ε = x - E c is what the code leaves out: its weight α falls from 0.9 to `epsilon` over the first
     `anneal` of the training, and the share of the logits' variance that it carries is told, because
     a bottleneck with a way around it is none.
     """
@@ -40,7 +43,7 @@ class ConceptHead(Unembed):
         epsilon: float = setting(0.0, low=0.0, high=1.0)
         """Weight of what the concepts leave out, at the end."""
         anneal: float = setting(0.5, low=0.0, high=1.0)
-        """Share of the training over which that weight falls from 1."""
+        """Share of the training over which that weight falls from 0.9."""
         label_weight: float = setting(0.1, low=0.0)
         """Weight of the known concepts' cross-entropy in the loss."""
 
@@ -56,7 +59,7 @@ class ConceptHead(Unembed):
         self.concepts_in = nn.Parameter(torch.empty(width, d_model))
         self.b_enc = nn.Parameter(torch.zeros(width))
         self.concepts_out = nn.Parameter(torch.empty(width, d_model))
-        self.register_buffer("alpha", torch.tensor(1.0))
+        self.register_buffer("alpha", torch.tensor(FIRST_ALPHA))
         site = UnitSite(
             "head",
             width,
@@ -72,7 +75,7 @@ class ConceptHead(Unembed):
         """The weight of what the concepts leave out, a function of the training's share alone."""
         last, anneal = self.config.epsilon, self.config.anneal
         left = max(0.0, 1 - progress / anneal) if anneal else 0.0
-        self.alpha.fill_(last + (1 - last) * left)
+        self.alpha.fill_(last + (FIRST_ALPHA - last) * left)
 
     def _scores(self, x: Tensor) -> Tensor:
         return F.linear(x, self.concepts_in, self.b_enc)
