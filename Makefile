@@ -16,6 +16,8 @@ BROWSERS := chromium chromium-browser google-chrome google-chrome-stable
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 SPECS := pyproject.toml constraints.txt
+OLDEST := 3.6.0
+OLD_TRITON := $(VENV)/triton-$(OLDEST)
 
 .PHONY: help train test test-all lint format dev browser constraints clean
 
@@ -29,8 +31,13 @@ train: $(VENV)/.core ## train `tiny` with a top-k layer on Python source code, s
 test: $(VENV)/.dev browser ## the tests, slow proofs excepted
 	$(PYTEST) $(ARGS)
 
-test-all: $(VENV)/.dev browser ## every test; the slow ones are listed by name at the end
-	$(PYTEST) -m 'slow or not slow' $(ARGS)
+test-all: $(VENV)/.dev $(OLD_TRITON)/triton browser ## every test; the slow ones are listed by name at the end
+	PELLUCID_TRITON=$(abspath $(OLD_TRITON)) $(PYTEST) -m 'slow or not slow' $(ARGS)
+
+# The oldest Triton that is supported, only to compile the kernels with.
+$(OLD_TRITON)/triton: | $(VENV)/.dev
+	@echo "fetching Triton $(OLDEST) to compile the kernels with (once)"
+	@$(PIP) install -qq $(PIP_ARGS) --no-deps --target $(OLD_TRITON) triton==$(OLDEST)
 
 lint: $(VENV)/.dev .typing/pellucid ## style, format, banned imports, types
 	$(BIN)/ruff check .

@@ -1,10 +1,5 @@
 """The Triton projection of weights, in the interpreter where there is no GPU, and what is compiled."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -160,16 +155,3 @@ def test_addresses_that_are_not_even(small_blocks, device):
 )
 def test_only_integers_in_shared_memory_may_be_added_atomically(instruction, counted):
     assert shipped._atomics(f"  @%p1 {instruction} %r1, [%r2], %r3;") == counted
-
-
-@pytest.mark.parametrize(
-    "arch",
-    [90, pytest.param(80, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)],
-)
-def test_what_ships_compiles_without_spills_or_atomics(arch):
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "pellucid.kernels.gpu.shipped", str(arch), *MODULES]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    made = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, done.stderr or [m for m in made if m["complaints"]]
-    assert len(made) == 24
