@@ -15,6 +15,7 @@ KNOWN: tuple[Names, ...] = (
     ("w_in", "b_in", "w_out", "b_out"),
     ("w_enc", "b_enc", "w_dec", "b_dec"),
 )
+GATE = ("w_up", "b_up")
 
 
 def named(parameters: Collection[str]) -> Names | None:
@@ -43,7 +44,8 @@ def take_rows(
 
     A layer fits that has the four parameters and at least as many units. Its further units keep
     the directions they read and write nothing until they have learned to: what they would write
-    is noise to the layers above, and a gradient reaches them all the same.
+    is noise to the layers above, and a gradient reaches them all the same. A gate beside them
+    (`w_up, b_up`) starts open, at 1 whatever the input, as the dense MLP had none.
     """
     own = dict(layer.named_parameters(recurse=False))
     names = named(own)
@@ -55,7 +57,11 @@ def take_rows(
     for parameter, value in ((read, w_in), (bias, b_in), (write, w_out)):
         set_rows(parameter, rows, value.to(parameter.dtype))
     offset.copy_(like(b_out, offset))
-    return names
+    if not set(GATE) <= own.keys():
+        return names
+    for name, value in zip(GATE, (torch.zeros_like(w_in), torch.ones_like(b_in)), strict=True):
+        set_rows(own[name], rows, value.to(own[name].dtype))
+    return names + GATE
 
 
 def _fits(own: Tensor, given: Tensor) -> bool:

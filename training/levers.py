@@ -1,7 +1,7 @@
 """What a run takes from elsewhere: first weights, a teacher, losses on its units."""
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from accelerate import Accelerator
@@ -61,14 +61,17 @@ class Levers:
         self._source = None
         return lines
 
-    def watching(self, model: nn.Module) -> AbstractContextManager[Trace | None]:
-        """Record the units that losses ask for, with their gradient."""
-        sites = dict.fromkeys(site for loss in self.losses for site in loss.sites)
-        return record(model, sites, grad=True) if sites else nullcontext()
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[list[Trace]]:
+        """Record, with their gradient, the units that each loss asks for: one trace for each."""
+        with ExitStack() as stack:
+            watched = [record(model, loss.sites, grad=True) for loss in self.losses]
+            yield [stack.enter_context(one) for one in watched]
 
-    def parts(self, trace: Trace | None, logits: Tensor, rows: Tensor) -> dict[str, Tensor]:
+    def parts(self, traces: list[Trace], logits: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """What is added to the loss, by metric: means over a micro-batch of rows."""
-        named = {f"loss/{loss.name}": loss(trace, logits, rows) for loss in self.losses}
+        pairs = zip(self.losses, traces, strict=True)
+        named = {f"loss/{loss.name}": loss(trace, logits, rows) for loss, trace in pairs}
         if self.teacher is None:
             return named
         return {DISTANCE: self.teacher.distance(rows[:, :-1], logits)} | named

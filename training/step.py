@@ -86,7 +86,7 @@ class Stepper:
 
     def _losses(self, tokens: Tensor) -> tuple[dict[str, Tensor], Told]:
         """This micro-batch's share of the mean loss, of the fillings' losses, and of the levers'."""
-        with self.levers.watching(self.model) as trace:
+        with self.levers.watching(self.model) as traces:
             logits, told = self.model(tokens[:, :-1])
         targets = tokens[:, 1:]
         logits = logits if logits.dtype == torch.float64 else logits.float()
@@ -96,7 +96,7 @@ class Stepper:
         extra = [value for name, value in told.items() if "loss/" in name]
         auxiliary = sum(extra) * share if extra else torch.zeros_like(loss)
         heard = {name: value.detach() for name, value in told.items() if "loss/" not in name}
-        more = self.levers.parts(trace, logits, tokens).items()
+        more = self.levers.parts(traces, logits, tokens).items()
         added = {name: value * share for name, value in more}
         return {"loss": loss, "auxiliary": auxiliary} | added, heard
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Filling, Told
 from pellucid.models.moments import second_moment
-from pellucid.models.sharding import set_rows
 from pellucid.models.units import UnitSite
 from pellucid.settings import fields
 from pellucid.settings.fields import setting
@@ -69,18 +68,6 @@ class DenseMLP(Filling):
 
     def decode(self, acts: Activations) -> Float[Tensor, "batch token d_model"]:
         return F.linear(acts.to_dense(), self.w_out.T, self.b_out)
-
-    def take_dense(
-        self, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor
-    ) -> tuple[str, ...]:
-        """As for every layer; the gates of a gated one start open, at 1 whatever the input."""
-        taken = super().take_dense(w_in, b_in, w_out, b_out)
-        if not taken or self.config.activation != "swiglu":
-            return taken
-        rows = torch.arange(len(w_in), device=w_in.device)
-        set_rows(self.w_up, rows, torch.zeros_like(w_in, dtype=self.w_up.dtype))
-        set_rows(self.b_up, rows, torch.ones_like(b_in, dtype=self.b_up.dtype))
-        return *taken, "w_up", "b_up"
 
     def cost(self, context: int) -> Cost:
         matrices = self.w_in.numel() * (3 if self.config.activation == "swiglu" else 2)
