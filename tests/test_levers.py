@@ -282,6 +282,28 @@ def test_distillation_in_two_processes_equals_one(taught, tmp_path):
     assert_same_distances(one, tmp_path / "two")
 
 
+@pytest.mark.slow
+def test_fully_sharded_levers_equal_one_process(dense, module, tmp_path):
+    words = [*TOPK, *EXACT, f"train.init_from={dense}", f"train.teacher={dense}"]
+    words += [f"train.losses={module}:l1", "train.revive_every=500", "train.revive_after=10000000"]
+    code, out = finish(launch(tmp_path / "one", "-", 0, *words, cwd=tmp_path))
+    assert code == 0, out
+    words += ["train.parallel=fsdp2", "train.world_size=2"]
+    code, out = finish(launch(tmp_path / "two", "-", 0, *words, processes=2, cwd=tmp_path))
+    assert code == 0, out
+    gaps = [origin(tmp_path / n)["init_from"]["held_out"]["gap"] for n in ("one", "two")]
+    assert gaps[0] == pytest.approx(gaps[1], abs=1e-9)
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+    assert_same_distances(tmp_path / "one", tmp_path / "two")
+
+
+def test_the_gap_to_itself_is_zero_in_bfloat16_too(dense, tmp_path):
+    words = [*DENSE, "train.steps=1", "train.precision=bf16", f"train.init_from={dense}"]
+    facts = origin(trained(tmp_path / "run", *words))["init_from"]["held_out"]
+    assert facts["gap"] == 0.0
+    assert facts["source"] != held_out(dense)[-1]
+
+
 def test_a_run_with_every_lever_resumes_bit_for_bit(dense, module, tmp_path):
     words = ["mlp.width=64", f"train.init_from={dense}", f"train.teacher={dense}"]
     words += [f"train.losses={module}:l1"]

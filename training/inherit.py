@@ -84,7 +84,8 @@ def inherit(model: nn.Module, source: Mapping[str, Tensor]) -> Inherited:
         for name in names - converted
         if name in source and name not in spent and source[name].shape == own[name].shape
     }
-    for name in copied:
+    # In one order in every process: sharded tensors are dealt out by all of them together.
+    for name in sorted(copied):
         own[name].copy_(like(source[name], own[name]))
     return Inherited(
         copied=sorted(copied),

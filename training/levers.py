@@ -15,7 +15,7 @@ from pellucid.models.units import Trace
 from pellucid.run import RunFolder
 from pellucid.storage import sealed
 from pellucid.training import distill, inherit, unit_losses
-from pellucid.training.sources import Source, open_source
+from pellucid.training.sources import Source, open_source, same_everywhere
 
 DISTANCE = "teacher_kl"
 """The metric: mean KL(teacher ‖ student) in nats per token, at the temperature."""
@@ -44,7 +44,9 @@ class Levers:
         return {"origin": origin or "scratch", "losses": [loss.facts() for loss in self.losses]}
 
     def place(self, accelerator: Accelerator) -> None:
-        """Bring the teacher to the device."""
+        """Bring the teacher to the device, once all processes are seen to have opened the same."""
+        for source in filter(None, (self._source, self._teacher)):
+            same_everywhere(source, accelerator)
         if self._teacher:
             self.teacher = distill.Teacher(self._teacher, self.config, accelerator)
 

@@ -93,3 +93,13 @@ def open_source(field: str, path: str, data: TokenData, step: int | None = None)
             f"{ours.sha256[:12]}); a run on the same tokenizer is accepted"
         )
     return source
+
+
+def same_everywhere(source: Source, accelerator: Accelerator) -> None:
+    """Raise RunError where a source that is still in training moved on between two processes."""
+    step = torch.tensor([source.run.step], device=accelerator.device)
+    if len(steps := accelerator.gather(step).unique()) > 1:
+        raise RunError(
+            f"train.{source.field}: the processes opened {source.run.folder.path} at the steps "
+            f"{', '.join(map(str, steps.tolist()))}; one checkpoint is accepted: start again"
+        )
