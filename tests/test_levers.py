@@ -9,15 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from support.small import VOCAB, small_model
+from support.small import VOCAB, inputs, small_model
 from support.training import SMALL, assert_same_training, digest, finish, launch, weights
 
 from pellucid.data import prepare
 from pellucid.errors import UserError
 from pellucid.experiments import run_config
-from pellucid.models import Transformer, record
+from pellucid.models import ModelConfig, Transformer, record
 from pellucid.models.inherit import GATE
 from pellucid.models.mlp import MLPS
+from pellucid.models.mlp.moe import gate_sum
 from pellucid.report import comparison, summary, write_comparison
 from pellucid.report.reading import read_run
 from pellucid.run import RunFolder, load
@@ -162,6 +163,38 @@ def test_a_gated_layer_starts_with_open_gates():
     assert torch.allclose(layer(x)[0], wanted, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize(("width", "spread"), [(6 * 4, 0.0), (8 * 4, 0.0), (2 * 4, 1.0)])
+def test_experts_are_copies_or_stretches_of_a_dense_layer(width, spread):
+    """At equal gates, wide experts write what the dense MLP writes, narrow ones on average."""
+    torch.manual_seed(0)
+    given = [torch.randn(shape, dtype=torch.float64) for shape in ((6, 16), (6,), (6, 16), (16,))]
+    config = ModelConfig(d_model=16, mlp=MLPS["moe"].Config(n_experts=4, k=3, width=width))
+    layer = Transformer(config, vocab_size=8).double().blocks[0].mlp
+    assert layer.take_dense(*given) == MATRICES
+    x = inputs(64, 8)
+    w_in, b_in, w_out, b_out = given
+    dense = F.relu(x @ w_in.T + b_in) @ w_out
+    gates = layer.route(x.flatten(0, 1)).softmax(-1).topk(3).values.sum(-1).view(64, 8, 1)
+    wrote = (layer(x)[0] - b_out).detach() / gates * gate_sum(4, 3)
+    assert ((wrote - dense).abs().max() > 1e-9) == bool(spread)
+    # A stretch holds a third of the units and stands for all: right in size and direction.
+    assert F.cosine_similarity(wrote.flatten(), dense.flatten(), dim=0) > (
+        0.5 if spread else 1 - 1e-9
+    )
+    assert 0.5 < wrote.norm() / dense.norm() < 2
+    stretch = layer.w_in.detach().view(4, -1, 16)[1][: min(6, width // 4)]
+    assert torch.equal(stretch, w_in[2:4] if spread else w_in)
+
+
+def test_experts_that_are_chosen_by_their_weights_are_left_alone():
+    config = ModelConfig(d_model=16, mlp=MLPS["moe"].Config(router="moe_x", n_experts=4, width=24))
+    layer = Transformer(config, vocab_size=8).blocks[0].mlp
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    given = [torch.randn(shape) for shape in ((6, 16), (6,), (6, 16), (16,))]
+    assert layer.take_dense(*given) == ()
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
 @pytest.mark.parametrize("mlp", MLPS)
 def test_every_layer_takes_a_dense_one_or_is_left_alone(mlp):
     model, fresh = small_model(mlp), small_model(mlp)
@@ -174,7 +207,7 @@ def test_every_layer_takes_a_dense_one_or_is_left_alone(mlp):
     assert all(torch.equal(own[name], before[name]) for name in found.left)
     for name in found.converted:
         layer, _, kind = name.rpartition(".")
-        if kind not in GATE:
+        if kind not in GATE and mlp != "moe":
             old = dict(zip(SPARSE, MATRICES, strict=True)).get(kind, kind)
             rows = there[f"{layer}.{old}"]
             assert torch.equal(own[name][: len(rows)], rows)
