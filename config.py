@@ -17,6 +17,8 @@ Tracker = Literal[
 ]
 
 LONGEST_NAME = 80
+FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+"""`module:function`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,16 @@ class TrainConfig(Config):
     """Tokens of training over which a unit must be silent to be dead."""
     revive_budget: float = setting(0.01, low=0, high=1)
     """Largest share of a layer's units revived at a time; 0 revives none."""
+    init_from: str | None = setting(None)
+    """A run whose newest weights this one starts from, converted where layers differ."""
+    teacher: str | None = setting(None)
+    """A run whose newest weights teach this one: its predictions are learned beside the text."""
+    teacher_weight: float = setting(0.5, above=0, high=1)
+    """Share of the loss that the distance to the teacher has; the text has the rest."""
+    temperature: float = setting(1.0, above=0)
+    """Both distributions are softened by it before they are compared."""
+    losses: tuple[str, ...] = setting(())
+    """Functions, as module:function, of recorded units whose values are added to the loss."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", operational=True)
     """auto takes a GPU where there is one."""
@@ -101,6 +113,12 @@ class TrainConfig(Config):
                 f"world_size = {self.world_size} is not accepted; "
                 f"expected a divisor of the batch, {self.batch}"
             )
+        for name in self.losses:
+            if not FUNCTION.fullmatch(name) or self.losses.count(name) > 1:
+                raise ConfigError(
+                    f"losses = {name!r} is not accepted; "
+                    f"expected different functions, each as module:function"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from pellucid.errors import EXIT_NONFINITE, EXIT_OK, EXIT_RESUME, RunError
 from pellucid.run import RunFolder
 from pellucid.settings import fields
 from pellucid.training import devices, nonfinite
+from pellucid.training.levers import Levers
 from pellucid.training.progress import Meter
 from pellucid.training.revival import revive
 from pellucid.training.session import Session
@@ -41,8 +42,9 @@ def train(config: RunConfig, path: Path) -> int:
     for split in ("train", "val"):
         # What the text is too short for is said before anything is written.
         data.rows(config.seed, 0, batch=1, context=config.model.context, split=split)
+    levers = Levers(config, folder, data)
     with StopRequest() as stop, _held(folder, accelerator):
-        session = Session(config, folder, accelerator, data)
+        session = Session(config, folder, accelerator, data, levers)
         with session.meter() as meter:
             code = _run(session, stop, meter)
     devices.part(accelerator)
@@ -150,7 +152,8 @@ def replay(path: Path, step: int) -> int:
     if not 0 <= step < config.train.steps:
         raise RunError(f"step {step} is not a step of {path}; 0 … {config.train.steps - 1} are")
     accelerator = devices.start(config.train, folder)
-    session = Session(config, folder, accelerator, prepare(config.data), until=step)
+    data = prepare(config.data)
+    session = Session(config, folder, accelerator, data, Levers(config, folder, data), until=step)
     while session.step < step:
         result = session.stepper(session.step)
         if not result.finite:

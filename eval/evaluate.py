@@ -79,7 +79,7 @@ def workbench(
 
 
 def random_twin(run: "Run") -> Transformer:
-    """The run's model as it was at step 0."""
+    """The run's model with the random initial values of its seed."""
     weight = next(run.model.parameters())
     twin = Transformer(run.config.model, vocab_size=run.model.vocab_size, seed=run.config.seed)
     return twin.to(device=weight.device, dtype=weight.dtype).eval()

@@ -24,6 +24,7 @@ from pellucid.models import Transformer
 from pellucid.run import RunFolder
 from pellucid.train import after_step, revive
 from pellucid.training import devices
+from pellucid.training.levers import Levers
 from pellucid.training.session import Session
 
 STEPS, TURNS = 10, 8
@@ -85,7 +86,8 @@ def trainer_loop(config: RunConfig, session: Session) -> Callable[[int], None]:
 
 def _session(config: RunConfig, folder: Path) -> Session:
     run = RunFolder(folder / "run")
-    return Session(config, run, devices.start(config.train, run), prepare(config.data))
+    accelerator, data = devices.start(config.train, run), prepare(config.data)
+    return Session(config, run, accelerator, data, Levers(config, run, data))
 
 
 def _rates(config: RunConfig, folder: Path) -> dict[str, list[float]]:

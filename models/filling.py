@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.models.activations import Activations
+from pellucid.models.inherit import take_rows
 from pellucid.models.units import UnitSite
 from pellucid.settings.fields import Config, Configurable
 
@@ -112,6 +113,16 @@ class Filling(Configurable, nn.Module):
     def remark(self) -> str:
         """What to say of the layer once, when a run starts; nothing by default."""
         return ""
+
+    def take_dense(
+        self, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor
+    ) -> tuple[str, ...]:
+        """Start from a dense MLP's weights, matrices `(width, d_model)`; the parameters set.
+
+        An empty answer means that the layer cannot, and was left as it is. By default it can where
+        it has such matrices itself, under one of their names, and as many rows or more.
+        """
+        return take_rows(self, w_in, b_in, w_out, b_out)
 
     def before_step(self, progress: float) -> None:
         """Set what changes over training, from the share of it that is done (0 to 1)."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.errors import RunError
+from pellucid.report import origin
 from pellucid.report.curves import curves
 from pellucid.report.page import write_page
 from pellucid.report.reading import Folder, RunFiles, read_run
@@ -29,7 +30,8 @@ ACCOUNT = {
 def write_comparison(folders: Iterable[Folder], out: Path) -> Path:
     """Write a page that sets runs side by side and return its path.
 
-    Runs whose data fingerprints differ share the page but are not ranked with each other.
+    Runs whose data fingerprints differ share the page but are not ranked with each other; nor are
+    runs trained from scratch with those that start from, or are taught by, another run.
     RunError: fewer than two folders, one that cannot be read, or no place for the page at `out`.
     """
     runs = [read_run(folder) for folder in folders]
@@ -43,6 +45,8 @@ def write_comparison(folders: Iterable[Folder], out: Path) -> Path:
         "title": f"{len(runs)} runs",
         "runs": heads,
         "groups": sorted({head["group"] for head in heads}),
+        "fingerprints": len({head["fingerprint"] for head in heads}),
+        "origins": sorted({head["origin"] for head in heads}),
         "differences": _differences(runs),
         "account": _account(runs),
         "scores": _scores(runs, heads),
@@ -81,13 +85,13 @@ def _is_comparison(file: Path) -> bool:
 
 
 def _heads(runs: list[RunFiles]) -> list[dict[str, Any]]:
-    """Name, data and data group of each run; runs of one group may be ranked."""
+    """Name, data, origin and group of each run; runs of one group may be ranked."""
     names = _names(runs)
-    letters: dict[str, str] = {}
+    letters: dict[tuple[Any, ...], str] = {}
     heads = []
     for index, run in enumerate(runs):
         # A run that records no fingerprint is comparable to nothing, so it is its own group.
-        key = run.fingerprint or f"unknown {index}"
+        key = (run.fingerprint or f"unknown {index}", origin.kin(run))
         letter = letters.setdefault(key, chr(ord("A") + len(letters)))
         heads.append(
             {
@@ -96,6 +100,7 @@ def _heads(runs: list[RunFiles]) -> list[dict[str, Any]]:
                 "group": letter,
                 "fingerprint": short(run.fingerprint) if run.fingerprint else "not recorded",
                 "corpus": corpus(run),
+                "origin": origin.in_words(run),
                 "step": last_step(run),
             }
         )
@@ -154,7 +159,7 @@ def _score_row(
 def _best(
     found: dict[int, dict[str, Any]], heads: list[dict[str, Any]], direction: str | None
 ) -> set[int]:
-    """Runs that lead their data group alone: no interval of the group reaches theirs."""
+    """Runs that lead their group alone: no interval of the group reaches theirs."""
     if direction is None:
         return set()
     groups: dict[str, list[int]] = {}

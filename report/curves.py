@@ -22,6 +22,7 @@ class Panel:
 PANELS = (
     Panel(key="loss", title="Loss", unit="nats per token", kinds=("train", "val")),
     Panel(key="bits_per_byte", title="Bits per byte", unit="held-out files", kinds=("val",)),
+    Panel(key="teacher_kl", title="Distance to the teacher", unit="KL, nats per token"),
     Panel(key="active_units", title="Active units", unit="mean per token"),
     Panel(key="dead_share", title="Dead units", unit="share of all units"),
     Panel(key="lr", title="Learning rate", unit=""),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pellucid.report import origin
 from pellucid.report.reading import RunFiles
 from pellucid.report.wording import NONE, count, number, short, words
 
@@ -29,6 +30,7 @@ def facts(run: RunFiles) -> list[dict[str, Any]]:
         ("Seed", lookup(run, "seed"), None),
         ("Steps", number(steps), _tokens_note(run)),
         ("Data", corpus(run), f"fingerprint {short(run.fingerprint)}"),
+        ("Origin", origin.in_words(run), origin.note(run)),
         ("Parameters", count(account.get("total")), _nonzero_note(account)),
         ("Active per token", count(account.get("active")), _flops_note(account)),
     ]

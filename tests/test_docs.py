@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from pellucid import kernels
+from pellucid.cli import main
 from pellucid.experiments import run_config
+from pellucid.report import comparison
+from pellucid.report.reading import read_run
+from pellucid.run import RunFolder
 from pellucid.train import train
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -61,3 +65,28 @@ def test_the_page_of_the_kernels_runs_from_top_to_bottom(capsys):
 def test_the_page_of_the_kernels_names_every_operation():
     page = (DOCS / "kernels.md").read_text()
     assert [name for name in kernels.__all__ if f"`{name}(" not in page and name != "path"] == []
+
+
+def test_the_page_of_the_levers_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("levers.md")
+    (tmp_path / "quiet.py").write_text(code)
+    size = "data=generated data.n_documents=120 data.vocab_size=300 d_model=16 context=32"
+    size += " attention.n_heads=2 mlp.width=64 train.steps=4 train.eval_tokens=512 train.device=cpu"
+    page = (DOCS / "levers.md").read_text()
+    for command in re.findall(r"^pellucid (.*)$", page, flags=re.MULTILINE):
+        words = command.split()
+        assert main([*words, *size.split()] if words[0] == "train" else words) == 0
+    names = ("dense", "sparse", "control", "taught", "quiet")
+    manifests = {name: RunFolder(Path("runs") / name).read_manifest() for name in names}
+    origins = {name: manifest["origin"] for name, manifest in manifests.items()}
+    assert origins["dense"] == origins["quiet"] == "scratch"
+    assert (
+        origins["sparse"]["init_from"]["weights_sha256"]
+        == (origins["control"]["init_from"]["weights_sha256"])
+    )
+    assert origins["control"]["init_from"]["held_out"]["gap"] == 0
+    assert origins["taught"]["teacher"]["run"] == "dense"
+    heads = comparison._heads([read_run(RunFolder(Path("runs") / name)) for name in names])
+    assert [head["group"] for head in heads] == ["A", "B", "B", "C", "A"]
+    assert manifests["quiet"]["losses"][0]["sites"] == ["blocks.0.mlp", "blocks.1.mlp"]

@@ -9,6 +9,8 @@ from pellucid.run import RunFolder
 from pellucid.storage import files
 from pellucid.training.step import Stepper, StepResult
 
+FIRST = ("loss", "auxiliary")
+
 
 def dump(folder: RunFolder, step: int, stepper: Stepper, result: StepResult) -> str:
     """Write the step's rows and norms beside the run; returns the sentence for the user."""
@@ -33,8 +35,10 @@ def dump(folder: RunFolder, step: int, stepper: Stepper, result: StepResult) -> 
 
 def findings(stepper: Stepper, step: int) -> list[str]:
     """Run one step's gradient and say where numbers stop being finite."""
-    (loss, auxiliary), _ = stepper.gradient(step)
-    lines = [f"loss {float(loss)}, auxiliary loss {float(auxiliary)}"]
+    parts, _ = stepper.gradient(step)
+    added = [f"{name} {float(value)}" for name, value in parts.items() if name not in FIRST]
+    first = f"loss {float(parts['loss'])}, auxiliary loss {float(parts['auxiliary'])}"
+    lines = [", ".join([first, *added])]
     for name, parameter in unwrap(stepper.model).named_parameters():
         lines += _about(name, "weight", parameter.detach())
         if parameter.grad is not None:

@@ -15,6 +15,7 @@ from pellucid.run import RunFolder
 from pellucid.settings import fields, words
 from pellucid.storage.provenance import provenance
 from pellucid.training import devices, state
+from pellucid.training.levers import Levers
 from pellucid.training.optimizers import Optimizers
 from pellucid.training.progress import Meter
 from pellucid.training.revival import active_units, dead_share
@@ -31,17 +32,19 @@ class Session:
         folder: RunFolder,
         accelerator: Accelerator,
         data: TokenData,
+        levers: Levers,
         *,
         until: int | None = None,
     ):
         self.config, self.folder, self.accelerator = config, folder, accelerator
         self.main = accelerator.is_main_process
-        self.data = data
+        self.data, self.levers = data, levers
         model = Transformer(config.model, vocab_size=data.vocab_size, seed=config.seed)
         self.account = account(model)
         self.model = devices.wrap(model, config.train, accelerator)
         self.optimizers = Optimizers(unwrap(self.model), config.train)
-        self.stepper = Stepper(config, self.model, self.optimizers, self.data, accelerator)
+        levers.place(accelerator)
+        self.stepper = Stepper(config, self.model, self.optimizers, data, accelerator, levers)
         self._claim()
         self.step, self.seconds = 0, 0.0
         self.spoken_at, self.spoken_step = time.monotonic(), 0
@@ -65,6 +68,7 @@ class Session:
                 data_fingerprint=self.data.fingerprint,
                 device=str(self.accelerator.device),
                 account=asdict(self.account),
+                **self.levers.facts(),
             )
             self.folder.create(fields.to_json(self.config), about, self.data.tokenizer)
         elif self.main and self.folder.read_config() != fields.to_json(self.config):
@@ -87,6 +91,7 @@ class Session:
             )
         if found is None:
             self._forget_rows_after(-1)
+            self.said += self.levers.start(self.folder, self.model, self.data, self.accelerator)
             return
         saved = checkpoint.load(found)
         self._compare_threads(saved.meta)
@@ -168,6 +173,7 @@ class Session:
             "seconds": self.seconds,
             "active_units": active_units(result.told, self.tokens_per_step),
             "dead_share": dead_share(self.model, self.config.train.revive_after),
+            **result.more,
         }
 
     def restart_clock(self) -> None:

@@ -1,7 +1,7 @@
 """One training step: rows in, gradient out, weights changed only if everything is finite."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from pellucid.data import Batch, TokenData
 from pellucid.models import unwrap
 from pellucid.models.filling import Filling, Told
 from pellucid.training.devices import reduce_told, total
+from pellucid.training.levers import Levers
 from pellucid.training.optimizers import Optimizers, tame
 from pellucid.training.schedule import rate
 
@@ -27,6 +28,8 @@ class StepResult:
     lr: float
     told: Told
     finite: bool
+    more: dict[str, float] = field(default_factory=dict)
+    """What levers added to the objective, by metric."""
 
 
 class Stepper:
@@ -39,45 +42,52 @@ class Stepper:
         optimizers: Optimizers,
         data: TokenData,
         accelerator: Accelerator,
+        levers: Levers,
     ):
         self.config, self.model, self.optimizers = config, model, optimizers
-        self.data, self.accelerator = data, accelerator
+        self.data, self.accelerator, self.levers = data, accelerator, levers
 
     def __call__(self, step: int) -> StepResult:
         """Train on the rows of a step; a non-finite loss or gradient leaves the weights alone."""
         before_step(self.model, step / self.config.train.steps)
-        losses, told = self.gradient(step)
+        parts, told = self.gradient(step)
         norm = tame(self.model, self.config.train)
-        loss, auxiliary, norm = torch.stack([*losses, norm.to(losses[0])]).tolist()
+        values = torch.stack([norm.to(parts["loss"]), *parts.values()]).tolist()
+        norm, loss, auxiliary, *added = values
         constraint = unwrap(self.model).constraint
         share = rate(self.config.train, step, constraint.density_at(step / self.config.train.steps))
-        finite = all(abs(value) < float("inf") for value in (loss, auxiliary, norm))
+        finite = all(abs(value) < float("inf") for value in values)
         if finite:
             self.optimizers.step(share)
         self.optimizers.zero_grad()
-        return StepResult(loss, auxiliary, norm, share * self.config.train.lr, told, finite)
+        more = dict(zip(list(parts)[2:], added, strict=True))
+        return StepResult(loss, auxiliary, norm, share * self.config.train.lr, told, finite, more)
 
-    def gradient(self, step: int) -> tuple[tuple[Tensor, Tensor], Told]:
-        """Accumulate the gradient of a step's mean loss; returns (loss, auxiliary) and `told`."""
+    def gradient(self, step: int) -> tuple[dict[str, Tensor], Told]:
+        """Accumulate the gradient of a step's objective; returns its parts and `told`.
+
+        The parts are `loss` and `auxiliary`, and then what the levers add.
+        """
         self.model.train()
         told: Told = {}
         batches = list(self._micro_batches(self.rows(step)))
-        sums = torch.zeros(2, dtype=torch.float64)
-        sums = sums.to(self.accelerator.device)
+        sums = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         for number, tokens in enumerate(batches):
             last = number == len(batches) - 1
             with _synced(self.model, last):
-                loss, auxiliary, heard = self._losses(tokens)
+                parts, heard = self._losses(tokens)
+                objective = self.levers.objective(parts)
                 # DDP and FSDP average over processes; the loss is a sum over global tokens.
-                self.accelerator.backward((loss + auxiliary) * self.accelerator.num_processes)
-            sums += torch.stack([loss.detach(), auxiliary.detach()]).double()
+                self.accelerator.backward(objective * self.accelerator.num_processes)
+            sums = sums + torch.stack([part.detach() for part in parts.values()]).double()
             told = _merged(told, heard, len(batches))
-        loss, auxiliary = total(sums, self.accelerator)
-        return (loss, auxiliary), reduce_told(told, self.accelerator)
+        sums = dict(zip(parts, total(sums, self.accelerator), strict=True))
+        return sums, reduce_told(told, self.accelerator)
 
-    def _losses(self, tokens: Tensor) -> tuple[Tensor, Tensor, Told]:
-        """This micro-batch's share of the mean loss and of the fillings' auxiliary losses."""
-        logits, told = self.model(tokens[:, :-1])
+    def _losses(self, tokens: Tensor) -> tuple[dict[str, Tensor], Told]:
+        """This micro-batch's share of the mean loss, of the fillings' losses, and of the levers'."""
+        with self.levers.watching(self.model) as traces:
+            logits, told = self.model(tokens[:, :-1])
         targets = tokens[:, 1:]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         n_global = self.config.train.batch * targets.shape[1]
@@ -86,7 +96,9 @@ class Stepper:
         extra = [value for name, value in told.items() if "loss/" in name]
         auxiliary = sum(extra) * share if extra else torch.zeros_like(loss)
         heard = {name: value.detach() for name, value in told.items() if "loss/" not in name}
-        return loss, auxiliary, heard
+        more = self.levers.parts(traces, logits, tokens).items()
+        added = {name: value * share for name, value in more}
+        return {"loss": loss, "auxiliary": auxiliary} | added, heard
 
     def rows(self, step: int) -> Batch:
         """The rows of a step, over all processes."""

@@ -17,6 +17,7 @@ from pellucid.models.filling import Cost, Told
 from pellucid.models.firing import Firing, fired
 from pellucid.models.mlp.lookup import precise_linear
 from pellucid.models.mlp.slots import decode_slots, products_at
+from pellucid.models.sharding import like, set_rows
 from pellucid.models.units import UnitSite
 from pellucid.settings import fields
 from pellucid.settings.fields import setting
@@ -145,6 +146,31 @@ class MoEMLP(Firing):
         y = decode_slots(acts, self.w_out)
         return y + self.b_out.to(y.dtype)
 
+    @torch.no_grad()
+    def take_dense(
+        self, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor
+    ) -> tuple[str, ...]:
+        """Start every expert from a dense MLP (upcycling, arXiv 2212.05055, 2410.07524).
+
+        An expert as wide takes all units; narrower ones take one stretch after the other, and over
+        again. What they write is multiplied so that the experts of a token are expected to write
+        as much as the dense MLP. moe_x cannot: it tells experts apart by these very weights.
+        """
+        if self.config.router != "switch" or w_in.shape[1] != self.w_in.shape[1]:
+            return ()
+        places = torch.arange(self.site.n_units, device=w_in.device)
+        within = places % self.expert_width
+        taken = places[within < len(w_in)]
+        units = (taken if self.expert_width < len(w_in) else within[taken]) % len(w_in)
+        gates = gate_sum(self.config.n_experts, self.config.k)
+        share = gates * min(1.0, self.expert_width / len(w_in))
+        self.w_out.copy_(like(torch.zeros(self.w_out.shape), self.w_out))
+        given = ((self.w_in, w_in), (self.b_in, b_in), (self.w_out, w_out / share))
+        for parameter, value in given:
+            set_rows(parameter, taken, value[units].to(parameter.dtype))
+        self.b_out.copy_(like(b_out, self.b_out))
+        return "w_in", "b_in", "w_out", "b_out"
+
     def cost(self, context: int) -> Cost:
         d_model, run = self.w_in.shape[1], self.config.k * self.expert_width
         statistics = 1 if self.config.router == "switch" else 2
@@ -159,6 +185,14 @@ class MoEMLP(Firing):
     def write_scale(self) -> float:
         c = self.config
         return energy(c.router, c.n_experts, c.k, self.expert_width, c.activation) ** 0.5
+
+
+@cache
+def gate_sum(n_experts: int, k: int) -> float:
+    """Expected sum of the k largest of a softmax over unit-normal logits, by draws."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2**20 // n_experts + 64, n_experts, generator=generator, device="cpu")
+    return float(logits.softmax(-1).topk(k).values.sum(-1).mean())
 
 
 @cache

@@ -33,7 +33,7 @@ const series = runs.flatMap((run) => run.panels.flatMap((panel) => panel.series)
 const redraw = drawCurves(document.getElementById("curves"), overlaid);
 const groups = new Set(runs.map((run) => run.group));
 document.getElementById("curves-note").textContent =
-  curvesNote(series, []) + (groups.size > 1 ? ` Dashed: trained on other data than ${runs[0].name}.` : "");
+  curvesNote(series, []) + (groups.size > 1 ? ` Dashed: not of the group of ${runs[0].name}.` : "");
 for (const run of runs) {
   const swatch = el("span", { class: "swatch" });
   swatch.style.background = `var(${runColor(run.index)})`;

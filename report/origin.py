@@ -1,0 +1,39 @@
+"""Where a run's weights come from, as its manifest tells, and which runs may be ranked together."""
+
+from typing import Any
+
+from pellucid.report.reading import RunFiles
+
+SCRATCH = "from scratch"
+VERBS = {"init_from": "starts from", "teacher": "taught by"}
+
+
+def sources(run: RunFiles) -> dict[str, dict[str, Any]]:
+    """The runs that a run starts from or learns from, by the field that names them."""
+    origin = run.manifest.get("origin")
+    found = origin if isinstance(origin, dict) else {}
+    return {field: facts for field, facts in found.items() if isinstance(facts, dict)}
+
+
+def kin(run: RunFiles) -> tuple[tuple[str, Any], ...]:
+    """What runs that are ranked with each other share: the same weights to start or learn from."""
+    return tuple(
+        sorted((field, facts.get("weights_sha256")) for field, facts in sources(run).items())
+    )
+
+
+def in_words(run: RunFiles) -> str:
+    """`from scratch`, or `starts from dense, taught by large`."""
+    told = [
+        f"{VERBS.get(field, field)} {facts.get('run')}" for field, facts in sources(run).items()
+    ]
+    return ", ".join(told) or SCRATCH
+
+
+def note(run: RunFiles) -> str | None:
+    """At which steps the other runs were taken, and the loss that starting from one cost."""
+    found = sources(run)
+    steps = [f"step {facts.get('step')}" for facts in found.values()]
+    gap = (found.get("init_from", {}).get("held_out") or {}).get("gap")
+    steps += [f"gap {gap:+.3g} nats per token"] if isinstance(gap, int | float) else []
+    return " · ".join(steps) or None
