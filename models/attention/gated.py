@@ -27,9 +27,9 @@ class GatedAttention(SoftmaxAttention):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SoftmaxAttention.Config):
-        sparsity: float = setting(0.03, low=0.0)
+        sparsity: float = setting(0.01, low=0.0)
         """Weight of the expected share of open edges in the loss: what all edges together cost."""
-        annealing: float = setting(0.5, low=0.0, high=1.0)
+        annealing: float = setting(1.0, low=0.0, high=1.0)
         """Share of the training over which that weight rises from 0: edges are first put to use."""
         temperature: float = setting(0.67, above=0.0)
         """Of the sigmoid through which a gate's draw is differentiated."""

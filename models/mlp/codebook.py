@@ -23,6 +23,12 @@ class CodebookMLP(Filling):
     class Config(Codes, DenseMLP.Config):
         k: int = setting(32, low=1)
         """Codes in a message."""
+        width: int | None = setting(None, low=1)
+        """Hidden neurons of the dense MLP; none gives 8 x d_model (16/3 x d_model for swiglu)."""
+
+        def resolved_width(self, d_model: int) -> int:
+            width = super().resolved_width(d_model)
+            return 2 * width if self.width is None else width
 
     def __init__(self, config: Config, d_model: int):
         super().__init__()

@@ -159,7 +159,7 @@ def test_the_weight_of_the_loss_rises_and_is_a_function_of_progress_alone():
         assert loss == pytest.approx(share * full, abs=1e-6)
     at_once = half_open(annealing=0.0).blocks[0].attention
     at_once.before_step(0.0)
-    assert float(at_once.weight) == pytest.approx(0.03)
+    assert float(at_once.weight) == pytest.approx(0.01)
 
 
 def test_ideal_cost_counts_the_open_edges():
