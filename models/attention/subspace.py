@@ -22,7 +22,8 @@ class SubspaceAttention(SoftmaxAttention):
 
     def __init__(self, config: Config, d_model: int):
         super().__init__(config, d_model)
-        del self.w_k, self.w_v, self.b_q, self.b_k, self.b_v
+        del self.w_k, self.w_v
+        self.b_q = self.b_k = self.b_v = None
         self.more_sites = {}
 
     def _project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
