@@ -76,9 +76,10 @@ def fill(module: nn.Module, values: dict[str, Tensor]) -> None:
 
 
 def same(name: str, ours: Tensor, theirs: Tensor, tolerance: float) -> None:
-    """Compare all entries; the message says by how much they differ."""
+    """Compare all entries. By how much they differ is printed, for `pytest -rP`, and in the message."""
     assert ours.shape == theirs.shape, f"{name}: {tuple(ours.shape)} and {tuple(theirs.shape)}"
     gap = float((ours - theirs).detach().abs().max())
+    print(f"{name}: {gap:.1e}")
     assert gap <= tolerance, f"{name}: the largest difference is {gap:.3g}, above {tolerance:.0e}"
 
 
