@@ -69,7 +69,7 @@ class CodebookAttention(SoftmaxAttention):
         return self._say(*self.codebook.split(side_by_side(mixed)))
 
     def _say(self, message: Tensor, told: Told) -> tuple[Tensor, Told]:
-        return F.linear(message, self.w_o), of_codebook(told)
+        return F.linear(message, self.w_o, self.b_o), of_codebook(told)
 
     def cost(self, context: int) -> Cost:
         return super().cost(context) + self.codebook.cost(context)

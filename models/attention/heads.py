@@ -59,6 +59,7 @@ class HeadedAttention(Filling):
         self.config, self.d_head = config, d_model // config.n_heads
         self.w_q, self.w_k = (nn.Parameter(torch.empty(n_scores * d_model, d_model)) for _ in "qk")
         self.w_v, self.w_o = (nn.Parameter(torch.empty(d_model, d_model)) for _ in "vo")
+        self.b_q = self.b_k = self.b_v = self.b_o = None  # for kinds that have biases
         if config.qk_norm:
             self.q_gain, self.k_gain = (nn.Parameter(torch.ones(self.d_head)) for _ in range(2))
         self.site = UnitSite("attention", config.n_heads, signed=signed, exactness=exactness)
@@ -74,7 +75,8 @@ class HeadedAttention(Filling):
 
     def _project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys of the input, values of the source, each `(batch, token, channel)`."""
-        return F.linear(x, self.w_q), F.linear(x, self.w_k), F.linear(source, self.w_v)
+        q, k = F.linear(x, self.w_q, self.b_q), F.linear(x, self.w_k, self.b_k)
+        return q, k, F.linear(source, self.w_v, self.b_v)
 
     def _read(
         self,
@@ -103,7 +105,7 @@ class HeadedAttention(Filling):
         return (q, *cache.extend(k, v)) if cache is not None else (q, k, v)
 
     def _write(self, mixed: Float[Tensor, "batch head token d"]) -> Tensor:
-        return F.linear(side_by_side(mixed), self.w_o)
+        return F.linear(side_by_side(mixed), self.w_o, self.b_o)
 
     def forward(
         self,

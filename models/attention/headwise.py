@@ -47,7 +47,9 @@ class HeadwiseAttention(SoftmaxAttention):
         x = einsum(x, getattr(self, f"w_{name}"), "b t head i, head o i -> b t head o")
         if self.config.mixing == "kronecker":
             x = einsum(x, getattr(self, f"m_{name}"), "b t head o, to head -> b t to o")
-        return rearrange(x, "batch token head o -> batch token (head o)")
+        x = rearrange(x, "batch token head o -> batch token (head o)")
+        bias = getattr(self, f"b_{name}")
+        return x if bias is None else x + bias
 
     def initial_std(self) -> dict[str, float]:
         # A block reads the d_head channels of its own head.

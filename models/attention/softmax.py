@@ -26,11 +26,16 @@ class SoftmaxAttention(HeadedAttention):
     class Config(HeadedAttention.Config):
         sink: bool = setting(False)
         """Let a head attend to nothing, through a learned logit with value 0."""
+        bias: bool = setting(False)
+        """Add biases to queries, keys, values and to what the heads write."""
 
     def __init__(
         self, config: Config, d_model: int, *, exactness: Exactness = "none", n_scores: int = 1
     ):
         super().__init__(config, d_model, exactness=exactness, n_scores=n_scores)
+        if config.bias:
+            self.b_q, self.b_k = (nn.Parameter(torch.zeros(len(self.w_q))) for _ in "qk")
+            self.b_v, self.b_o = (nn.Parameter(torch.zeros(d_model)) for _ in "vo")
         if config.sink:
             self.sink = nn.Parameter(torch.zeros(config.n_heads))
 

@@ -18,11 +18,12 @@ class SubspaceAttention(SoftmaxAttention):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SoftmaxAttention.Config):
-        """As for softmax attention; the channels of queries, keys and values are the same."""
+        """As for softmax attention; queries, keys and values are the same and have no bias."""
 
     def __init__(self, config: Config, d_model: int):
         super().__init__(config, d_model)
         del self.w_k, self.w_v
+        self.b_q = self.b_k = self.b_v = None
         self.more_sites = {}
 
     def _project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -23,7 +23,8 @@ class Backpack(Unembed):
 
     Sense vectors S come from the token alone, weights α >= 0 from the transformer. Hence a logit is
     exactly the sum over senses and source positions of α times a fixed number per (token, sense).
-    Units are senses, activations their weights α `(batch, sense, query, key)`.
+    Units are senses, activations their weights α `(batch, sense, query, key)`. The sense network
+    is the authors': `r = e + norm(e)`, `r' = r + mlp(norm(r))`, `S = mlp(norm(r'))` for an embedding e.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -49,26 +50,38 @@ class Backpack(Unembed):
         # In a tuple: the embedding is the model's, and this head's only to read.
         self._embedding = (embedding,)
         self.w_qk = nn.Parameter(torch.empty(2 * d_model, d_model))
-        self.sense_norm = nn.LayerNorm(d_model)
-        self.mix_in = nn.Parameter(torch.empty(hidden, d_model))
-        self.mix_out = nn.Parameter(torch.empty(d_model, hidden))
-        self.sense_in = nn.Parameter(torch.empty(hidden, d_model))
-        self.sense_out = nn.Parameter(torch.empty(config.n_senses * d_model, hidden))
+        self.b_qk = nn.Parameter(torch.zeros(2 * d_model))
+        self.sense_norms = nn.ModuleList(nn.LayerNorm(d_model) for _ in range(3))
+        for name, width in (("mix", d_model), ("sense", config.n_senses * d_model)):
+            setattr(self, f"{name}_in", nn.Parameter(torch.empty(hidden, d_model)))
+            setattr(self, f"b_{name}_in", nn.Parameter(torch.zeros(hidden)))
+            setattr(self, f"{name}_out", nn.Parameter(torch.empty(width, hidden)))
+            setattr(self, f"b_{name}_out", nn.Parameter(torch.zeros(width)))
         site = UnitSite("head", config.n_senses, signed=False, exactness="logit-split-exact")
         self.sites = {"senses": site}
 
     def senses(self, tokens: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows sense d_model"]:
         """The sense vectors of tokens, whatever stands around them."""
-        x = self.sense_norm(self._embedding[0](tokens))
-        x = x + F.linear(F.gelu(F.linear(x, self.mix_in)), self.mix_out)
-        x = F.linear(F.gelu(F.linear(x, self.sense_in)), self.sense_out)
+        embedded = self._embedding[0](tokens)
+        before, between, after = self.sense_norms
+        x = embedded + before(embedded)
+        x = x + self._two_layers("mix", between(x))
+        x = self._two_layers("sense", after(x))
         return rearrange(x, "... (sense d) -> ... sense d", sense=self.config.n_senses)
+
+    def _two_layers(self, name: str, x: Tensor) -> Tensor:
+        hidden = F.linear(x, getattr(self, f"{name}_in"), getattr(self, f"b_{name}_in"))
+        return F.linear(
+            F.gelu(hidden), getattr(self, f"{name}_out"), getattr(self, f"b_{name}_out")
+        )
 
     def _read(
         self, x: Tensor, tokens: Tensor, cache: LayerCache | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         split = "batch token (two sense d) -> two batch sense token d"
-        q, k = rearrange(F.linear(x, self.w_qk), split, two=2, sense=self.config.n_senses)
+        q, k = rearrange(
+            F.linear(x, self.w_qk, self.b_qk), split, two=2, sense=self.config.n_senses
+        )
         s = rearrange(self.senses(tokens), "batch token sense d -> batch sense token d")
         s = s.to(q.dtype)
         return (q, *cache.extend(k, s)) if cache is not None else (q, k, s)
@@ -138,5 +151,6 @@ class Backpack(Unembed):
         products = 2.0 * (network + self.w_qk.numel())
         # A query meets (context + 1) / 2 keys on average, in every sense a whole d_model wide.
         edges = (context + 1) * (self.config.n_senses + 1) * self.weight.shape[1]
-        active = network + self.w_qk.numel()
+        plain = ("weight", "bigram")
+        active = sum(p.numel() for name, p in self.named_parameters() if name not in plain)
         return super().cost(context) + Cost(active, products + edges, products + edges)

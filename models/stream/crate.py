@@ -34,10 +34,12 @@ class Crate(Block):
         """Step of the proximal gradient, eta."""
         sparsity: float = setting(0.1, low=0.0)
         """Weight of the code's absolute values, lambda."""
+        bias: bool = setting(False)
+        """Add a bias to what the subspaces write."""
 
         def owned(self, slot: str) -> Any:
             if slot == "attention":
-                return SubspaceAttention.Config(n_heads=self.n_heads)
+                return SubspaceAttention.Config(n_heads=self.n_heads, bias=self.bias)
             if slot == "mlp":
                 return ISTA.Config(
                     width=self.width, step_size=self.step_size, sparsity=self.sparsity
