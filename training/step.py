@@ -12,6 +12,7 @@ from pellucid.config import RunConfig
 from pellucid.data import Batch, TokenData
 from pellucid.models import unwrap
 from pellucid.models.filling import Filling, Told
+from pellucid.models.head.unembed import Side
 from pellucid.training.devices import reduce_told, total
 from pellucid.training.optimizers import Optimizers, tame
 from pellucid.training.schedule import rate
@@ -64,10 +65,10 @@ class Stepper:
         batches = list(self._micro_batches(self.rows(step)))
         sums = torch.zeros(2, dtype=torch.float64)
         sums = sums.to(self.accelerator.device)
-        for number, tokens in enumerate(batches):
+        for number, (tokens, side) in enumerate(batches):
             last = number == len(batches) - 1
             with _synced(self.model, last):
-                loss, auxiliary, heard = self._losses(tokens)
+                loss, auxiliary, heard = self._losses(tokens, side)
                 # DDP and FSDP average over processes; the loss is a sum over global tokens.
                 self.accelerator.backward((loss + auxiliary) * self.accelerator.num_processes)
             sums += torch.stack([loss.detach(), auxiliary.detach()]).double()
@@ -75,9 +76,9 @@ class Stepper:
         loss, auxiliary = total(sums, self.accelerator)
         return (loss, auxiliary), reduce_told(told, self.accelerator)
 
-    def _losses(self, tokens: Tensor) -> tuple[Tensor, Tensor, Told]:
+    def _losses(self, tokens: Tensor, side: Side) -> tuple[Tensor, Tensor, Told]:
         """This micro-batch's share of the mean loss and of the fillings' auxiliary losses."""
-        logits, told = self.model(tokens[:, :-1])
+        logits, told = self.model(tokens[:, :-1], **({"side": side} if side else {}))
         targets = tokens[:, 1:]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         n_global = self.config.train.batch * targets.shape[1]
@@ -93,11 +94,17 @@ class Stepper:
         batch, context = self.config.train.batch, self.config.model.context
         return self.data.rows(self.config.seed, step, batch=batch, context=context)
 
-    def _micro_batches(self, batch: Batch) -> Iterator[Tensor]:
-        per_rank = self.config.train.batch // self.accelerator.num_processes
-        mine = batch.tokens[self.accelerator.process_index * per_rank :][:per_rank]
-        for tokens in mine.split(self.config.train.micro_batch or per_rank):
-            yield tokens.to(self.accelerator.device, non_blocking=True)
+    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Side]]:
+        mine = torch.arange(self.config.train.batch).chunk(self.accelerator.num_processes)
+        yield from self._passes(batch, mine[self.accelerator.process_index])
+
+    def _passes(self, batch: Batch, rows: Tensor) -> Iterator[tuple[Tensor, Side]]:
+        """Some rows' tokens in micro-batches, each with what the head needs beside its inputs."""
+        device, needs = self.accelerator.device, unwrap(self.model).head.needs
+        for part in rows.split(self.config.train.micro_batch or len(rows)):
+            side = {name: batch.side[name][part, :-1] for name in needs}
+            side = {name: labels.to(device, non_blocking=True) for name, labels in side.items()}
+            yield batch.tokens[part].to(device, non_blocking=True), side
 
 
 def _synced(model: nn.Module, last: bool):
