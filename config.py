@@ -11,6 +11,7 @@ from pellucid.data import CORPORA, DataConfig
 from pellucid.data.labels import CHANNEL, LabeledConfig
 from pellucid.errors import ConfigError
 from pellucid.models import ModelConfig
+from pellucid.models.gradient_rule import GRADIENT_RULES
 from pellucid.models.head import HEADS
 from pellucid.settings import fields, words
 from pellucid.settings.fields import Config, setting
@@ -124,6 +125,8 @@ class RunConfig(Config):
 
     def check(self) -> None:
         self._check_labels("head", HEADS, self.model.head)
+        self._check_labels("gradient_rule", GRADIENT_RULES, self.model.gradient_rule)
+        self.model.gradient_rule.refuse_training(self.train)
 
     def _check_labels(self, slot: str, table: Mapping[str, type], filling: Config) -> None:
         if CHANNEL not in filling.builds.needs or self.data.labels != "none":

@@ -18,8 +18,9 @@ from pellucid.training import devices, state
 from pellucid.training.optimizers import Optimizers
 from pellucid.training.progress import Meter
 from pellucid.training.revival import active_units, dead_share
+from pellucid.training.routing import stepper
 from pellucid.training.schedule import milestones
-from pellucid.training.step import Stepper, StepResult
+from pellucid.training.step import StepResult
 
 
 class Session:
@@ -41,7 +42,7 @@ class Session:
         self.account = account(model)
         self.model = devices.wrap(model, config.train, accelerator)
         self.optimizers = Optimizers(unwrap(self.model), config.train)
-        self.stepper = Stepper(config, self.model, self.optimizers, self.data, accelerator)
+        self.stepper = stepper(config, self.model, self.optimizers, self.data, accelerator)
         self._claim()
         self.step, self.seconds = 0, 0.0
         self.spoken_at, self.spoken_step = time.monotonic(), 0
@@ -65,6 +66,7 @@ class Session:
                 data_fingerprint=self.data.fingerprint,
                 device=str(self.accelerator.device),
                 account=asdict(self.account),
+                forget_units=unwrap(self.model).gradient_rule.declared(unwrap(self.model)),
             )
             self.folder.create(fields.to_json(self.config), about, self.data.tokenizer)
         elif self.main and self.folder.read_config() != fields.to_json(self.config):

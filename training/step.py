@@ -61,20 +61,19 @@ class Stepper:
     def gradient(self, step: int) -> tuple[tuple[Tensor, Tensor], Told]:
         """Accumulate the gradient of a step's mean loss; returns (loss, auxiliary) and `told`."""
         self.model.train()
-        told: Told = {}
-        batches = list(self._micro_batches(self.rows(step)))
-        sums = torch.zeros(2, dtype=torch.float64)
-        sums = sums.to(self.accelerator.device)
-        for number, (tokens, side) in enumerate(batches):
-            last = number == len(batches) - 1
-            with _synced(self.model, last):
-                loss, auxiliary, heard = self._losses(tokens, side)
-                # DDP and FSDP average over processes; the loss is a sum over global tokens.
-                self.accelerator.backward((loss + auxiliary) * self.accelerator.num_processes)
-            sums += torch.stack([loss.detach(), auxiliary.detach()]).double()
-            told = _merged(told, heard, len(batches))
-        loss, auxiliary = total(sums, self.accelerator)
-        return (loss, auxiliary), reduce_told(told, self.accelerator)
+        tally = Tally(self.accelerator)
+        passes = list(self._passes(self.rows(step), self.mine()))
+        for number, tokens_and_side in enumerate(passes):
+            with _synced(self.model, number == len(passes) - 1):
+                self._add(*tokens_and_side, tally)
+        return tally.over_processes()
+
+    def _add(self, tokens: Tensor, side: Side, tally: "Tally") -> None:
+        """Add a micro-batch to the gradient and to the tally."""
+        loss, auxiliary, heard = self._losses(tokens, side)
+        # DDP and FSDP average over processes; the loss is a sum over global tokens.
+        self.accelerator.backward((loss + auxiliary) * self.accelerator.num_processes)
+        tally.add(loss, auxiliary, heard, share=len(tokens) / len(self.mine()))
 
     def _losses(self, tokens: Tensor, side: Side) -> tuple[Tensor, Tensor, Told]:
         """This micro-batch's share of the mean loss and of the fillings' auxiliary losses."""
@@ -94,16 +93,16 @@ class Stepper:
         batch, context = self.config.train.batch, self.config.model.context
         return self.data.rows(self.config.seed, step, batch=batch, context=context)
 
-    def _micro_batches(self, batch: Batch) -> Iterator[tuple[Tensor, Side]]:
-        mine = torch.arange(self.config.train.batch).chunk(self.accelerator.num_processes)
-        yield from self._passes(batch, mine[self.accelerator.process_index])
+    def mine(self) -> Tensor:
+        """Which rows of a step this process takes."""
+        rows = torch.arange(self.config.train.batch)
+        return rows.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
 
     def _passes(self, batch: Batch, rows: Tensor) -> Iterator[tuple[Tensor, Side]]:
         """Some rows' tokens in micro-batches, each with what the head needs beside its inputs."""
         device, needs = self.accelerator.device, unwrap(self.model).head.needs
         for part in rows.split(self.config.train.micro_batch or len(rows)):
-            side = {name: batch.side[name][part, :-1] for name in needs}
-            side = {name: labels.to(device, non_blocking=True) for name, labels in side.items()}
+            side: Side = {name: batch.side[name][part, :-1].to(device) for name in needs}
             yield batch.tokens[part].to(device, non_blocking=True), side
 
 
@@ -116,10 +115,25 @@ def _synced(model: nn.Module, last: bool):
     return torch.enable_grad()
 
 
-def _merged(told: Told, heard: Told, n_batches: int) -> Told:
-    """Sums add up over micro-batches, means are averaged."""
-    scaled = {k: v if "sum/" in k else v / n_batches for k, v in heard.items()}
-    return {name: told[name] + value if name in told else value for name, value in scaled.items()}
+class Tally:
+    """What the micro-batches of a step add up to: losses, and what the fillings told."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self.losses = torch.zeros(2, dtype=torch.float64).to(accelerator.device)
+        self.told: Told = {}
+
+    def add(self, loss: Tensor, auxiliary: Tensor, heard: Told, *, share: float) -> None:
+        """Losses and sums add up over micro-batches, means by their share of the rows."""
+        self.losses += torch.stack([loss.detach(), auxiliary.detach()]).double()
+        for name, value in heard.items():
+            value = value if "sum/" in name else value * share
+            self.told[name] = self.told[name] + value if name in self.told else value
+
+    def over_processes(self) -> tuple[tuple[Tensor, Tensor], Told]:
+        """(loss, auxiliary) and `told`, over all processes."""
+        loss, auxiliary = total(self.losses, self.accelerator)
+        return (loss, auxiliary), reduce_told(self.told, self.accelerator)
 
 
 def before_step(model: nn.Module, progress: float) -> None:
