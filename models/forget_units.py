@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pellucid.errors import ConfigError
+from pellucid.models.filling import Filling
 
 HEAD_AXES = {"w_q": 0, "w_k": 0, "w_v": 0, "w_o": 1, "sink": 0}
 """Parameters of attention that hold lines of heads, and the axis of those lines."""
@@ -29,20 +30,21 @@ class Lines:
         return tensor.narrow(self.axis, 0, tensor.shape[self.axis] - self.n)
 
 
-def unit_lines(place: str, mlp: nn.Module, n: int) -> dict[str, Lines]:
+def unit_lines(place: str, mlp: Filling, n: int) -> dict[str, Lines]:
     """Parameters with a row per unit, by name; what the units write must be one of them.
 
     Raises ConfigError where rows and units cannot be told apart.
     """
     units, write = mlp.site.n_units, mlp.site.write_directions()
-    rows = {name: p for name, p in mlp.named_parameters() if len(p) == units}
+    own, told = dict(mlp.named_parameters(recurse=False)), mlp.rows_of_units
+    rows = {name: p for name, p in own.items() if (name in told if told else len(p) == units)}
     if write is None or not any(p.data_ptr() == write.data_ptr() for p in rows.values()):
         raise ConfigError(
             f"gradient_rule = routed: {place} ({type(mlp).__name__}) has no parameter with one row "
             f"per unit that says what the unit writes; gradient_rule.mlp_units=0 or another mlp, "
             f"such as topk, is accepted"
         )
-    if units == write.shape[1] and any(p.ndim == 1 for p in rows.values()):
+    if units == write.shape[1] and any(p.ndim == 1 for p in rows.values()) and told is None:
         raise ConfigError(
             f"gradient_rule = routed: {place} has as many units as channels, {units}, so that a "
             f"vector may be of either; another width is accepted"
@@ -50,7 +52,7 @@ def unit_lines(place: str, mlp: nn.Module, n: int) -> dict[str, Lines]:
     return {f"{place}.{name}": Lines(p, 0, n) for name, p in rows.items()}
 
 
-def head_lines(place: str, attention: nn.Module, n: int) -> dict[str, Lines]:
+def head_lines(place: str, attention: Filling, n: int) -> dict[str, Lines]:
     """The channels of the last `n` heads in queries, keys, values and output, by parameter name.
 
     Raises ConfigError for attention whose parameters are not known to keep heads apart.
