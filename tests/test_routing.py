@@ -308,3 +308,26 @@ def test_a_parameter_of_several_places_may_be_declared_retained():
     words = [*small_words(), "head.tied=true", "gradient_rule.retained=head"]
     model = Transformer(run_config(words).model, vocab_size=50)
     assert "embedding.weight" not in model.gradient_rule.lines(model)
+
+
+def test_what_was_routed_is_taken_out_and_the_rest_stays(tmp_path):
+    sizes = ("d_model=32", "mlp.width=128", "context=64", "gradient_rule.mlp_units=16")
+    words = (*WORDS, *sizes, "train.precision=fp32", "train.steps=150", "train.lr=0.01")
+    config = small(*words, "data.n_documents=300", "train.batch=16", "train.log_every=150")
+    assert train(config, tmp_path / "run") == 0
+    model = load(tmp_path / "run").model
+    batch = prepare(config.data, progress=False).rows(0, 0, batch=64, context=64, split="val")
+    modes = model.gradient_rule.modes(batch.tokens[:, :-1], batch.side["labels"][:, :-1])
+    forget = torch.tensor([mode == "forget" for mode in modes])
+    before = row_losses(model, batch.tokens)
+    model.gradient_rule.ablate(model)
+    cost = row_losses(model, batch.tokens) - before
+    assert forget.sum() > 10 and cost[forget].mean() > 0.4
+    assert abs(float(cost[~forget].mean())) < 0.05
+
+
+@torch.no_grad()
+def row_losses(model: Transformer, tokens: torch.Tensor) -> torch.Tensor:
+    """Mean nats per token of each row."""
+    logits = model(tokens[:, :-1]).logits.transpose(1, 2)
+    return F.cross_entropy(logits, tokens[:, 1:], reduction="none").mean(1)

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pellucid.config import RunConfig
+from pellucid.data import Batch
 from pellucid.models import unwrap
 from pellucid.models.filling import Told
 from pellucid.models.forget_units import Lines
@@ -40,7 +41,8 @@ class RoutedStepper(Stepper):
         """As for any step, each row's part of the gradient confined to what its mode may change."""
         self.model.train()
         tally = Tally(self.accelerator)
-        batch, modes = self.rows(step), self.modes(step)
+        batch = self.rows(step)
+        modes = self._modes_of(batch)
         for mode in ORDER:
             rows = [row for row in self.mine().tolist() if modes[row] == mode]
             if rows:
@@ -54,7 +56,9 @@ class RoutedStepper(Stepper):
 
     def modes(self, step: int) -> list[Mode]:
         """What each row of a step is, over all processes."""
-        batch = self.rows(step)
+        return self._modes_of(self.rows(step))
+
+    def _modes_of(self, batch: Batch) -> list[Mode]:
         return self.rule.modes(batch.tokens[:, :-1], batch.side["labels"][:, :-1])
 
     @contextmanager
