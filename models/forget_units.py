@@ -62,7 +62,8 @@ def head_lines(place: str, attention: Filling, n: int) -> dict[str, Lines]:
         if name in OF_ALL_HEADS:
             continue
         axis = HEAD_AXES.get(name)
-        if axis is None or p.ndim != (1 if name == "sink" else 2):
+        # Twice as many rows, or a matrix for each head, would be of another order.
+        if axis is None or p.shape != ((heads,) if name == "sink" else (p.shape[-1],) * 2):
             raise ConfigError(
                 f"gradient_rule = routed: {place}.{name} ({type(attention).__name__}) does not say "
                 f"which of it belongs to a head; gradient_rule.heads=0 or attention=softmax is "

@@ -31,6 +31,12 @@ WORDS = (
     "train.precision=fp64",
     "train.revive_budget=0",
 )
+ROUTABLE = (
+    *("dense", "topk", "abs_topk", "batch_topk", "jumprelu", "solu", "bilinear", "relu_l1"),
+    *("spark", "q_sparse", "linear_experts", "moe", "peer"),
+)
+"""Fillings of the mlp slot whose units have rows of their own; the others are refused."""
+
 OWN_ROWS = "w_enc b_enc w_dec w_in b_in w_out w_up b_up gain shift log_threshold".split()
 
 
@@ -85,7 +91,7 @@ def each_row_alone(tag: str) -> tuple[str, ...]:
         ("train.checkpoint_activations=true", "train.micro_batch=2"),
         ("mlp@0,1=dense", "mlp@0,1.activation=swiglu", "attention.sink=true"),
         ("train.micro_batch=1", "head=concept", "attention.qk_norm=true"),
-        *(each_row_alone(tag) for tag in MLPS if tag != "mxd"),
+        *map(each_row_alone, ROUTABLE),
     ],
     ids=" ".join,
 )
@@ -281,7 +287,6 @@ def test_settings_that_would_mix_the_parts_are_refused(words, says):
         (["gradient_rule.mlp_units=64"], "less than the 64 units of blocks.0.mlp is accepted"),
         (["gradient_rule.heads=2"], "less than the 2 units of blocks.0.attention"),
         (["mlp.width=16", "mlp.k=2"], "as many units as channels, 16"),
-        (["mlp@1=mxd"], "blocks.1.mlp .MixtureOfDecoders. has no parameter"),
         (["attention=headwise"], "heads=0 or attention=softmax is accepted"),
         (["head.tied=true"], "gradient_rule.retained=embedding.weight keeps"),
     ],
@@ -290,6 +295,25 @@ def test_models_whose_parts_cannot_be_told_apart_are_refused(words, says):
     config = run_config([*small_words(), *words])
     with pytest.raises(ConfigError, match=says):
         Transformer(config.model, vocab_size=50)
+
+
+@pytest.mark.parametrize("tag", sorted(set(MLPS) - set(ROUTABLE)))
+def test_fillings_whose_units_have_no_rows_of_their_own_are_refused(tag):
+    words = [*small_words(), *each_row_alone(tag), "gradient_rule.retained=shared"]
+    with pytest.raises(ConfigError, match=r"blocks\.0\.mlp .* has no parameter with one row"):
+        Transformer(run_config(words).model, vocab_size=50)
+
+
+@pytest.mark.parametrize("name", ["w_q", "sink", "own"])
+def test_attention_of_another_make_is_refused(name):
+    """Two rows for each channel, a logit for each channel, a parameter that nobody knows."""
+    model = stepper("attention.sink=true").model
+    shape = {"w_q": (32, 16), "sink": (16,), "own": (2,)}[name]
+    setattr(model.blocks[1].attention, name, torch.nn.Parameter(torch.zeros(shape)))
+    with pytest.raises(
+        ConfigError, match=rf"blocks\.1\.attention\.{name} .SoftmaxAttention. does not say which"
+    ):
+        model.gradient_rule.check(model)
 
 
 def small_words() -> list[str]:
