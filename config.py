@@ -3,12 +3,16 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pellucid.data import DataConfig
+from pellucid.data import CORPORA, DataConfig
+from pellucid.data.labels import CHANNEL, LabeledConfig
 from pellucid.errors import ConfigError
 from pellucid.models import ModelConfig
+from pellucid.models.gradient_rule import GRADIENT_RULES
+from pellucid.models.head import HEADS
 from pellucid.settings import fields, words
 from pellucid.settings.fields import Config, setting
 
@@ -136,6 +140,22 @@ class RunConfig(Config):
     data: DataConfig = setting(DataConfig())
     model: ModelConfig = setting(ModelConfig())
     train: TrainConfig = setting(TrainConfig())
+
+    def check(self) -> None:
+        self._check_labels("head", HEADS, self.model.head)
+        self._check_labels("gradient_rule", GRADIENT_RULES, self.model.gradient_rule)
+        self.model.gradient_rule.refuse_training(self.train)
+
+    def _check_labels(self, slot: str, table: Mapping[str, type], filling: Config) -> None:
+        if CHANNEL not in filling.builds.needs or self.data.labels != "none":
+            return
+        labeled = [tag for tag, cls in CORPORA.items() if issubclass(cls.Config, LabeledConfig)]
+        tag = fields.tag_of(CORPORA, self.data.corpus)
+        word = "" if tag in labeled else f" and one of data={', '.join(labeled)}"
+        raise ConfigError(
+            f"model.{slot} = {fields.tag_of(table, filling)} learns from labels, "
+            f"and the corpus {tag} comes without: add data.labels=loop{word}"
+        )
 
 
 def identity_hash(config: Config) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pellucid.data.corpora import CORPORA
+from pellucid.data.labels import LabeledConfig
 from pellucid.data.tokenizer import SMALLEST_VOCABULARY
 from pellucid.errors import ConfigError
 from pellucid.settings.fields import Config, setting, slot
@@ -29,6 +30,11 @@ class DataConfig(Config):
     """Share of the corpus, in bytes, that is opened only for final results."""
     near_duplicate: float = setting(0.8, above=0.0, high=1.0)
     """Documents whose five-word runs overlap this much (Jaccard) are copies; 1: only exact ones."""
+
+    @property
+    def labels(self) -> str:
+        """Which family of labels stands beside the tokens; none where the corpus has no labels."""
+        return self.corpus.labels if isinstance(self.corpus, LabeledConfig) else "none"
 
     def check(self) -> None:
         held_out = self.val_fraction + self.test_fraction

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.data.documents import Document, LeftOut
-from pellucid.settings.fields import Config, Configurable, setting
+from pellucid.data.labels import LabeledConfig, channels, labeled
+from pellucid.settings.fields import Configurable, setting
 
 KINDS = ("function", "class", "table")
 DOCUMENTS_PER_PACKAGE = 4
@@ -118,22 +119,24 @@ class Generated(Configurable):
     """Generated documents; four share a package. Side channels: `bracket_depth` and `kind`."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Config):
+    class Config(LabeledConfig):
         seed: int = setting(0)
         """Which text: the same seed gives the same documents on every machine."""
         n_documents: int = setting(200, low=1)
         """How many documents of about 1 kB."""
 
-    side_channels: tuple[str, ...] = ("bracket_depth", "kind")
-
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.side_channels = ("bracket_depth", "kind", *channels(config))
         self.left_out = LeftOut()
 
     def listing(self) -> list[str]:
         return []
 
     def documents(self) -> Iterator[Document]:
+        yield from labeled(self._texts(), self.config)
+
+    def _texts(self) -> Iterator[Document]:
         for number in range(self.config.n_documents):
             text, kind = snippets(self.config.seed, number)
             depth = bracket_depth(text)

@@ -15,7 +15,8 @@ from pellucid.data.documents import (
     plain_name,
     readable_text,
 )
-from pellucid.settings.fields import Config, Configurable, setting
+from pellucid.data.labels import LabeledConfig, channels, labeled
+from pellucid.settings.fields import Configurable, setting
 
 # Tables, tests, demonstrations and generated documentation are not code that anyone would read.
 LEFT_OUT = {"idlelib", "lib2to3", "encodings", "turtledemo", "pydoc_data"}
@@ -76,12 +77,11 @@ class PythonCore(Configurable):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Config):
+    class Config(LabeledConfig):
         pass
 
-    side_channels: tuple[str, ...] = ()
-
     def __init__(self, config: Config) -> None:
+        self.config, self.side_channels = config, channels(config)
         self.left_out = LeftOut()
         self.root = standard_library()
 
@@ -92,14 +92,15 @@ class PythonCore(Configurable):
         return listing_of(self.root, self.files())
 
     def documents(self) -> Iterator[Document]:
-        yield from read_folder(self.root, self.files(), "", self.left_out)
+        found = read_folder(self.root, self.files(), "", self.left_out)
+        yield from labeled(found, self.config)
 
 
 class PythonInstalled(PythonCore):
     """The standard library and every installed package: for size, not for comparison."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Config):
+    class Config(PythonCore.Config):
         path: str = setting("")
         """A folder of packages to read instead of this interpreter's site-packages."""
 
@@ -121,4 +122,5 @@ class PythonInstalled(PythonCore):
     def documents(self) -> Iterator[Document]:
         yield from super().documents()
         for folder, files in self.installed():
-            yield from read_folder(folder, files, "site-packages/", self.left_out)
+            found = read_folder(folder, files, "site-packages/", self.left_out)
+            yield from labeled(found, self.config)

@@ -3,10 +3,12 @@
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from pellucid.data.documents import (
     Document,
@@ -17,8 +19,9 @@ from pellucid.data.documents import (
     readable_text,
     text_hash,
 )
+from pellucid.data.labels import CHANNEL, LabeledConfig, channels, labeled, labels_by_name
 from pellucid.errors import DataError
-from pellucid.settings.fields import Config, Configurable, setting
+from pellucid.settings.fields import Configurable, setting
 from pellucid.settings.kinds import shown
 
 ROWS_PER_READ = 1024
@@ -34,7 +37,7 @@ class TextFiles(Configurable):
     """
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Config):
+    class Config(LabeledConfig):
         path: str = setting("")
         """The file or the folder to read."""
         text_field: str = setting("text")
@@ -42,10 +45,8 @@ class TextFiles(Configurable):
         group: Literal["file", "folder"] = setting("file")
         """What a split never cuts through: a plain file, or all files of one top-level folder."""
 
-    side_channels: tuple[str, ...] = ()
-
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config, self.side_channels = config, channels(config)
         self.left_out = LeftOut()
         self.root = existing_path(config.path, field_name="data.path")
 
@@ -70,6 +71,9 @@ class TextFiles(Configurable):
         return listing_of(self.root.parent, self.files())
 
     def documents(self) -> Iterator[Document]:
+        yield from labeled(self._texts(), self.config)
+
+    def _texts(self) -> Iterator[Document]:
         self.left_out.reasons.clear()
         files = [path for path in self.files() if self._is_regular(path)]
         for path in files:
@@ -99,7 +103,9 @@ class TextFiles(Configurable):
         if text is None:
             return
         if few:
-            yield from pieces(name, text)
+            # A piece alone does not tell what it is within: labels are those of the whole.
+            side = {CHANNEL: labels_by_name(name, text)} if self.side_channels else {}
+            yield from pieces(name, text, side)
             return
         folder = self.config.group == "folder"
         yield Document(name, name.split("/")[0] if folder else name, text)
@@ -124,15 +130,17 @@ def row_document(name: str, text: object, left_out: LeftOut) -> Iterator[Documen
         left_out.add("rows without text", name)
 
 
-def pieces(name: str, text: str) -> Iterator[Document]:
-    """Documents of at least 2048 characters cut from one text at line ends."""
+def pieces(name: str, text: str, side: Mapping[str, np.ndarray]) -> Iterator[Document]:
+    """Documents of at least 2048 characters cut from one text, and its labels, at line ends."""
     size = max(SMALLEST_PIECE, len(text) // PIECES_OF_A_FILE)
-    start = number = 0
+    start = number = byte = 0
     while start < len(text):
         end = text.find("\n", start + size) + 1 or len(text)
         number += 1
         piece = f"{name}#{number:04d}"
-        yield Document(piece, piece, text[start:end])
+        first, byte = byte, byte + len(text[start:end].encode())
+        cut = {channel: labels[first:byte] for channel, labels in side.items()}
+        yield Document(piece, piece, text[start:end], cut)
         start = end
 
 

@@ -95,6 +95,7 @@ def configurations(words: list[str], only: list[str]) -> Iterator[tuple[str, Run
         for tag in table:
             if tag in only if only else tag not in ("residual", "unembed", "none"):
                 first = [f"train.steps={STEPS}", f"train.eval_every={STEPS}"]
+                first += ["data.labels=loop"] if slot == "head" and table[tag].needs else []
                 yield f"{slot}={tag}", run_config(["tiny", f"{slot}={tag}", *first, *words])
 
 

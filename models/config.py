@@ -6,6 +6,7 @@ from typing import Any
 from pellucid.errors import ConfigError
 from pellucid.models.attention import ATTENTIONS
 from pellucid.models.constraint import CONSTRAINTS
+from pellucid.models.gradient_rule import GRADIENT_RULES
 from pellucid.models.head import HEADS
 from pellucid.models.mlp import MLPS
 from pellucid.models.norm import NORMS
@@ -48,6 +49,8 @@ class ModelConfig(fields.Config):
     """Which channels of a block's inner vectors survive."""
     constraint: Any = slot(CONSTRAINTS, "none")
     """What weights must satisfy after every step."""
+    gradient_rule: Any = slot(GRADIENT_RULES, "none")
+    """Which parameters learn from which rows."""
     per_layer: dict[str, Any] = field(default_factory=dict, metadata={"per_layer": PER_LAYER})
     """Fillings of single layers, as `mlp@4` (set by words such as `mlp@4,8=dense`)."""
 
@@ -62,6 +65,7 @@ class ModelConfig(fields.Config):
             if layer >= self.n_layers:
                 raise ConfigError(f"{key}: layers 0 … {self.n_layers - 1} are accepted")
         self.stream.refuse(self)
+        self.gradient_rule.refuse(self)
         self.head.check_width(self.d_model)
         for layer in range(self.n_layers):
             self.filling("mlp", layer).resolved_width(self.d_model)

@@ -61,6 +61,9 @@ class Filling(Configurable, nn.Module):
     places: tuple[str, ...] = ()
     more_sites: Mapping[str, UnitSite] = MappingProxyType({})
     causal_in_training = True
+    rows_of_units: tuple[str, ...] | None = None
+    """Parameters whose rows are one unit's each and nobody else's; None stands for the filling's
+    own parameters with as many rows as there are units."""
 
     @abstractmethod
     def encode(self, x: Tensor, *context: Any) -> tuple[Activations, Told]:

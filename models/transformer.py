@@ -49,6 +49,8 @@ class Transformer(nn.Module):
         self.head = config.head.build(self.embedding)
         self.constraint = config.constraint.build()
         self.constraint.check(self)
+        self.gradient_rule = config.gradient_rule.build()
+        self.gradient_rule.check(self)
         self.checkpointing = False
         self._sites = self._name_sites()
         initialize(self, seed)

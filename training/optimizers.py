@@ -49,12 +49,26 @@ class Optimizers:
             if key != "step" and isinstance(value, Tensor):
                 set_rows(value, rows, torch.zeros((), dtype=value.dtype, device=rows.device))
 
+    def moved_by_steps(self, name: str) -> list[Tensor]:
+        """A parameter's values and those of its moments that there are, all of its shape."""
+        parameter = self.named[name]
+        moments = self._state_of(parameter).values()
+        return [parameter.detach(), *(m for m in moments if m.shape == parameter.shape)]
+
     def state(self) -> dict[str, Tensor]:
         """Every moment as `parameter-name/moment`, whole also where parameters are sharded."""
+        begun = any(self._state_of(parameter) for parameter in self.named.values())
         return {
             f"{name}/{key}": whole(value).detach()
             for name, parameter in self.named.items()
-            for key, value in self._state_of(parameter).items()
+            for key, value in (self._state_of(parameter) or self._fresh(parameter, begun)).items()
+        }
+
+    def _fresh(self, parameter: nn.Parameter, begun: bool) -> dict[str, Tensor]:
+        """What a parameter begins with that had no gradient in the steps so far."""
+        keys = self._keys(parameter) if begun else ()
+        return {
+            key: torch.zeros(()) if key == "step" else torch.zeros_like(parameter) for key in keys
         }
 
     def load(self, saved: Mapping[str, Tensor], path: str) -> None:

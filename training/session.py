@@ -19,8 +19,9 @@ from pellucid.training.levers import Levers
 from pellucid.training.optimizers import Optimizers
 from pellucid.training.progress import Meter
 from pellucid.training.revival import active_units, dead_share
+from pellucid.training.routing import stepper
 from pellucid.training.schedule import milestones
-from pellucid.training.step import Stepper, StepResult
+from pellucid.training.step import StepResult
 
 
 class Session:
@@ -44,7 +45,7 @@ class Session:
         self.model = devices.wrap(model, config.train, accelerator)
         self.optimizers = Optimizers(unwrap(self.model), config.train)
         levers.place(accelerator)
-        self.stepper = Stepper(config, self.model, self.optimizers, data, accelerator, levers)
+        self.stepper = stepper(config, self.model, self.optimizers, data, accelerator, levers)
         self._claim()
         self.step, self.seconds = 0, 0.0
         self.spoken_at, self.spoken_step = time.monotonic(), 0
@@ -69,6 +70,7 @@ class Session:
                 device=str(self.accelerator.device),
                 account=asdict(self.account),
                 **self.levers.facts(),
+                forget_units=unwrap(self.model).gradient_rule.declared(unwrap(self.model)),
             )
             self.folder.create(fields.to_json(self.config), about, self.data.tokenizer)
         elif self.main and self.folder.read_config() != fields.to_json(self.config):

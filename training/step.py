@@ -12,6 +12,7 @@ from pellucid.config import RunConfig
 from pellucid.data import Batch, TokenData
 from pellucid.models import unwrap
 from pellucid.models.filling import Filling, Told
+from pellucid.models.head.unembed import Side
 from pellucid.training.devices import reduce_told, total
 from pellucid.training.levers import Levers
 from pellucid.training.optimizers import Optimizers, tame
@@ -69,25 +70,25 @@ class Stepper:
         The parts are `loss` and `auxiliary`, and then what the levers add.
         """
         self.model.train()
-        told: Told = {}
-        batches = list(self._micro_batches(self.rows(step)))
-        sums = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        for number, tokens in enumerate(batches):
-            last = number == len(batches) - 1
-            with _synced(self.model, last):
-                parts, heard = self._losses(tokens)
-                objective = self.levers.objective(parts)
-                # DDP and FSDP average over processes; the loss is a sum over global tokens.
-                self.accelerator.backward(objective * self.accelerator.num_processes)
-            sums = sums + torch.stack([part.detach() for part in parts.values()]).double()
-            told = _merged(told, heard, len(batches))
-        sums = dict(zip(parts, total(sums, self.accelerator), strict=True))
-        return sums, reduce_told(told, self.accelerator)
+        tally = Tally(self.accelerator)
+        passes = list(self._passes(self.rows(step), self.mine()))
+        for number, tokens_and_side in enumerate(passes):
+            with _synced(self.model, number == len(passes) - 1):
+                self._add(*tokens_and_side, tally)
+        return tally.over_processes()
 
-    def _losses(self, tokens: Tensor) -> tuple[dict[str, Tensor], Told]:
+    def _add(self, tokens: Tensor, side: Side, tally: "Tally") -> None:
+        """Add a micro-batch to the gradient and to the tally."""
+        parts, heard = self._losses(tokens, side)
+        # DDP and FSDP average over processes; the loss is a sum over global tokens.
+        objective = self.levers.objective(parts) * self.accelerator.num_processes
+        self.accelerator.backward(objective)
+        tally.add(parts, heard, share=len(tokens) / len(self.mine()))
+
+    def _losses(self, tokens: Tensor, side: Side) -> tuple[dict[str, Tensor], Told]:
         """This micro-batch's share of the mean loss, of the fillings' losses, and of the levers'."""
         with self.levers.watching(self.model) as traces:
-            logits, told = self.model(tokens[:, :-1])
+            logits, told = self.model(tokens[:, :-1], **({"side": side} if side else {}))
         targets = tokens[:, 1:]
         logits = logits if logits.dtype == torch.float64 else logits.float()
         n_global = self.config.train.batch * targets.shape[1]
@@ -105,11 +106,17 @@ class Stepper:
         batch, context = self.config.train.batch, self.config.model.context
         return self.data.rows(self.config.seed, step, batch=batch, context=context)
 
-    def _micro_batches(self, batch: Batch) -> Iterator[Tensor]:
-        per_rank = self.config.train.batch // self.accelerator.num_processes
-        mine = batch.tokens[self.accelerator.process_index * per_rank :][:per_rank]
-        for tokens in mine.split(self.config.train.micro_batch or per_rank):
-            yield tokens.to(self.accelerator.device, non_blocking=True)
+    def mine(self) -> Tensor:
+        """Which rows of a step this process takes."""
+        rows = torch.arange(self.config.train.batch)
+        return rows.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
+
+    def _passes(self, batch: Batch, rows: Tensor) -> Iterator[tuple[Tensor, Side]]:
+        """Some rows' tokens in micro-batches, each with what the head needs beside its inputs."""
+        device, needs = self.accelerator.device, unwrap(self.model).head.needs
+        for part in rows.split(self.config.train.micro_batch or len(rows)):
+            side: Side = {name: batch.side[name][part, :-1].to(device) for name in needs}
+            yield batch.tokens[part].to(device, non_blocking=True), side
 
 
 def _synced(model: nn.Module, last: bool):
@@ -121,10 +128,27 @@ def _synced(model: nn.Module, last: bool):
     return torch.enable_grad()
 
 
-def _merged(told: Told, heard: Told, n_batches: int) -> Told:
-    """Sums add up over micro-batches, means are averaged."""
-    scaled = {k: v if "sum/" in k else v / n_batches for k, v in heard.items()}
-    return {name: told[name] + value if name in told else value for name, value in scaled.items()}
+class Tally:
+    """What the micro-batches of a step add up to: the objective, and what the fillings told."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self.parts: dict[str, Tensor] = {}
+        self.told: Told = {}
+
+    def add(self, parts: dict[str, Tensor], heard: Told, *, share: float) -> None:
+        """The objective and sums add up over micro-batches, means by their share of the rows."""
+        for name, part in parts.items():
+            value = part.detach().double()
+            self.parts[name] = self.parts[name] + value if name in self.parts else value
+        for name, value in heard.items():
+            value = value if "sum/" in name else value * share
+            self.told[name] = self.told[name] + value if name in self.told else value
+
+    def over_processes(self) -> tuple[dict[str, Tensor], Told]:
+        """The objective's parts and `told`, over all processes."""
+        sums = total(torch.stack(list(self.parts.values())), self.accelerator)
+        return dict(zip(self.parts, sums, strict=True)), reduce_told(self.told, self.accelerator)
 
 
 def before_step(model: nn.Module, progress: float) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pellucid.data.python_labels import LOOP
 from pellucid.errors import ConfigError
 from pellucid.kernels import sparse_decode, topk_rows
 from pellucid.models.activations import Activations
@@ -24,7 +25,8 @@ FIRST_ALPHA = 0.9
 class ConceptHead(Unembed):
     """`logits = U (E c + α ε)` for a sparse code c of concepts (arXiv 2502.08524, CB-LLM 2412.07992).
 
-    The first units are known concepts, taught from the corpus's labels; the others are free.
+    The first units are known concepts, taught from the corpus's labels (`side["labels"]`, the bits
+    of a token's labels, -1 where it has none); the others are free.
     ε = x - E c is what the code leaves out: its weight α falls from 0.9 to `epsilon` over the first
     `anneal` of the training, and the share of the logits' variance that it carries is told, because
     a bottleneck with a way around it is none.
@@ -34,8 +36,8 @@ class ConceptHead(Unembed):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Unembed.Config):
-        n_known: int = setting(16, low=1)
-        """Concepts with labels: the first labels of the corpus."""
+        n_known: int = setting(len(LOOP), low=1, high=len(LOOP))
+        """Concepts with labels: the first ones of `data.labels=loop`."""
         n_free: int = setting(512, low=1)
         """Concepts that find their own meaning."""
         k_free: int = setting(32, low=1)
@@ -69,6 +71,7 @@ class ConceptHead(Unembed):
             read=lambda: self.concepts_in,
         )
         self.sites = {"concepts": site}
+        self.known = LOOP[: config.n_known]
 
     @torch.no_grad()
     def before_step(self, progress: float) -> None:
@@ -149,9 +152,12 @@ class ConceptHead(Unembed):
     def _taught(self, scores: Tensor, side: Side | None) -> Told:
         if side is None or "labels" not in side:
             return {}
-        n = self.config.n_known
-        labels = side["labels"][..., :n].to(scores.dtype)
-        loss = F.binary_cross_entropy_with_logits(scores[..., :n].float(), labels.float())
+        n, bits = self.config.n_known, side["labels"]
+        held = (bits[..., None] >> torch.arange(n, device=bits.device)) & 1
+        scores = scores[..., :n] if scores.dtype == torch.float64 else scores[..., :n].float()
+        each = F.binary_cross_entropy_with_logits(scores, held.to(scores.dtype), reduction="none")
+        # Over all tokens, those without a label too: only then do micro-batches add up.
+        loss = torch.where(bits[..., None] >= 0, each, 0.0).sum() / each.numel()
         return {"loss/concepts": self.config.label_weight * loss}
 
     def parts(self, x: Tensor, tokens: Tensor) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from pellucid.settings import fields
 from pellucid.settings.fields import Configurable, setting
 
 Side = Mapping[str, Tensor]
-"""What a corpus says of each token beside the text, such as `labels (batch, token, concept)`."""
+"""What a corpus says of each token beside the text, such as `labels (batch, token)`."""
 
 
 class Unembed(Configurable, nn.Module):

@@ -29,6 +29,8 @@ class LinearExpertsMLP(Firing):
     has s_e.
     """
 
+    rows_of_units = ("w_in", "w_out")  # queries may have as many rows by chance
+
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
         k: int = setting(8, low=1)
