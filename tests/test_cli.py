@@ -85,8 +85,8 @@ def test_train_command_takes_the_same_words(trained):
         ("replay nowhere 3", ["nowhere is not a run"]),
         ("replay nowhere -3", ["-3"]),
         ("replay nowhere three", ["'three'"]),
-        ("bench", ["bench train or kernels"]),
-        ("bench cpu", ["bench train or kernels"]),
+        ("bench", ["bench train, kernels, models or fillings"]),
+        ("bench cpu", ["bench train, kernels, models or fillings"]),
     ],
 )
 def test_a_mistake_is_one_line(trained, capsys, words, fragments):

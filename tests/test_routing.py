@@ -16,9 +16,10 @@ from pellucid.experiments import run_config
 from pellucid.models import Transformer, ablate, intervene
 from pellucid.models.gradient_rule import Routed
 from pellucid.models.mlp import MLPS
-from pellucid.run import load
+from pellucid.run import RunFolder, load
 from pellucid.train import train
 from pellucid.training import routing
+from pellucid.training.levers import Levers
 from pellucid.training.optimizers import Optimizers
 from pellucid.training.step import before_step
 
@@ -45,7 +46,8 @@ def stepper(*words: str) -> routing.RoutedStepper:
     data = prepare(config.data, progress=False)
     model = Transformer(config.model, vocab_size=data.vocab_size, seed=3).double()
     optimizers = Optimizers(model, config.train)
-    return routing.stepper(config, model, optimizers, data, Accelerator(cpu=True))
+    levers = Levers(config, RunFolder("nowhere"), data)
+    return routing.stepper(config, model, optimizers, data, Accelerator(cpu=True), levers)
 
 
 def own_mask(name: str, parameter: torch.Tensor) -> torch.Tensor:
