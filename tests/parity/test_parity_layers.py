@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from support.originals import Values
+from support.originals import Values, recorded
 from support.parity import check_layer
 from torch import Tensor
 
@@ -50,6 +50,42 @@ def topk(values: Values) -> dict[str, Tensor]:
     }
 
 
+def batch_topk(values: Values) -> dict[str, Tensor]:
+    """An autoencoder too, whose encoder has no bias of its own."""
+    before = values["b_dec"]
+    return {
+        "w_enc": values["W_enc"].T,
+        "b_enc": -values["W_enc"].T @ before,
+        "w_dec": values["W_dec"],
+        "b_dec": before,
+    }
+
+
+def jumprelu(values: Values) -> dict[str, Tensor]:
+    """The original leaves the exponential out of its gradient to the thresholds' logarithms."""
+    log_threshold = values["jumprelu.log_threshold"]
+    if values.shapes is not None:
+        log_threshold = log_threshold * recorded("jumprelu").weights["jumprelu.log_threshold"].exp()
+    return {
+        "w_enc": values["W_enc"].T,
+        "b_enc": values["b_enc"],
+        "w_dec": values["W_dec"],
+        "b_dec": values["b_dec"],
+        "log_threshold": log_threshold,
+    }
+
+
+def solu(values: Values) -> dict[str, Tensor]:
+    return {
+        "w_in": values["W_in"].T,
+        "b_in": values["b_in"],
+        "gain": values["ln.w"],
+        "shift": values["ln.b"],
+        "w_out": values["W_out"],
+        "b_out": values["b_out"],
+    }
+
+
 def build(tag: str, **fields) -> Callable[[], Filling]:
     return lambda: MLPS[tag].Config(**fields).build(8)
 
@@ -64,6 +100,9 @@ CASES = {
     ),
     # A gradient of the encoder alone is not recorded: half of ours goes through the bias.
     "topk": (build("topk", width=24, k=4), topk, 1),
+    "jumprelu": (build("jumprelu", width=24, k=4, bandwidth=0.5), jumprelu, 4),
+    # Ours divides the constant of the norm by the square of the width.
+    "solu": (build("solu", width=12, eps=1e-5 * 12**2), solu, 4),
 }
 
 
@@ -71,6 +110,11 @@ CASES = {
 def test_layers_write_what_the_originals_do(name):
     make, naming, gradients = CASES[name]
     check_layer(name, make(), naming, gradients=gradients)
+
+
+def test_a_batch_shares_its_active_units_as_in_the_original():
+    layer = MLPS["batch_topk"].Config(width=24, k=4).build(8)
+    check_layer("batch_topk", layer, batch_topk, gradients=1, training=True)
 
 
 def test_one_weight_that_is_off_by_a_thousandth_is_noticed():

@@ -43,8 +43,14 @@ class Original:
     header: dict
     weights: Values
     inputs: dict[str, Tensor]
-    output: Tensor
+    outputs: dict[str, Tensor]
     gradients: Values
+
+    @property
+    def output(self) -> Tensor:
+        """The only output, where there is one."""
+        (only,) = self.outputs.values()
+        return only
 
 
 def recorded(name: str) -> Original:
@@ -59,8 +65,7 @@ def recorded(name: str) -> Original:
             kinds[kind][rest] = value.double() if value.is_floating_point() else value
     weights = Values(kinds["weights"])
     gradients = Values(kinds["gradients"], {name: w.shape for name, w in weights.items()})
-    (output,) = kinds["outputs"].values()
-    return Original(header, weights, kinds["inputs"], output, gradients)
+    return Original(header, weights, kinds["inputs"], kinds["outputs"], gradients)
 
 
 @torch.no_grad()

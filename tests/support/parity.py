@@ -12,10 +12,11 @@ def check_layer(
     *,
     gradients: int,
     tolerance: float = 1e-13,
+    training: bool = False,
 ) -> None:
     """What the layer writes for the original's inputs, with the original's weights."""
     original = recorded(name)
-    layer = layer.double().eval()
+    layer = layer.double().train(training)
     fill(layer, naming(original.weights))
     for path in (layer.split, layer):
         layer.zero_grad()
