@@ -52,7 +52,7 @@ class WeightTopK(NoConstraint):
             "train.warmup=0.01",
         )
 
-        density: float = setting(0.1, above=0.0, high=1.0)
+        density: float = setting(0.25, above=0.0, high=1.0)
         """Share of each matrix that stays in the end."""
         begin: float = setting(0.01, low=0.0, high=1.0)
         """Share of the training after which the density starts to fall."""
