@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pellucid.errors import ConfigError
+from pellucid.models.attention.heads import HeadedAttention
 from pellucid.models.filling import Filling
 
-HEAD_AXES = {"w_q": 0, "w_k": 0, "w_v": 0, "w_o": 1, "sink": 0}
+HEAD_AXES = {"w_o": 1} | dict.fromkeys(("w_q", "w_k", "w_v", "b_q", "b_k", "b_v", "sink"), 0)
 """Parameters of attention that hold lines of heads, and the axis of those lines."""
-OF_ALL_HEADS = {"q_gain", "k_gain"}
+OF_ALL_HEADS = {"q_gain", "k_gain", "b_o"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def unit_lines(place: str, mlp: Filling, n: int) -> dict[str, Lines]:
     return {f"{place}.{name}": Lines(p, 0, n) for name, p in rows.items()}
 
 
-def head_lines(place: str, attention: Filling, n: int) -> dict[str, Lines]:
+def head_lines(place: str, attention: HeadedAttention, n: int) -> dict[str, Lines]:
     """The channels of the last `n` heads in queries, keys, values and output, by parameter name.
 
     Raises ConfigError for attention whose parameters are not known to keep heads apart.
@@ -61,9 +62,10 @@ def head_lines(place: str, attention: Filling, n: int) -> dict[str, Lines]:
     for name, p in attention.named_parameters():
         if name in OF_ALL_HEADS:
             continue
-        axis = HEAD_AXES.get(name)
+        axis, width = HEAD_AXES.get(name), heads * attention.d_head
         # Twice as many rows, or a matrix for each head, would be of another order.
-        if axis is None or p.shape != ((heads,) if name == "sink" else (p.shape[-1],) * 2):
+        expected = (heads,) if name == "sink" else (width,) * (1 if name.startswith("b_") else 2)
+        if axis is None or p.shape != expected:
             raise ConfigError(
                 f"gradient_rule = routed: {place}.{name} ({type(attention).__name__}) does not say "
                 f"which of it belongs to a head; gradient_rule.heads=0 or attention=softmax is "

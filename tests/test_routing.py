@@ -55,7 +55,7 @@ def own_mask(name: str, parameter: torch.Tensor) -> torch.Tensor:
     mask, last = torch.zeros_like(parameter, dtype=torch.bool), name.rpartition(".")[2]
     if ".mlp." in name and last in OWN_ROWS:
         mask[-6:] = True
-    elif last in ("w_q", "w_k", "w_v"):
+    elif last in ("w_q", "w_k", "w_v", "b_q", "b_k", "b_v"):
         mask[8:] = True
     elif last == "w_o":
         mask[:, 8:] = True
@@ -92,7 +92,7 @@ def each_row_alone(tag: str) -> tuple[str, ...]:
         ("train.micro_batch=1",),
         ("train.checkpoint_activations=true", "train.micro_batch=2"),
         ("mlp@0,1=dense", "mlp@0,1.activation=swiglu", "attention.sink=true"),
-        ("train.micro_batch=1", "head=concept", "attention.qk_norm=true"),
+        ("train.micro_batch=1", "head=concept", "attention.qk_norm=true", "attention.bias=true"),
         *map(each_row_alone, ROUTABLE),
     ],
     ids=" ".join,
