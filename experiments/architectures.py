@@ -99,7 +99,7 @@ def _cells(name: str, trained: Rows, timed: Rows) -> list[str]:
         f"`{name}`",
         summary(cls),
         "; ".join(_units(site) for site in sites) or "none",
-        ", ".join(dict.fromkeys(site.exactness for site in sites)) or "none",
+        "; ".join(site.exactness for site in sites) or "none",
         "no" if getattr(cls, "causal_in_training", True) is False else "yes",
         _ratios(own, dense, "total", "active"),
         _ratios(own, dense, "flops_executed", "flops_ideal"),

@@ -4,7 +4,8 @@ CHESS = "Chess board states (2503.07639), validation loss / coverage / reconstru
 
 PUBLISHED = {
     "mlp=dense": f"The reference everywhere. {CHESS}.213/.356/.608 with GELU, .215/.312/.581 with "
-    "ReLU. Circuits of its neurons are reported to be as sparse as those of autoencoders' features (2601.22594).",
+    "ReLU. Circuits of its neurons are reported to be as sparse as those of autoencoders' features "
+    "(2601.22594).",
     "mlp=topk": "Relatives trained from scratch report small losses (2407.10969, 2506.21468). The rule "
     "is that of sparse autoencoders (2406.04093), where dead units need a cure.",
     "mlp=abs_topk": "The rule of weight-sparse transformers at every inner vector (2511.13653); "
