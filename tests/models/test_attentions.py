@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.small import SMALL_ATTENTION, small_model
+from support.small import small_filling, small_model
 
 from pellucid.errors import ConfigError
 from pellucid.models import ModelConfig, Transformer, ablate, account, intervene, patch, record
@@ -12,7 +12,7 @@ from pellucid.models.position import POSITIONS
 
 
 def config(tag: str, **changes):
-    return ATTENTIONS[tag].Config(**SMALL_ATTENTION.get(tag, {}) | changes)
+    return small_filling("attention", tag).replace(**changes)
 
 
 def inputs(*shape: int, seed: int = 9) -> torch.Tensor:

@@ -17,11 +17,16 @@ def pytest_plugin_registered(plugin) -> None:
         add()
 
 
+def blocks() -> list[str]:
+    """The Python blocks of the page: the file, and the line."""
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+
+
 def add() -> None:
     """Put the class of the page in the table under the tag of the page."""
     from pellucid.models.mlp import MLPS
 
-    code, line = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    code, line = blocks()
     tag, name = re.fullmatch(r'\s*"(\w+)": (\w+),\n', line).groups()
     file = Path(FOLDER.name) / f"{tag}.py"
     file.write_text(code)
