@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from support.small import first_write
 
 from pellucid.errors import ConfigError
 from pellucid.models import ModelConfig, Transformer, account, record
@@ -11,7 +10,6 @@ from pellucid.models.head import HEADS
 from pellucid.models.mlp import MLPS
 from pellucid.models.norm import NORMS
 from pellucid.models.position import POSITIONS
-from pellucid.settings.fields import declared
 
 
 def softmax(**fields):
@@ -38,16 +36,6 @@ def test_every_parameter_gets_a_gradient(position, norm, tied, tokens):
     silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert silent == []
     assert tied == (model.head.weight is model.embedding.weight)
-
-
-@pytest.mark.parametrize("mlp", [tag for tag in MLPS if "width" in declared(MLPS[tag].Config)])
-@pytest.mark.parametrize("width", [256, 1024, 4096])
-def test_writes_start_with_the_size_of_the_dense_baseline(mlp, width):
-    """Root mean square of what each MLP writes at initialization, within 20 % of dense."""
-
-    fields = {"k": 16} if "k" in declared(MLPS[mlp].Config) else {}
-    dense = first_write("dense", width=width)
-    assert first_write(mlp, width=width, **fields) == pytest.approx(dense, rel=0.2)
 
 
 def test_rope_depends_on_distance_alone():

@@ -18,6 +18,7 @@ class Fit:
     """A model, Adam and one batch; `step` is one step of the trainer's order of calls."""
 
     def __init__(self, model: Transformer, *, lr: float = 1e-2, steps: int = 20):
+        torch.manual_seed(0)  # for what draws while it is trained
         self.model, self.steps, self.done = model.train(), steps, 0
         self.tokens = batch()
         self.optimizer = torch.optim.Adam(model.parameters(), lr=lr)
