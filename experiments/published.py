@@ -68,6 +68,8 @@ PUBLISHED = {
     "(2412.07992); with an ε path the bottleneck is none until it is edited.",
     "site_sparsity=abs_topk": "Part of weight-sparse transformers: see `constraint=weight_topk` "
     "(2511.13653).",
+    "gradient_rule=routed": "What is to be forgotten gathers in the declared units, and leaves with "
+    "them at a small loss on the rest (2410.04332, 2512.05648).",
     "constraint=weight_topk": "Circuits of a sixteenth of the edges at an equal loss, which costs "
     "100 to 1000 times the compute of dense training (2511.13653). Pruning also finds small "
     "circuits for a nonsense task (Drori 2026).",

@@ -14,10 +14,22 @@ from pellucid.models.mlp import MLPS
 from pellucid.models.sparsity import SPARSITIES
 from pellucid.settings.fields import tag_of
 
+ROUTED, WHOSE = "gradient_rule=routed", "gradient_rule = routed: blocks.0."
+
 REFUSED = {
     ("attention=subspace", "stream=dual_stream"): "stream=dual_stream takes attention's values",
     ("attention=subspace", "site_sparsity=abs_topk"): "site_sparsity.places: layer 0 has no q",
     ("stream=crate", "site_sparsity=abs_topk"): "site_sparsity.places: layer 0 has no q",
+    ("mlp=mxd", ROUTED): f"{WHOSE}mlp (MixtureOfDecoders) has no parameter with one row per unit",
+    ("mlp=monet", ROUTED): f"{WHOSE}mlp (MonetMLP) has no parameter with one row per unit",
+    ("mlp=codebook", ROUTED): f"{WHOSE}mlp (CodebookMLP) has no parameter with one row per unit",
+    ("mlp=memory", ROUTED): "gradient_rule = routed: shared.memory.values is one parameter of",
+    ("attention=headwise", ROUTED): f"{WHOSE}attention.w_q (HeadwiseAttention) does not say",
+    ("attention=bilinear", ROUTED): f"{WHOSE}attention.w_q (BilinearAttention) does not say",
+    ("attention=codebook", ROUTED): f"{WHOSE}attention.codebook.w_dec (CodebookAttention) does not",
+    ("attention=gated", ROUTED): f"{WHOSE}attention.w_q (GatedAttention) does not say",
+    ("head=backpack", ROUTED): "gradient_rule = routed: embedding.weight and head.weight is one",
+    ("constraint=weight_topk", ROUTED): "gradient_rule = routed works with constraint=none alone",
 }
 """All pairs that cannot work, with the beginning of the reason."""
 
@@ -55,7 +67,10 @@ def few(pairs: list[Pair]) -> list[Pair]:
 
 
 def failures(names: tuple[str, ...]) -> list[str]:
-    """What is wrong with a model of these fillings after some steps on one batch."""
+    """What is wrong with a model of these fillings after some steps on one batch.
+
+    A rule of gradients is only built here: its steps are those of tests/test_routed_training.py.
+    """
     run = Fit(Transformer(filled(*names), vocab_size=VOCAB), steps=STEPS)
     first, never = run.gradient(), set(run.silent())
     for _ in range(STEPS):

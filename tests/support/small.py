@@ -42,6 +42,7 @@ SMALL_FILLINGS = {
         }
     },
     "constraint": {"weight_topk": {"density": 0.5}},
+    "gradient_rule": {"routed": {"mlp_units": 8, "heads": 1}},
 }
 """Settings that make a filling small, by slot and tag; `small_filling` has the others."""
 
@@ -72,9 +73,9 @@ def filled(*names: str) -> ModelConfig:
 
 
 def labels(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What a labelled corpus would say of tokens: three concepts that the token alone decides."""
-    concepts = [tokens % 2 == 0, tokens % 3 == 0, tokens < 9]
-    return {"labels": torch.stack(concepts, dim=-1)}
+    """What a labelled corpus would say of tokens: bits that the token alone decides, -1 for none."""
+    bits = (tokens % 2 == 0) * 1 + (tokens % 3 == 0) * 2 + (tokens < 9) * 4
+    return {"labels": torch.where(tokens % 7 == 5, -1, bits)}
 
 
 def small_model(
