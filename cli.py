@@ -33,7 +33,7 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       Set runs side by side in one page.
   pellucid replay RUN STEP
       Run one step again, to see what was not finite.
-  pellucid bench train|kernels|models|fillings [word ...]
+  pellucid bench train|kernels|models|fillings|widths [word ...]
       Measure the trainer or the kernels on this machine.
 
   pellucid --version    pellucid COMMAND --help
@@ -227,14 +227,17 @@ def _bench(argv: list[str]) -> int:
         from pellucid.experiments import bench_models as bench
     elif args == ["fillings"]:
         from pellucid.experiments import first_steps as bench
+    elif args == ["widths"]:
+        from pellucid.experiments import bench_widths as bench
     elif args == ["kernels"]:
         from pellucid.kernels import bench
     elif args in (["-h"], ["--help"]):
-        print("usage: pellucid bench train|kernels|models|fillings [word ...]")
+        print("usage: pellucid bench train|kernels|models|fillings|widths [word ...]")
         return EXIT_OK
     else:
         raise UserError(
-            f"bench {' '.join(args)} is not known; expected bench train, kernels, models or fillings"
+            f"bench {' '.join(args)} is not known; "
+            f"expected bench train, kernels, models, fillings or widths"
         )
     return bench.main(words)
 

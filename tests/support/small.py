@@ -3,10 +3,9 @@
 import torch
 
 from pellucid.models import ModelConfig, Transformer
-from pellucid.models.attention import ATTENTIONS
 from pellucid.models.filling import Filling
 from pellucid.models.mlp import MLPS
-from pellucid.settings.fields import Config
+from pellucid.settings.fields import Config, declared
 
 VOCAB = 61
 
@@ -31,8 +30,52 @@ SMALL = {
 }
 """Settings of each filling of the mlp slot that give it 48 or 49 units at width 16."""
 
-SMALL_ATTENTION = {"codebook": {"codes": 12, "k": 3}}
-"""Settings of fillings of the attention slot whose defaults are large."""
+SMALL_FILLINGS = {
+    "mlp": SMALL,
+    "attention": {"codebook": {"codes": 12, "k": 3}},
+    "stream": {"topk_stream": {"k": 5}, "crate": {"n_heads": 4, "width": 48}},
+    "head": {"backpack": {"n_senses": 4}, "concept": {"n_known": 3, "n_free": 20, "k_free": 4}},
+    "site_sparsity": {
+        "abs_topk": {
+            "share": 0.5,
+            "places": ("attn_in", "q", "k", "v", "attn_out", "mlp_in", "mlp_out"),
+        }
+    },
+    "constraint": {"weight_topk": {"density": 0.5}},
+    "gradient_rule": {"routed": {"mlp_units": 8, "heads": 1}},
+}
+"""Settings that make a filling small, by slot and tag; `small_filling` has the others."""
+
+SLOTS = {name: field.table for name, field in declared(ModelConfig).items() if field.table}
+"""The table of each slot."""
+
+FILLINGS = [f"{slot}={tag}" for slot, table in SLOTS.items() for tag in table]
+"""Every filling of every slot, as `slot=tag`."""
+
+
+def small_filling(slot: str, tag: str) -> Config:
+    """The settings of a filling that make it small: those above, or 48 units where it has a width."""
+    config = SLOTS[slot][tag].Config
+    default = {"width": 48} if "width" in declared(config) else {}
+    return config(**SMALL_FILLINGS.get(slot, {}).get(tag, default))
+
+
+def filled(*names: str) -> ModelConfig:
+    """Two layers of width 16 with the fillings named `slot=tag`, or in one layer `slot@0=tag`.
+
+    A slot of which nothing is said has the filling that a configuration has by default.
+    """
+    parts = [name.split("=") for name in names]
+    given = {place: small_filling(place.partition("@")[0], tag) for place, tag in parts}
+    layered = {place: given.pop(place) for place in [*given] if "@" in place}
+    whole = {"mlp": small_filling("mlp", "topk")} | given
+    return ModelConfig(n_layers=2, d_model=16, context=24, per_layer=layered, **whole)
+
+
+def labels(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a labelled corpus would say of tokens: bits that the token alone decides, -1 for none."""
+    bits = (tokens % 2 == 0) * 1 + (tokens % 3 == 0) * 2 + (tokens < 9) * 4
+    return {"labels": torch.where(tokens % 7 == 5, -1, bits)}
 
 
 def small_model(
@@ -48,9 +91,9 @@ def small_model(
     `fields` are settings of the MLP beside those of the table, `changes` those of the model. The
     attention is a tag of its table, or a configuration.
     """
-    filling = MLPS[mlp].Config(**SMALL[mlp] | (fields or {}))
+    filling = small_filling("mlp", mlp).replace(**fields or {})
     if isinstance(attention, str):
-        attention = ATTENTIONS[attention].Config(**SMALL_ATTENTION.get(attention, {}))
+        attention = small_filling("attention", attention)
     config = ModelConfig(
         n_layers=2, d_model=16, context=24, mlp=filling, attention=attention, **changes
     )
@@ -59,7 +102,7 @@ def small_model(
 
 def small_layer(mlp: str, **fields) -> Filling:
     """The MLP alone, of 48 units where `fields` say nothing else, with biases that are not zero."""
-    filling = MLPS[mlp].Config(**SMALL[mlp] | fields)
+    filling = small_filling("mlp", mlp).replace(**fields)
     config = ModelConfig(n_layers=1, d_model=16, mlp=filling)
     layer = Transformer(config, vocab_size=8, seed=2).double().eval().blocks[0].mlp
     with torch.no_grad():

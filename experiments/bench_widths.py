@@ -1,0 +1,113 @@
+"""Whether the best learning rate stays where it is when a layer becomes four times as wide.
+
+`pellucid bench widths [only=dense,topk] [json=PATH]` trains a small model with each filling of the
+mlp slot at two widths and a ladder of learning rates, on a generated text, and prints the loss of the
+last steps in nats. A step of the ladder is a factor of 2. Each width has a rate of its own: how far
+the best one moves says whether a rate tuned at one width may be used at the other.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pellucid.errors import UserError
+from pellucid.models import ModelConfig, Transformer
+from pellucid.models.mlp import MLPS
+from pellucid.settings.fields import Config, declared
+
+WIDTHS = (128, 512)
+RATES = tuple(2.0**-n for n in range(10, 3, -1))
+STEPS, COUNTED, ROWS, CONTEXT, VOCABULARY, SEEDS = 150, 30, 8, 32, 64, 3
+K = 16
+"""Active units at both widths, where a filling asks for their number."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Losses by learning rate at one width, and the rate of the lowest."""
+
+    filling: str
+    width: int
+    losses: dict[float, float]
+    best: float
+
+
+def main(words: list[str]) -> int:
+    """Print the table; 1 where a best rate moved by more than a factor of 2."""
+    options = {"only": "dense,topk", "json": ""}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key not in options:
+            raise UserError(f"bench widths: {word} is not known; only=… and json=… are accepted")
+        options[key] = value
+    tags = options["only"].split(",")
+    _check(tags)
+    print(f"{'filling':16}{'width':>7}" + "".join(f"{rate:8.2g}" for rate in RATES))
+    rows = [_measure(tag, width) for tag in tags for width in WIDTHS]
+    if options["json"]:
+        result = {"format": 1, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
+        Path(options["json"]).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(moved(tag, rows) <= 2 for tag in tags) else 1
+
+
+def moved(tag: str, rows: list[Row]) -> float:
+    """The factor between a filling's best learning rates."""
+    best = [row.best for row in rows if row.filling == tag]
+    return max(best) / min(best)
+
+
+def _check(tags: list[str]) -> None:
+    wide = [tag for tag in MLPS if "width" in declared(MLPS[tag].Config)]
+    for tag in tags:
+        if tag not in wide:
+            raise UserError(
+                f"bench widths: only={tag} has no width; {', '.join(wide)} are accepted"
+            )
+
+
+def _measure(tag: str, width: int) -> Row:
+    config = MLPS[tag].Config
+    filling = config(width=width, **({"k": K} if "k" in declared(config) else {}))
+    losses = {rate: loss(filling, rate) for rate in RATES}
+    row = Row(tag, width, losses, min(losses, key=losses.__getitem__))
+    shown = "".join(f"{value:8.3f}" for value in losses.values())
+    print(f"{tag:16}{width:7}{shown}  best {row.best:.4g}", flush=True)
+    return row
+
+
+def loss(filling: Config, rate: float) -> float:
+    """Nats per token over the last steps, as a mean over seeds; each step sees new text."""
+    return sum(_train(filling, rate, seed) for seed in range(SEEDS)) / SEEDS
+
+
+def _train(filling: Config, rate: float, seed: int) -> float:
+    config = ModelConfig(n_layers=2, d_model=32, context=CONTEXT, mlp=filling)
+    model = Transformer(config, vocab_size=VOCABULARY, seed=seed).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), fused=True)
+    seen = []
+    for step in range(STEPS):
+        tokens = text(seed * STEPS + step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 15) * (1 - 0.9 * step / STEPS)
+        logits, told = model(tokens[:, :-1])
+        found = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        (found + sum(value for name, value in told.items() if "loss/" in name)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seen.append(float(found.detach()))
+    return sum(seen[-COUNTED:]) / COUNTED
+
+
+def text(step: int) -> Tensor:
+    """Rows of a chain in which the last two tokens leave four likely next ones."""
+    generator = torch.Generator().manual_seed(step)
+    tokens = torch.randint(VOCABULARY, (ROWS, CONTEXT + 1), generator=generator)
+    drawn = torch.randint(4, tokens.shape, generator=generator)
+    for at in range(2, CONTEXT + 1):
+        before = tokens[:, at - 1] * 31 + (tokens[:, at - 2] % 4) * 17
+        tokens[:, at] = (before + drawn[:, at] * 7) % VOCABULARY
+    return tokens
