@@ -70,8 +70,8 @@ def _check(tags: list[str]) -> None:
 
 
 def _measure(tag: str, width: int) -> Row:
-    config = MLPS[tag].Config
-    filling = config(width=width, **({"k": K} if "k" in declared(config) else {}))
+    config = MLPS[tag].Config()
+    filling = config.replace(width=width, **({"k": K} if "k" in declared(type(config)) else {}))
     losses = {rate: loss(filling, rate) for rate in RATES}
     row = Row(tag, width, losses, min(losses, key=losses.__getitem__))
     shown = "".join(f"{value:8.3f}" for value in losses.values())
