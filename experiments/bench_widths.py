@@ -38,7 +38,7 @@ class Row:
 
 def main(words: list[str]) -> int:
     """Print the table; 1 where a best rate moved by more than a factor of 2."""
-    options: dict[str, str] = {"only": "dense,topk", "json": ""}
+    options: dict = {"only": "dense,topk", "json": ""}
     for word in words:
         key, _, value = word.partition("=")
         if key not in options:

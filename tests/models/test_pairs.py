@@ -26,7 +26,7 @@ REFUSED = {
     ("mlp=memory", ROUTED): "gradient_rule = routed: shared.memory.values is one parameter of",
     ("attention=headwise", ROUTED): f"{WHOSE}attention.w_q (HeadwiseAttention) does not say",
     ("attention=bilinear", ROUTED): f"{WHOSE}attention.w_q (BilinearAttention) does not say",
-    ("attention=codebook", ROUTED): f"{WHOSE}attention.codebook.w_dec (CodebookAttention) does not",
+    ("attention=codebook", ROUTED): f"{WHOSE}attention.w_q (CodebookAttention) does not say",
     ("attention=gated", ROUTED): f"{WHOSE}attention.w_q (GatedAttention) does not say",
     ("head=backpack", ROUTED): "gradient_rule = routed: embedding.weight and head.weight is one",
     ("constraint=weight_topk", ROUTED): "gradient_rule = routed works with constraint=none alone",
