@@ -101,7 +101,8 @@ def configurations(words: list[str], only: list[str]) -> Iterator[tuple[str, Run
 
 def trial(name: str, config: RunConfig, folder: Path) -> Trial:
     """Train one configuration (a finished folder is taken as it is) and look at what it learned."""
-    train(config, folder)
+    if code := train(config, folder):
+        raise SystemExit(code)  # stopped by a signal or by what is not finite: no result
     run = load(folder)
     context = config.model.context
     rows = run.data.rows(0, 0, batch=HELD_OUT_ROWS, context=context, split="val").tokens
