@@ -38,19 +38,17 @@ class Row:
 
 def main(words: list[str]) -> int:
     """Print the table; 1 where a best rate moved by more than a factor of 2."""
-    options: dict = {"only": "dense,topk", "json": ""}
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in options:
-            raise UserError(f"bench widths: {word} is not known; only=… and json=… are accepted")
-        options[key] = value
-    tags = options["only"].split(",")
+    given = dict(word.partition("=")[::2] for word in words)
+    for key in given:
+        if key not in ("only", "json"):
+            raise UserError(f"bench widths: {key} is not known; only=… and json=… are accepted")
+    tags = given.get("only", "dense,topk").split(",")
     _check(tags)
     print(f"{'filling':16}{'width':>7}" + "".join(f"{rate:8.2g}" for rate in RATES))
     rows = [_measure(tag, width) for tag in tags for width in WIDTHS]
-    if options["json"]:
+    if path := given.get("json"):
         result = {"format": 1, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
-        Path(options["json"]).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        Path(path).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0 if all(moved(tag, rows) <= 2 for tag in tags) else 1
 
 

@@ -220,7 +220,12 @@ def test_padding_anywhere_gets_no_gradient():
 def test_a_unit_that_no_slot_names_is_never_read():
     w_dec = torch.ones(5, 3)
     w_dec[0] = float("nan")  # where an index of -1 would land if it were clamped
-    y = sparse_decode(torch.tensor([[2.0, 0.0]]), torch.tensor([[3, -1]], dtype=torch.int32), w_dec)
+    y = sparse_decode(
+        torch.tensor([[2.0, 0.0]]),
+        torch.tensor([[3, -1]], dtype=torch.int32),
+        w_dec,
+        products="sparse",
+    )
     assert y.tolist() == [[2.0, 2.0, 2.0]]
 
 
