@@ -41,6 +41,8 @@ def top_of_groups(keys: Tensor, k: int, group: int, *, positive: bool = False) -
 
 def group_maxima(keys: Tensor, group: int) -> Tensor:
     """The largest key of each group: (rows width) -> (rows groups). NaN is the largest of all."""
+    if len(keys) == 0:  # no call pools or reduces nothing
+        return keys.new_empty(0, -(-keys.shape[1] // group))
     if group > POOLED and keys.shape[1] % group == 0:
         return keys.unflatten(1, (-1, group)).amax(dim=2)
     return F.max_pool1d(keys, group, ceil_mode=True)

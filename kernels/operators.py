@@ -7,25 +7,25 @@ with the functions that `cpu.py` has.
 
 import torch
 from torch import Tensor
-from torch.library import custom_op
 
+from pellucid.kernels.autocast import operator
 from pellucid.kernels.checks import check_groups
 from pellucid.kernels.paths import serving
 
 
-@custom_op("pellucid::topk_rows", mutates_args=())
+@operator("pellucid::topk_rows")
 def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
     """The checked `topk_rows` of `topk.py`."""
     return serving(x).topk_rows(x, k, signed, relu)
 
 
-@custom_op("pellucid::topk_rows_backward", mutates_args=())
+@operator("pellucid::topk_rows_backward")
 def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
     """Gradients of `topk_rows`."""
     return serving(grad).topk_rows_backward(grad, indices, width)
 
 
-@custom_op("pellucid::encode_topk", mutates_args=())
+@operator("pellucid::encode_topk")
 def encode_topk(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool, mode: str, products: str
 ) -> tuple[Tensor, Tensor]:
@@ -35,7 +35,7 @@ def encode_topk(
     return path.encode_topk(x, w_enc, b_enc, k, signed, mode)
 
 
-@custom_op("pellucid::encode_topk_backward", mutates_args=())
+@operator("pellucid::encode_topk_backward")
 def encode_topk_backward(
     grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, products: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,14 +44,14 @@ def encode_topk_backward(
     return path.encode_topk_backward(grad, indices, x, w_enc)
 
 
-@custom_op("pellucid::sparse_decode", mutates_args=())
+@operator("pellucid::sparse_decode")
 def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor, products: str) -> Tensor:
     """The checked `sparse_decode` of `topk.py`."""
     path = serving(values, products, len(w_dec), indices.shape[1])
     return path.sparse_decode(values, indices, w_dec)
 
 
-@custom_op("pellucid::sparse_decode_backward", mutates_args=())
+@operator("pellucid::sparse_decode_backward")
 def sparse_decode_backward(
     grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor, products: str
 ) -> tuple[Tensor, Tensor]:
@@ -60,13 +60,13 @@ def sparse_decode_backward(
     return path.sparse_decode_backward(grad, values, indices, w_dec)
 
 
-@custom_op("pellucid::sddmm", mutates_args=())
+@operator("pellucid::sddmm")
 def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
     """The checked `sddmm` of `topk.py`."""
     return serving(x).sddmm(x, weight, indices)
 
 
-@custom_op("pellucid::topk_mlp", mutates_args=())
+@operator("pellucid::topk_mlp")
 def topk_mlp(
     x: Tensor,
     w_enc: Tensor,
@@ -83,7 +83,7 @@ def topk_mlp(
     return path.topk_mlp(x, w_enc, b_enc, w_dec, k, signed, mode)
 
 
-@custom_op("pellucid::topk_mlp_backward", mutates_args=())
+@operator("pellucid::topk_mlp_backward")
 def topk_mlp_backward(
     grad: Tensor,
     values: Tensor,

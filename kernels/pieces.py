@@ -19,8 +19,8 @@ gradient of its own: to differentiate through it raises. On a GPU nothing here w
 """
 
 from torch import Tensor
-from torch.library import custom_op
 
+from pellucid.kernels.autocast import operator
 from pellucid.kernels.checks import check_indices, check_slots, check_tensors
 from pellucid.kernels.csc import Csc, FeatureGradients, sort_by_unit
 from pellucid.kernels.paths import serving
@@ -123,12 +123,12 @@ def _check_sizes(csc: Csc, given: dict[str, Tensor]) -> None:
         )
 
 
-@custom_op("pellucid::csc_build", mutates_args=())
+@operator("pellucid::csc_build")
 def _csc_build(indices: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(sort_by_unit(indices, width))
 
 
-@custom_op("pellucid::bwd_features", mutates_args=())
+@operator("pellucid::bwd_features")
 def _bwd_features(
     offsets: Tensor,
     slots: Tensor,

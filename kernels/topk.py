@@ -8,10 +8,9 @@ Ties: the lowest index wins. NaN: ranks above every number and counts as active,
 output and the loss. Indices are not differentiable, nor are the values that `topk_mlp` returns.
 """
 
-import torch
 from torch import Tensor
 
-from pellucid.kernels import operators
+from pellucid.kernels import autocast, operators
 from pellucid.kernels.checks import (
     check_encode,
     check_k,
@@ -57,7 +56,7 @@ def encode_topk(
     says what the modes `groupmax` and `fp8` may miss. ValueError for another mode, and for shapes,
     dtypes or devices that do not agree. (TopK autoencoders: arXiv 2406.04093.)
     """
-    x, w_enc, b_enc = _autocast(x, w_enc, b_enc)
+    x, w_enc, b_enc = autocast.cast(x, w_enc, b_enc)
     check_encode("encode_topk", x, w_enc, b_enc, k, mode)
     check_products("encode_topk", products)
     return operators.encode_topk(x, w_enc, b_enc, k, signed, mode, products)
@@ -71,7 +70,7 @@ def sparse_decode(
     Indices are int32 and unique in their row; slots of index -1 add nothing and get
     gradient 0. ValueError for shapes, dtypes or devices that do not agree.
     """
-    values, w_dec = _autocast(values, w_dec)
+    values, w_dec = autocast.cast(values, w_dec)
     check_slots("sparse_decode", values, indices, w_dec)
     check_products("sparse_decode", products)
     return operators.sparse_decode(values, indices, w_dec, products)
@@ -83,7 +82,7 @@ def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
     Indices (rows k) are int32; slots of index -1 give 0. Differentiable in x and weight.
     ValueError for shapes, dtypes or devices that do not agree.
     """
-    x, weight = _autocast(x, weight)
+    x, weight = autocast.cast(x, weight)
     check_sddmm("sddmm", x, weight, indices)
     return operators.sddmm(x, weight, indices)
 
@@ -104,7 +103,7 @@ def topk_mlp(
     Returns the output (rows d) and the values and indices of the encoder, which here carry no
     gradient. Output and gradients have the same bits as those of the two steps.
     """
-    x, w_enc, b_enc, w_dec = _autocast(x, w_enc, b_enc, w_dec)
+    x, w_enc, b_enc, w_dec = autocast.cast(x, w_enc, b_enc, w_dec)
     check_encode("topk_mlp", x, w_enc, b_enc, k, mode)
     check_products("topk_mlp", products)
     check_tensors("topk_mlp", w_enc=(w_enc, 2), w_dec=(w_dec, 2))
@@ -113,15 +112,3 @@ def topk_mlp(
             f"topk_mlp: w_dec must have the {len(w_enc)} rows (units) of w_enc, got {len(w_dec)}"
         )
     return operators.topk_mlp(x, w_enc, b_enc, w_dec, k, signed, mode, products)
-
-
-def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Under autocast, what autocast does to the inputs of a linear layer."""
-    device = tensors[0].device.type
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
-    return tuple(
-        t.to(dtype) if t.dtype in (torch.float32, torch.float16, torch.bfloat16) else t
-        for t in tensors
-    )

@@ -11,11 +11,6 @@ from pellucid.kernels.gpu.decode import sparse_decode
 from pellucid.kernels.gpu.features import bwd_features
 
 
-def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
-    """Gradient (rows width) of the values (rows k) that `topk_rows` took from `indices`."""
-    return grad.new_zeros(len(grad), width).scatter_(1, indices.long(), grad)
-
-
 def sparse_decode_backward(
     grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -38,11 +33,11 @@ def topk_mlp_backward(
     grad: Tensor, values: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, w_enc, b_enc, w_dec; dy and x are read once each, unit by unit."""
-    by_unit = sort_by_unit(indices, len(w_enc))
-    made = bwd_features(by_unit.offsets, by_unit.slots, values, dy=grad, x=x, w_dec=w_dec)
-    return (
-        sparse_decode(made.d_values, indices, w_enc),
-        made.d_w_enc,
-        made.d_b_enc,
-        made.d_w_dec,
-    )
+    offsets, slots, _ = sort_by_unit(indices, len(w_enc))
+    if grad.shape[1] == x.shape[1]:
+        made = encoder = bwd_features(offsets, slots, values, dy=grad, x=x, w_dec=w_dec)
+    else:  # one pass walks rows of one length
+        made = bwd_features(offsets, slots, values, dy=grad, w_dec=w_dec)
+        encoder = bwd_features(offsets, slots, grad_values=made.d_values, x=x)
+    d_x = sparse_decode(made.d_values, indices, w_enc)
+    return d_x, encoder.d_w_enc, encoder.d_b_enc, made.d_w_dec

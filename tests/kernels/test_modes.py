@@ -128,9 +128,10 @@ def test_compiles_whole_and_for_any_number_of_rows(mode):
         assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
 
 
-def test_no_tokens():
+@pytest.mark.parametrize("products", ["sparse", "dense"])
+def test_no_tokens(products):
     for mode in NEAR:
-        y, values, indices = topk_mlp(*inputs(0, 5, 64), 2, mode=mode)
+        y, values, indices = topk_mlp(*inputs(0, 5, 64), 2, mode=mode, products=products)
         assert (y.shape, values.shape, indices.shape) == ((0, 5), (0, 2), (0, 2))
 
 

@@ -8,7 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pellucid.kernels import encode_topk, path, paths, sddmm, sparse_decode, topk_mlp, topk_rows
+from pellucid.kernels import (
+    bwd_features,
+    csc_build,
+    encode_topk,
+    path,
+    paths,
+    sddmm,
+    sparse_decode,
+    topk_mlp,
+    topk_rows,
+)
 
 
 def small(requires_grad=True, rows=6, d=8, width=70):
@@ -79,6 +89,40 @@ def test_autocast_does_what_it_does_to_a_linear_layer():
     assert torch.equal(y, expected) and torch.equal(halves, expected)
     grads = torch.autograd.grad(y.float().sum(), params)
     assert all(g.dtype == torch.float32 and g.abs().sum() > 0 for g in grads)
+
+
+@pytest.mark.parametrize("products", ["sparse", "dense"])
+def test_a_backward_pass_within_autocast_gives_the_bits_of_one_after_it(products):
+    """No product inside an operation is autocast: sparse ones of the CPU would raise."""
+
+    def gradients(within):
+        params = small()
+        with torch.autocast("cpu", torch.bfloat16):
+            y, _, indices = topk_mlp(*params, 5, products=products)
+            halves = sparse_decode(*encode_topk(*params[:3], 5, products=products), params[3])
+            loss = (y.float() + halves.float() + sddmm(*params[:2], indices).float().sum()).sum()
+            if within:
+                return [loss, *torch.autograd.grad(loss, params)]
+        return [loss, *torch.autograd.grad(loss, params)]
+
+    assert all(torch.equal(a, b) for a, b in zip(gradients(True), gradients(False), strict=True))
+
+
+def test_autocast_leaves_pieces_of_a_backward_pass_in_their_precision():
+    x, w_enc, b_enc, w_dec = small(requires_grad=False)
+    values, indices = encode_topk(x, w_enc, b_enc, 5)
+    csc = csc_build(indices, 70)
+    expected = bwd_features(csc, values, dy=x, w_dec=w_dec, x=x)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = bwd_features(csc, values, dy=x, w_dec=w_dec, x=x)
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_tensors_without_memory_have_shapes():
+    with torch.autocast("cpu", torch.bfloat16):
+        y, values, indices = topk_mlp(*[p.to("meta") for p in small()], 5)
+    assert (y.shape, values.shape, indices.dtype) == ((6, 8), (6, 5), torch.int32)
+    assert y.device.type == "meta" and y.dtype == torch.float32
 
 
 X, W, B, V = (torch.zeros(s) for s in ((3, 4), (9, 4), (9,), (9, 4)))

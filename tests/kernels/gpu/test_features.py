@@ -131,13 +131,6 @@ def test_a_unit_that_does_not_exist_is_left_out(device):
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-def test_gradient_of_a_selection(device):
-    indices = torch.tensor([[0, 3], [1, 2]], dtype=torch.int32, device=device)
-    grad = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device)
-    got = gradients.topk_rows_backward(grad, indices, 5)
-    assert got.tolist() == [[1, 0, 0, 2, 0], [0, 3, 4, 0, 0]]
-
-
 @triton.jit
 def note_work(offsets, units, first, pieces, length, width, out):
     unit, begin, end, works, cut = piece(offsets, units, first, pieces, length, width)

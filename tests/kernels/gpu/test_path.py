@@ -67,6 +67,21 @@ def test_the_halves_give_the_bits_of_the_whole(triton_path, products):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@pytest.mark.parametrize("d_out", [11, 40])
+def test_a_transcoder_reads_one_space_and_writes_another(triton_path, d_out):
+    *encoder, _ = layer(triton_path)
+    params = [*encoder, torch.randn(130, d_out, device=triton_path).requires_grad_()]
+    grad = torch.randn(7, d_out, device=triton_path)
+    y = topk_mlp(*params, 11, products="sparse")[0]
+    halves = encode_topk(*encoder, 11, products="sparse")
+    made = [y, sparse_decode(*halves, params[3], products="sparse")]
+    expected = reference.topk_mlp(*params, 11)[0]
+    wanted, got, other = (torch.autograd.grad(t, params, grad) for t in (expected, *made))
+    for a, b, c in zip((y, *got), (expected, *wanted), (made[1], *other), strict=True):
+        close(a, b)
+        assert torch.equal(a, c)
+
+
 def test_every_mode_selects_by_kernels(triton_path):
     params = layer(triton_path, d=32, width=160)
     modes = ("exact", "groupmax") if triton_path == "cpu" else ("exact", "groupmax", "fp8")
