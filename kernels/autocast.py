@@ -17,6 +17,8 @@ HALVED = (torch.float32, torch.float16, torch.bfloat16)
 
 def cast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Under autocast, what autocast does to the inputs of a linear layer."""
+    if not all(isinstance(t, Tensor) for t in tensors):
+        return tensors  # the checks, which come next, say so
     kind = tensors[0].device.type
     if not is_on(kind):
         return tensors

@@ -15,6 +15,8 @@ def check_tensors(op: str, **named: tuple[Tensor, int]) -> None:
     first = next(iter(named))
     example = named[first][0]
     for name, (tensor, dimensions) in named.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
         if tensor.dtype not in FLOATS:
             raise ValueError(
                 f"{op}: {name} must be float16, bfloat16, float32 or float64, got {tensor.dtype}"
@@ -107,6 +109,8 @@ def check_sddmm(op: str, x: Tensor, weight: Tensor, indices: Tensor) -> None:
 
 def check_indices(op: str, indices: Tensor, name: str, other: Tensor) -> None:
     """int32, on the device of the tensor called `name`."""
+    if not isinstance(indices, Tensor):
+        raise ValueError(f"{op}: indices must be a tensor, got {type(indices).__name__}")
     if indices.dtype != torch.int32:
         raise ValueError(f"{op}: indices must be int32, got {indices.dtype}")
     if indices.device != other.device:

@@ -129,4 +129,4 @@ def wide(x: Tensor) -> Tensor:
 def _to_dense(values: Tensor, indices: Tensor, width: int) -> Tensor:
     column = indices.long().where(indices >= 0, width)  # padding lands in a column cut off again
     dense = wide(values).new_zeros(len(values), width + 1)
-    return dense.scatter_(1, column, wide(values))[:, :width]
+    return dense.scatter_add_(1, column, wide(values))[:, :width]

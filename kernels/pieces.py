@@ -21,7 +21,7 @@ gradient of its own: to differentiate through it raises. On a GPU nothing here w
 from torch import Tensor
 
 from pellucid.kernels.autocast import operator
-from pellucid.kernels.checks import check_indices, check_slots, check_tensors
+from pellucid.kernels.checks import check_indices, check_range, check_slots, check_tensors
 from pellucid.kernels.csc import Csc, FeatureGradients, sort_by_unit
 from pellucid.kernels.paths import serving
 from pellucid.kernels.topk import sparse_decode
@@ -82,6 +82,10 @@ def _check_features(
     grad_values: Tensor | None,
     x: Tensor | None,
 ) -> None:
+    if not isinstance(csc, Csc):
+        raise ValueError(
+            f"bwd_features: csc must be what csc_build gives, got {type(csc).__name__}"
+        )
     decoder = {"values": values, "dy": dy, "w_dec": w_dec}
     given = {name: t for name, t in decoder.items() if t is not None}
     if len(given) not in (0, 3):
@@ -125,7 +129,9 @@ def _check_sizes(csc: Csc, given: dict[str, Tensor]) -> None:
 
 @operator("pellucid::csc_build")
 def _csc_build(indices: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(sort_by_unit(indices, width))
+    made = sort_by_unit(indices, width)
+    check_range("csc_build", indices, width)
+    return tuple(made)
 
 
 @operator("pellucid::bwd_features")

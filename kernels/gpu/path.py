@@ -15,6 +15,7 @@ from pellucid.kernels.checks import check_range
 from pellucid.kernels.csc import FeatureGradients
 from pellucid.kernels.gpu import decode, encode, features, fp8, gradients, groupmax, rows
 from pellucid.kernels.gpu import sddmm as products
+from pellucid.kernels.modes import candidate_count
 from pellucid.kernels.paths import say_once
 
 
@@ -66,7 +67,8 @@ def encode_topk(
     x: Tensor, w_enc: Tensor, b_enc: Tensor, k: int, signed: bool, mode: str
 ) -> tuple[Tensor, Tensor]:
     """The encoder of a mode: library product and selection, fused group maxima, or 8 bits."""
-    if not rows.serves(len(w_enc), k):
+    selected = candidate_count(len(w_enc), k) if mode == "fp8" else k
+    if not rows.serves(len(w_enc), selected):
         say_once(f"pellucid.kernels, cuda: k = {k} of {len(w_enc)} columns by library calls")
         return dense.encode_topk(x, w_enc, b_enc, k, signed, mode)
     if mode == "groupmax":

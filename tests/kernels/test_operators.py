@@ -132,6 +132,10 @@ SLOTS = torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.int32)
 @pytest.mark.parametrize(
     "call, sentence",
     [
+        (lambda: topk_rows(None, 1), "topk_rows: x must be a tensor, got NoneType"),
+        (lambda: topk_mlp(X.tolist(), W, B, V, 2), "topk_mlp: x must be a tensor, got list"),
+        (lambda: encode_topk(X, W, None, 2), "encode_topk: b_enc must be a tensor, got NoneType"),
+        (lambda: sddmm(X, W, [0]), "sddmm: indices must be a tensor, got list"),
         (lambda: topk_rows(X, 0), "topk_rows: k must be an int between 1 and the width 4, got 0"),
         (lambda: topk_rows(X, 5), "between 1 and the width 4, got 5"),
         (lambda: topk_rows(X, 2.0), "k must be an int between 1 and the width 4, got 2.0"),

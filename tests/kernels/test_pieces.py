@@ -170,6 +170,8 @@ CSC = csc_build(SLOTS, 30)
         (lambda: csc_build(SLOTS[0], 30), r"indices must have 2 dimension\(s\), got shape \(4,\)"),
         (lambda: csc_build(SLOTS, 0), r"width must be an int between 1 and 2\*\*31 - 2, got 0"),
         (lambda: csc_build(SLOTS, True), "got True"),
+        (lambda: csc_build(SLOTS, 20), "csc_build: indices must lie between -1 and 19"),
+        (lambda: bwd_features(CSC[:2], V, dy=DY, w_dec=W), "csc must be what csc_build gives, got"),
         (
             lambda: csc_build(SLOTS[:1, :1].expand(2**16, 2**15), 30),
             "2147483648 slots are more than 2146435072: use fewer rows at once",

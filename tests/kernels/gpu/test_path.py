@@ -116,6 +116,15 @@ def test_float64_and_large_selections_are_served_and_say_so(triton_path):
     assert torch.allclose(y, reference.topk_mlp(*params, 5)[0])
 
 
+def test_more_candidates_than_kernels_serve_are_chosen_by_library_calls(triton_path):
+    """k itself would be served, the units that mode fp8 looks at again would not."""
+    paths.say_once.cache_clear()
+    params = layer(triton_path, rows=2, width=8200)
+    with pytest.warns(UserWarning, match="k = 4000 of 8200 columns by library calls"):
+        indices = encode_topk(*params[:3], 4000, signed=True, mode="fp8")[1]
+    assert torch.equal(indices, reference.encode_topk(*params[:3], 4000, signed=True)[1])
+
+
 def test_indices_out_of_range_are_told_in_debug_mode(triton_path, monkeypatch):
     _, _, _, w_dec = layer(triton_path)
     values = torch.ones(1, 1, device=triton_path)
