@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pellucid.kernels.gpu.choose import group_max_kernel, pick_kernel, select_kernel
 from pellucid.kernels.gpu.shipped import Shipped
+from pellucid.kernels.modes import candidate_count, group_count
 
 LIMIT = 8192
 """Columns that one program holds in registers: 32 a lane of 8 warps, without spills."""
@@ -189,25 +190,42 @@ def _entry(
         warps=launch.warps,
         aligned=tuple(name for name, size in sizes.items() if size % 16 == 0),
         registers=REGISTERS,
-        gathers=True,
+        gathers=_loads_widely(signature["x_ptr"], sizes),
     )
+
+
+def _loads_widely(x_type: str, sizes: dict[str, int]) -> bool:
+    """Whether rows begin at whole words, and are long enough for one from each lane of a warp."""
+    itemsize = 4 if x_type in ("*fp32", "*i32") else 2
+    long = triton.next_power_of_2(sizes["width"]) * itemsize >= 32 * LOAD_BYTES
+    return long and sizes["stride"] % ALIGNED == 0
+
+
+LAYERS = ((8192, 32), (16384, 64), (32768, 32), (65536, 64), (131072, 32), (131072, 128))
+"""width and k of the layers that the benchmark times."""
+
+
+def _selections() -> Iterator[tuple[str, int, int, bool, bool]]:
+    """x, width, k, signed and drop of what ships: all that those layers select, and a few more."""
+    for width, k in LAYERS:
+        candidates = candidate_count(width, k)
+        yield from (("*bf16", width, k, signed, True) for signed in (False, True))
+        yield "*bf16", group_count(width, k), k, False, True
+        yield from (("*bf16", width, n, False, False) for n in (k, candidates))
+        yield "*fp32", candidates, k, False, True
+    yield "*bf16", 131072, 256, False, True
+    yield "*bf16", 1 << 20, 512, False, False
+    yield "*fp32", 65536, 64, False, False
+    yield "*i32", 131072, 32, False, False
 
 
 def _list_shipped() -> list[Shipped]:
     """By name, so that what several selections share is listed once."""
     made = {}
-    for x_type, width, k, signed, drop in (
-        ("*bf16", 8192, 32, False, True),
-        ("*bf16", 65536, 64, False, True),
-        ("*bf16", 131072, 256, False, True),
-        ("*bf16", 1 << 20, 512, False, False),
-        ("*bf16", 65536, 64, True, True),
-        ("*fp32", 65536, 64, False, False),
-        ("*i32", 131072, 32, False, False),
-    ):
+    for x_type, *rest in _selections():
         values = None if x_type == "*i32" else x_type
-        for entry in _shipped_level(x_type, width, k, signed, drop, values):
-            made[entry.name] = entry
+        for entry in _shipped_level(x_type, *rest, values):
+            made.setdefault(entry.name, entry)
     return list(made.values())
 
 

@@ -146,4 +146,4 @@ def _entry(d: int, dtype: str) -> Shipped:
     )
 
 
-SHIPPED = [_entry(d, dtype) for d, dtype in product((1, 1024, 2048), ("bf16", "fp32"))]
+SHIPPED = [_entry(d, dtype) for d, dtype in product((1, 512, 1024, 2048), ("bf16", "fp32"))]
