@@ -20,7 +20,8 @@ def main(words: list[str]) -> int:
     except ValueError as error:
         print(f"bench kernels: {error}")
         return 2
-    if asked.json and not Path(asked.json).absolute().parent.is_dir():
+    file = Path(asked.json).absolute()
+    if asked.json and (file.is_dir() or not file.parent.is_dir()):
         print(f"bench kernels: json must name a file in a folder that exists, got {asked.json!r}")
         return 2
     asked.rounds = asked.rounds or ROUNDS[device.type]

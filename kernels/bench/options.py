@@ -49,7 +49,8 @@ def gpu_words(words: Sequence[str]) -> list[str]:
 def _value(key: str, value: str) -> str | int | bool | list[str]:
     if key in ("rounds", "seed", "limit"):
         if not value.isdecimal() or (key != "seed" and not int(value)):
-            raise ValueError(f"{key} must be a whole number, got {value!r}")
+            least = 0 if key == "seed" else 1
+            raise ValueError(f"{key} must be a whole number from {least} on, got {value!r}")
         return int(value)
     if key in ("model", "sweep"):
         return _one_of(key, value, ("0", "1")) == "1"
