@@ -19,7 +19,7 @@ from pellucid.kernels.modes import candidate_count
 from pellucid.kernels.near import best_candidates, choose, rounded
 from pellucid.kernels.select import top_indices
 
-CHUNK_BYTES = 8 * 2**20
+CHUNK_BYTES = 16 * 2**20
 """Pre-activations held at a time: what stays in the cache between the product and the selection."""
 
 MIN_CHUNK_ROWS = 256

@@ -11,7 +11,7 @@ from torch import Tensor
 GROUP = 4
 """Columns per group. A level costs about as much as a `topk` of GROUP * k columns."""
 
-DIRECT = 8
+DIRECT = 16
 """Rows of at most DIRECT * k columns are not worth pruning."""
 
 
