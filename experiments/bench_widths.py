@@ -41,7 +41,9 @@ def main(words: list[str]) -> int:
     given = dict(word.partition("=")[::2] for word in words)
     for key in given:
         if key not in ("only", "json"):
-            raise UserError(f"bench widths: {key} is not known; only=… and json=… are accepted")
+            raise UserError(
+                f"bench widths: {key}={given[key]} is not known; only=… and json=… are accepted"
+            )
     tags = given.get("only", "dense,topk").split(",")
     _check(tags)
     print(f"{'filling':16}{'width':>7}" + "".join(f"{rate:8.2g}" for rate in RATES))

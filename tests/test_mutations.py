@@ -30,7 +30,7 @@ MUTATIONS = {
         "tests/data/test_rows.py",
     ),
     "compiled code runs in spite of an edit": (
-        "models/transformer.py",
+        "models/stream/residual.py",
         "self.body if watched or self.fast is None else self.fast",
         "self.fast or self.body",
         "tests/models/test_units.py::"
