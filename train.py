@@ -47,6 +47,7 @@ def train(config: RunConfig, path: Path) -> int:
         session = Session(config, folder, accelerator, data, levers)
         with session.meter() as meter:
             code = _run(session, stop, meter)
+    del session, meter
     devices.part(accelerator)
     return code
 

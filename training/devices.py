@@ -1,5 +1,6 @@
 """Device, precision, processes and wrappers through accelerate, asserted to be those asked for."""
 
+import gc
 import os
 
 import torch
@@ -162,7 +163,14 @@ def total(value: torch.Tensor, accelerator: Accelerator) -> torch.Tensor:
 
 
 def part(accelerator: Accelerator) -> None:
-    """Close the process group: threads that it leaves running may abort a process at its exit."""
+    """Close the process group: threads that it leaves running may abort a process at its exit.
+
+    The wrapped model has to go first, so its caller drops it. DDP's reducer holds the group too; as
+    the last to let go it would wait for the group's threads without releasing the interpreter,
+    which a thread may be waiting for in order to drop a tensor: neither would ever end.
+    """
     if accelerator.num_processes > 1:
         accelerator.wait_for_everyone()
+        accelerator.free_memory()
+        gc.collect()
         dist.destroy_process_group()

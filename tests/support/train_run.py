@@ -2,13 +2,21 @@
 
 `python train_run.py FOLDER POINT STEP word…` sends itself SIGTERM at the named point of a step:
 `step` (within the gradient), `validate` (within evaluation), `save` (within a checkpoint), or
-`kill-save` (SIGKILL between two files of a checkpoint); POINT `-` interrupts nothing.
+`kill-save` (SIGKILL between two files of a checkpoint); POINT `-` interrupts nothing. At `part`,
+where the processes part, it says how many models wrapped by DDP are still alive.
+
+A run that hangs prints what each of its threads does, and ends.
 """
 
+import faulthandler
+import gc
 import os
 import signal
 import sys
 from pathlib import Path
+
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 import pellucid.checkpoint
 import pellucid.training.validation as validation
@@ -38,8 +46,21 @@ def interrupt_at(point: str, step: int) -> None:
             return inner(model, tokens)
 
         validation._summed = summed
+    elif point == "part":
+        _count_wrapped_at_parting()
     elif point in ("save", "kill-save"):
         _interrupt_save(signal.SIGTERM if point == "save" else signal.SIGKILL, step)
+
+
+def _count_wrapped_at_parting() -> None:
+    destroy = dist.destroy_process_group
+
+    def destroyed(*args):
+        wrapped = sum(type(thing) is DistributedDataParallel for thing in gc.get_objects())
+        print(f"wrapped models at the parting: {wrapped}", flush=True)
+        destroy(*args)
+
+    dist.destroy_process_group = destroyed
 
 
 def _interrupt_save(number: int, step: int) -> None:
@@ -64,6 +85,7 @@ def _interrupt_save(number: int, step: int) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(240, exit=True)
     folder, point, step, *words = sys.argv[1:]
     interrupt_at(point, int(step))
     sys.exit(train_command([*words, f"run={Path(folder)}"]))

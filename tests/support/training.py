@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,8 +63,8 @@ def launch(folder: Path, point: str = "-", step: int = 0, *words: str, processes
     """Run the driver in a process of its own, or under torchrun."""
     command = [sys.executable]
     if processes > 1:
-        command += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-        command += ["--master-port", str(20000 + os.getpid() % 20000)]
+        command += ["-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", str(processes)]
     command += [str(DRIVER), str(folder), point, str(step), *SMALL, *words]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kw
