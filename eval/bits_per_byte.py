@@ -28,7 +28,7 @@ def bits_per_byte_overlap(bench: Workbench) -> list[Score]:
 def bits_saved_over_5gram(bench: Workbench) -> list[Score]:
     """Bits per byte of the 5-gram less the model's, file by file: above 0, the model is better."""
     ours, twin, ngram = bench.reader.end_to_end, bench.twin.end_to_end, bench.ngram(5)
-    saved = Predictions(ngram.bits - ours.bits, {}, ours.seconds + ngram.seconds)
+    saved = Predictions(ngram.bits - ours.bits, {}, {}, ours.seconds + ngram.seconds)
     controls = {
         "random_twin": _per_byte(bench, ngram.bits - twin.bits).value,
         "bigram": _per_byte(bench, ngram.bits - bench.ngram(2).bits).value,

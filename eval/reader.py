@@ -15,6 +15,7 @@ from torch import nn
 from pellucid.errors import RunError
 from pellucid.eval.activity import Activity
 from pellucid.eval.contexts import Contexts
+from pellucid.eval.harvest import About, Harvest
 from pellucid.eval.moments import Moments
 from pellucid.eval.stream import Stream, Window, batches, chunk_rows, walk
 from pellucid.models import UnitSite
@@ -30,6 +31,7 @@ class Predictions(NamedTuple):
 
     bits: Float[np.ndarray, " token"]
     moments: dict[str, Moments]
+    harvest: dict[str, Harvest]
     seconds: float
 
 
@@ -62,6 +64,11 @@ class Reader:
     def end_to_end(self) -> Predictions:
         """First pass, rows end to end: bits, and the moments of every unit."""
         return self._predict("reading", self.context, tuple(self.sites()))
+
+    @property
+    def harvest(self) -> dict[str, Harvest]:
+        """What every unit did on the stream, by site, kept in the first pass."""
+        return self.end_to_end.harvest
 
     @cached_property
     def overlapping(self) -> Predictions:
@@ -97,13 +104,27 @@ class Reader:
         start, targets = perf_counter(), torch.from_numpy(self.stream.targets())
         bits = np.full(len(targets), np.nan)
         moments = {name: Moments(self.sites()[name].n_units) for name in sites}
+        harvest: dict[str, Harvest] = {}
         for window in self._windows(what, sites, stride):
             _score(window, targets, bits)
             if not np.isfinite(bits[window.positions]).all():
                 raise RunError("the model predicts NaN, which cannot be scored: try another step")
             for name, kept in moments.items():
                 kept.add(window.trace[name])
-        return Predictions(bits, moments, perf_counter() - start)
+                self._open(harvest, name, window).add(window.trace[name])
+        for kept in harvest.values():
+            kept.close()
+        return Predictions(bits, moments, harvest, perf_counter() - start)
+
+    def _open(self, harvest: dict[str, Harvest], name: str, window: Window) -> Harvest:
+        """The harvest of a site, begun with the first chunk, which shows how the site is kept."""
+        if name not in harvest:
+            site = self.sites()[name]
+            about = About(
+                n_units=site.n_units, signed=site.signed, kind=site.kind, layer=site.layer
+            )
+            harvest[name] = Harvest(about, sparse=window.trace[name].is_sparse)
+        return harvest[name]
 
     def _windows(self, what: str, sites: tuple[str, ...], stride: int) -> Iterable[Window]:
         rows = chunk_rows(self.model, self.context, sites)

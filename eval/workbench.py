@@ -43,5 +43,5 @@ class Workbench:
                 fitted = NGram(self.train, self.vocab_size, order=order)
             # The eot that begins the stream is given to both, not predicted.
             bits = -fitted.log2_probs(np.append(self.stream.tokens, self.stream.eot))[1:]
-            self._ngrams[order] = Predictions(bits, {}, perf_counter() - start)
+            self._ngrams[order] = Predictions(bits, {}, {}, perf_counter() - start)
         return self._ngrams[order]

@@ -1,0 +1,169 @@
+"""Every unit's activations over a stream, recorded in one pass and kept on disk for all metrics.
+
+What units did is wanted in two orders: by token (probes) and by unit (rules, labels). A sparse site
+is kept as its active places, in both orders; a dense one as numbers of 16 bits, ordered by token.
+"""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Float32, Int32, Integer
+
+from pellucid.eval.moments import flat
+from pellucid.models import Activations
+
+CHUNK = 8192
+"""Tokens handed out at once."""
+LARGEST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What is known of a site besides its activations."""
+
+    n_units: int
+    signed: bool = False
+    kind: str = "mlp"
+    layer: int = 0
+
+
+class Harvest:
+    """The activations of one site on the tokens of a stream: position p of the stream is row p.
+
+    Dense values are rounded to half precision (relative error 2**-11, at most 65504).
+    """
+
+    def __init__(self, about: About, *, sparse: bool) -> None:
+        self.about, self.sparse = about, sparse
+        self.n_tokens = 0
+        self._folder = Path(tempfile.mkdtemp(prefix="pellucid-harvest-"))
+        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        names = ("values", "units") if sparse else ("values",)
+        self._files = {name: (self._folder / name).open("wb") for name in names}
+        self._counts: list[np.ndarray] = []
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, "token unit"], **about) -> "Harvest":
+        """A harvest of given values, kept sparse where fewer than a quarter are not 0."""
+        about = About(n_units=values.shape[1], **about)
+        made = cls(about, sparse=np.count_nonzero(values) < 0.25 * values.size)
+        for first in range(0, len(values), CHUNK):
+            made.add_rows(values[first : first + CHUNK])
+        return made.close()
+
+    def add(self, acts: Activations) -> None:
+        """Take in the next tokens, as a model has recorded them `(batch, token, …)`."""
+        if not acts.is_sparse:
+            return self.add_rows(flat(acts.values))
+        units, values = flat(acts.indices), flat(acts.values)
+        if not self.sparse:
+            return self.add_rows(flat(acts.to_dense()))
+        active = (units >= 0) & (values != 0)
+        return self._add_active(units[active], values[active], active.sum(1))
+
+    def add_rows(self, rows: Float[np.ndarray, "token unit"]) -> None:
+        """Take in the next tokens, all units of each."""
+        if self.sparse:
+            row, unit = np.nonzero(rows)
+            return self._add_active(unit, rows[row, unit], np.bincount(row, minlength=len(rows)))
+        self._write("values", np.clip(rows, -LARGEST, LARGEST).astype(np.float16))
+        self.n_tokens += len(rows)
+
+    def _add_active(self, units: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
+        self._write("units", units.astype(np.int32))
+        self._write("values", values.astype(np.float32))
+        self._counts.append(counts)
+        self.n_tokens += len(counts)
+
+    def _write(self, name: str, values: np.ndarray) -> None:
+        self._files[name].write(np.ascontiguousarray(values))
+
+    def close(self) -> "Harvest":
+        """Nothing more is added: from here on it may be read."""
+        for file in self._files.values():
+            file.close()
+        if self.sparse:
+            self._order_by_unit()
+        else:
+            shape = (self.n_tokens, self.about.n_units)
+            self._dense = _mapped(self._folder / "values", np.float16).reshape(shape)
+        return self
+
+    def _order_by_unit(self) -> None:
+        counts = np.concatenate(self._counts) if self._counts else np.zeros(0, dtype=np.int64)
+        self._by_token = np.concatenate([[0], np.cumsum(counts)])
+        self._values = _mapped(self._folder / "values", np.float32)
+        self._units = _mapped(self._folder / "units", np.int32)
+        order = np.argsort(self._units, kind="stable")
+        held = np.bincount(self._units, minlength=self.about.n_units)
+        self._by_unit = np.concatenate([[0], np.cumsum(held)])
+        token = np.repeat(np.arange(self.n_tokens, dtype=np.int32), counts)
+        token[order].tofile(self._folder / "tokens_by_unit")
+        np.asarray(self._values)[order].tofile(self._folder / "values_by_unit")
+        self._tokens_of = _mapped(self._folder / "tokens_by_unit", np.int32)
+        self._values_of = _mapped(self._folder / "values_by_unit", np.float32)
+
+    def rows(self, first: int, last: int) -> Float32[np.ndarray, "token unit"]:
+        """All units on the tokens `first` … `last` - 1."""
+        if not self.sparse:
+            return np.asarray(self._dense[first:last], dtype=np.float32)
+        bounds = self._by_token[first : last + 1]
+        made = np.zeros((len(bounds) - 1, self.about.n_units), dtype=np.float32)
+        at = slice(bounds[0], bounds[-1])
+        made[np.repeat(np.arange(len(made)), np.diff(bounds)), self._units[at]] = self._values[at]
+        return made
+
+    def chunks(
+        self, tokens: int = CHUNK
+    ) -> Iterator[tuple[int, Float32[np.ndarray, "token unit"]]]:
+        """(first token, all units on the tokens from there), in order, a chunk at a time."""
+        for first in range(0, self.n_tokens, tokens):
+            yield first, self.rows(first, min(first + tokens, self.n_tokens))
+
+    def columns(
+        self, units: Integer[np.ndarray, " unit"] | list[int]
+    ) -> Float32[np.ndarray, "token unit"]:
+        """Some units on all tokens. Ask for many at once: a dense site is read whole."""
+        if not self.sparse:
+            chosen = np.empty((self.n_tokens, len(units)), dtype=np.float32)
+            for first in range(0, self.n_tokens, CHUNK):
+                chosen[first : first + CHUNK] = self._dense[first : first + CHUNK][:, units]
+            return chosen
+        made = np.zeros((self.n_tokens, len(units)), dtype=np.float32)
+        for column, unit in enumerate(units):
+            tokens, values = self.active(int(unit))
+            made[tokens, column] = values
+        return made
+
+    def active(
+        self, unit: int
+    ) -> tuple[Int32[np.ndarray, " place"], Float32[np.ndarray, " place"]]:
+        """Where a unit is not 0, ascending, and its values there."""
+        if not self.sparse:
+            values = np.asarray(self._dense[:, unit], dtype=np.float32)
+            places = np.flatnonzero(values).astype(np.int32)
+            return places, values[places]
+        at = slice(self._by_unit[unit], self._by_unit[unit + 1])
+        return np.asarray(self._tokens_of[at]), np.asarray(self._values_of[at])
+
+    def density(self) -> Float[np.ndarray, " unit"]:
+        """Share of tokens on which each unit is not 0."""
+        if self.sparse:
+            return np.diff(self._by_unit) / max(self.n_tokens, 1)
+        held = sum((rows != 0).sum(0) for _, rows in self.chunks())
+        return np.asarray(held) / max(self.n_tokens, 1)
+
+
+def harvested(values: Mapping[str, np.ndarray], **about) -> dict[str, Harvest]:
+    """Harvests of given values `(token, unit)` by site: for tests and for made-up units."""
+    return {name: Harvest.of(array, **about) for name, array in values.items()}
+
+
+def _mapped(path: Path, dtype: type) -> np.ndarray:
+    """A file's numbers; an empty file cannot be mapped."""
+    return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype)

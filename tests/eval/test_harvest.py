@@ -1,0 +1,60 @@
+"""A harvest gives back what units did, by token and by unit, and leaves nothing on disk."""
+
+import numpy as np
+import pytest
+from support.planted import random_stream
+from support.small import VOCAB, small_model
+
+from pellucid.eval.harvest import CHUNK, Harvest, harvested
+from pellucid.eval.reader import Reader
+from pellucid.eval.stream import walk
+
+
+def made_up(density: float, tokens: int = CHUNK + 77, units: int = 9) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((tokens, units)).astype(np.float16).astype(np.float32)
+    values[rng.random(values.shape) > density] = 0
+    values[:, 3] = 0
+    return values
+
+
+@pytest.mark.parametrize("density", [0.05, 0.9])
+def test_what_was_put_in_comes_out(density):
+    values = made_up(density)
+    kept = harvested({"site": values}, signed=True)["site"]
+    assert kept.sparse == (density < 0.25)
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows in kept.chunks()]), values)
+    np.testing.assert_array_equal(kept.rows(5, 11), values[5:11])
+    np.testing.assert_array_equal(kept.columns([7, 3, 0]), values[:, [7, 3, 0]])
+    np.testing.assert_allclose(kept.density(), (values != 0).mean(0))
+    for unit in (0, 3):
+        places, found = kept.active(unit)
+        np.testing.assert_array_equal(places, np.flatnonzero(values[:, unit]))
+        np.testing.assert_array_equal(found, values[places, unit])
+
+
+def test_no_tokens_is_an_empty_harvest():
+    kept = Harvest.of(np.zeros((0, 4), dtype=np.float32))
+    assert kept.n_tokens == 0 and list(kept.chunks()) == []
+    assert kept.columns([1]).shape == (0, 1)
+
+
+@pytest.mark.parametrize("mlp", ["dense", "topk"])
+def test_a_reader_harvests_what_its_model_recorded(mlp):
+    model, text = small_model(mlp), random_stream(7, 31, vocab_size=VOCAB)
+    reader = Reader(model, text, context=24)
+    (name, kept), *_ = reader.harvest.items()
+    assert kept.sparse == (mlp == "topk") and kept.n_tokens == len(text.tokens)
+    windows = walk(model, text, context=24, stride=24, sites=(name,))
+    seen = [window.trace[name].to_dense().flatten(0, 1).numpy() for window in windows]
+    np.testing.assert_allclose(
+        kept.rows(0, len(text.tokens)), np.concatenate(seen), rtol=5e-4, atol=1e-7
+    )
+
+
+def test_the_disk_is_given_back():
+    kept = Harvest.of(made_up(0.05))
+    folder = kept._folder
+    assert folder.exists()
+    del kept
+    assert not folder.exists()
