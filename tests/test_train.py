@@ -1,5 +1,6 @@
 """The trainer's promises: it resumes bit for bit, splits work without changing it, and stops safely."""
 
+import gc
 import random
 import shutil
 import signal
@@ -215,22 +216,25 @@ def test_sites_work_under_ddp(tmp_path):
         "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
     )
     try:
-        from support.small import small_model
-
-        model = small_model("topk")
-        tokens = torch.randint(0, 61, (2, 24))
-        wrapped = torch.nn.parallel.DistributedDataParallel(model)
-        with intervene(model, {"blocks.0.mlp": ablate([1])}), record(model, "blocks.0.mlp") as a:
-            plain = model(tokens).logits
-        with (
-            intervene(wrapped, {"blocks.0.mlp": ablate([1])}),
-            record(wrapped, "blocks.0.mlp") as b,
-        ):
-            seen = wrapped(tokens).logits
-        assert torch.equal(plain, seen)
-        assert torch.equal(a["blocks.0.mlp"].values, b["blocks.0.mlp"].values)
+        _compare_under_ddp()
     finally:
+        gc.collect()  # the wrapped model, which has to go first: see `devices.part`
         torch.distributed.destroy_process_group()
+
+
+def _compare_under_ddp() -> None:
+    from support.small import small_model
+
+    model = small_model("topk")
+    tokens = torch.randint(0, 61, (2, 24))
+    wrapped = torch.nn.parallel.DistributedDataParallel(model)
+    edits = {"blocks.0.mlp": ablate([1])}
+    with intervene(model, edits), record(model, "blocks.0.mlp") as a:
+        plain = model(tokens).logits
+    with intervene(wrapped, edits), record(wrapped, "blocks.0.mlp") as b:
+        seen = wrapped(tokens).logits
+    assert torch.equal(plain, seen)
+    assert torch.equal(a["blocks.0.mlp"].values, b["blocks.0.mlp"].values)
 
 
 def test_trackers_get_the_metrics_beside_the_file(tmp_path):
