@@ -24,7 +24,8 @@ Pellucid trains transformers that are interpretable by construction, and tests i
 
   pellucid train [PRESET] [path=value ...] [run=FOLDER] [--print-config]
       Train a preset (tiny, small, base) with changes; the same command again resumes.
-      pellucid train --help lists every field.
+      pellucid train --help lists every field. match=dense by=params trains the dense baseline
+      of those words instead (by: params, active, nonzero, flops, tokens, step_time).
   pellucid eval RUN [--step N] [--suite quick] [--split val]
       Score a run beside its controls, and write its report.
   pellucid view RUN
@@ -110,7 +111,7 @@ def _train(argv: list[str]) -> int:
     from pellucid import experiments
     from pellucid.config import default_run_name
 
-    config = experiments.run_config(words)
+    config = experiments.run_config(_matched(words))
     if {"-h", "--help"} & set(options):
         return _show("field_help", config)
     base = experiments.preset(config.preset)
@@ -120,6 +121,22 @@ def _train(argv: list[str]) -> int:
     from pellucid.train import train
 
     return train(config, folder)
+
+
+def _matched(words: list[str]) -> list[str]:
+    """The words of a run, or of the baseline that `match=` asks for, which is printed first."""
+    asked = dict(word.split("=", 1) for word in words if word.startswith(("match=", "by=")))
+    if not asked:
+        return words
+    if "match" not in asked:
+        raise UserError("by= needs match=, as in match=dense by=params")
+    from pellucid.experiments import matching
+
+    rest = [word for word in words if not word.startswith(("match=", "by="))]
+    found = matching.match(rest, asked["match"], asked.get("by", "params"))
+    if os.environ.get("RANK", "0") == "0":
+        print("\n".join(found.lines), flush=True)
+    return list(found.words)
 
 
 def _show(name: str, *args: Any) -> int:

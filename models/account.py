@@ -28,13 +28,19 @@ class Account:
 
 
 def account(model: Transformer | ModelConfig, vocab_size: int | None = None) -> Account:
-    """Count a model, or a config with its vocabulary (whose parameters are taken as non-zero)."""
+    """Count a model, or a config with its vocabulary.
+
+    Of a config the non-zero parameters are those that its constraint leaves at the end.
+    """
     if isinstance(model, ModelConfig):
         with torch.device("meta"):
             model = Transformer(model, vocab_size=vocab_size)
     parameters = list(model.parameters())
     total = sum(p.numel() for p in parameters)
-    nonzero = total if parameters[0].is_meta else sum(int((p != 0).sum()) for p in parameters)
+    if parameters[0].is_meta:
+        nonzero = total - model.constraint.zeros(model)
+    else:
+        nonzero = sum(int((p != 0).sum()) for p in parameters)
     cost = _fillings(model) + _rest(model)
     return Account(total, nonzero, cost.active, cost.executed, cost.ideal)
 

@@ -30,6 +30,10 @@ class NoConstraint(Configurable):
         """Share of each matrix that may differ from 0 when this share of the training is done."""
         return 1.0
 
+    def zeros(self, model: nn.Module) -> int:
+        """Parameters that are 0 once the training is done."""
+        return 0
+
     def project(self, model: nn.Module, progress: float) -> None:
         """Make the weights satisfy the constraint, in place; every process must call it."""
 
@@ -83,6 +87,10 @@ class WeightTopK(NoConstraint):
             return self.config.density
         done = max(0.0, progress - begin) / (end - begin)
         return 1 + done * (self.config.density - 1)
+
+    def zeros(self, model: nn.Module) -> int:
+        matrices = [matrix for _, matrix in _matrices(model)]
+        return sum(m.numel() - int(self.config.density * m.numel()) for m in matrices)
 
     @torch.no_grad()
     def project(self, model: nn.Module, progress: float) -> None:

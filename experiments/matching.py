@@ -1,0 +1,276 @@
+"""`match=dense by=params`: the configuration that is as large as another one, filled plainly.
+
+The words of a run are kept, except those of slots that the dense baseline fills otherwise; the
+width of its feed-forward half, and its depth where no width will do, are solved for.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from pellucid.config import RunConfig
+from pellucid.errors import ConfigError
+from pellucid.experiments import preset, split
+from pellucid.models import Account, account
+from pellucid.models.config import ModelConfig
+from pellucid.settings.fields import declared, tag_of
+from pellucid.settings.kinds import nearest, shown
+from pellucid.settings.words import override
+
+PLAIN = {
+    "mlp": "dense",
+    "attention": "softmax",
+    "stream": "residual",
+    "head": "unembed",
+    "site_sparsity": "none",
+    "constraint": "none",
+    "gradient_rule": "none",
+}
+"""What fills the slots of a dense baseline; `position` and `norm` stay as they are."""
+
+COUNTS: dict[str, Callable[[Account], float]] = {
+    "params": lambda size: size.total,
+    "active": lambda size: size.active,
+    "nonzero": lambda size: size.nonzero,
+    "flops": lambda size: size.flops_executed,
+}
+"""What can be counted without running anything."""
+MEASURES = (*COUNTS, "tokens", "step_time")
+CLOSE, CLOSE_IN_TIME = 0.01, 0.05
+"""Largest relative difference that counts as matched."""
+WIDEST = 2**22
+Times = tuple[list[float], list[float]]
+"""Seconds of steps of both models, taken in turns."""
+STEPS = tuple(2**n for n in range(12))
+"""Steps of the width that are tried: some fillings want a multiple."""
+ROUNDS, WARMUP = 9, 2
+"""Steps of each model that are timed in turns, after a few that are not."""
+TRIES = 5
+
+
+@dataclass(frozen=True)
+class Match:
+    """A configuration and the one that matches it, with their accounts."""
+
+    by: str
+    target: RunConfig
+    found: RunConfig
+    words: tuple[str, ...]
+    """what the found one is started with"""
+    accounts: tuple[Account, Account]
+    times: Times | None = None
+    """the steps that were timed, where times were matched"""
+
+    @property
+    def lines(self) -> list[str]:
+        """Both accounts side by side, for a terminal."""
+        theirs, ours = self.accounts
+        head = f"{'':22}{'target':>18}{'matched':>18}{'difference':>12}"
+        rows = [(name, count(theirs), count(ours)) for name, count in COUNTS.items()]
+        rows.append(("tokens", *(float(tokens(config)) for config in (self.target, self.found))))
+        table = [f"{n:22}{a:18,.0f}{b:18,.0f}{b / a - 1:+12.2%}" for n, a, b in rows]
+        return [
+            f"matched by {self.by}: pellucid train {' '.join(self.words)}",
+            head,
+            *table,
+            *self._timed(),
+        ]
+
+    def _timed(self) -> list[str]:
+        if self.times is None:
+            return []
+        medians = [1e3 * statistics.median(t) for t in self.times]
+        spread = [f"{1e3 * min(t):.1f} … {1e3 * max(t):.1f}" for t in self.times]
+        gap = medians[1] / medians[0] - 1
+        row = f"{'step, ms':22}{medians[0]:18,.1f}{medians[1]:18,.1f}{gap:+12.2%}"
+        return [row, f"{'':22}{spread[0]:>18}{spread[1]:>18}"]
+
+
+def tokens(config: RunConfig) -> int:
+    """Tokens that a run is trained on."""
+    return config.train.steps * config.train.batch * config.model.context
+
+
+def match(
+    words: Sequence[str],
+    tag: str,
+    by: str,
+    *,
+    vocab_size: int | None = None,
+    timed: Callable[[RunConfig, RunConfig], Times] | None = None,
+) -> Match:
+    """The run of feed-forward filling `tag` that matches the one which `words` describe.
+
+    `dense` fills every slot plainly; any other filling changes the `mlp` slot alone, and keeps its
+    words. `by` is one of `MEASURES`. Raises ConfigError for what cannot be matched: within 1 %,
+    of times within 5 % (`timed(a, b)` measures them, by default on this machine).
+    """
+    table = declared(ModelConfig)["mlp"].table
+    if tag not in table:
+        raise ConfigError(
+            f"match = {shown(tag)} is not a feed-forward filling{nearest(tag, table)}"
+        )
+    if by not in MEASURES:
+        raise ConfigError(f"by = {shown(by)} is not accepted{nearest(by, MEASURES)}")
+    name, changes = split(words)
+    target = override(preset(name), changes)
+    kept = _kept(target, changes, tag)
+    search = _Search(name, kept, vocab_size or target.data.vocab_size, tag, by)
+    found, times = kept, None
+    if by == "step_time":
+        found, times = search.by_time(target, timed or _times)
+    elif by != "tokens":
+        found = search.by_count(COUNTS[by](search.account(target)))
+    config = search.config(found)
+    accounts = (search.account(target), search.account(config))
+    return Match(by, target, config, (name, *found), accounts, times)
+
+
+def _kept(target: RunConfig, words: Sequence[str], tag: str) -> list[str]:
+    """The words of the run that its baseline shares."""
+    slots = declared(ModelConfig)
+    changed = {"mlp"}
+    if tag == "dense":
+        filled = {slot: tag_of(slots[slot].table, getattr(target.model, slot)) for slot in PLAIN}
+        changed |= {slot for slot, plain in PLAIN.items() if filled[slot] != plain}
+    # A filling that its words leave as it is keeps its settings, but not those of its size.
+    if tag_of(slots["mlp"].table, target.model.mlp) == tag:
+        kept = [word for word in words if not _of(word, changed - {"mlp"}, layers=tag == "dense")]
+        kept = [word for word in kept if word.partition("=")[0] not in _WIDTH]
+    else:
+        kept = [word for word in words if not _of(word, changed, layers=tag == "dense")]
+    plain = [f"{slot}={PLAIN[slot]}" for slot in sorted(changed - {"mlp"})]
+    return [*kept, f"mlp={tag}", *plain]
+
+
+_WIDTH = ("mlp.width", "model.mlp.width")
+
+
+def _of(word: str, slots: set[str], *, layers: bool) -> bool:
+    """Whether a word fills one of the slots, or (`layers`) a layer of one."""
+    path = word.partition("=")[0].removeprefix("model.")
+    slot, at, _ = path.partition("@")
+    return (bool(at) and (layers or slot in slots)) or path.partition(".")[0] in slots
+
+
+class _Search:
+    """Solves for the width; where no width will do, for the depth or d_model too."""
+
+    def __init__(self, name: str, kept: list[str], vocab_size: int, tag: str, by: str):
+        self.name, self.kept, self.vocab_size, self.tag, self.by = name, kept, vocab_size, tag, by
+        self.plain = self.config(kept).model
+        if by != "tokens" and "width" not in declared(type(self.plain.mlp)):
+            raise ConfigError(f"match = {tag} has no width to solve for; match=dense has")
+
+    def config(self, words: Sequence[str]) -> RunConfig:
+        return override(preset(self.name), list(words))
+
+    def account(self, config: RunConfig) -> Account:
+        return account(config.model, vocab_size=self.vocab_size)
+
+    def words(self, width: int, depth: int, d_model: int) -> list[str]:
+        """The words of a candidate; `kept` ones that it leaves as they are stay last to speak."""
+        sizes = {"n_layers": depth, "d_model": d_model}
+        changed = [f"{k}={v}" for k, v in sizes.items() if v != getattr(self.plain, k)]
+        return [*self.kept, f"mlp.width={width}", *changed]
+
+    def by_count(self, wanted: float) -> list[str]:
+        """The words whose count comes within 1 % of what is wanted, as like the target as may be.
+
+        The depth is changed before d_model, and both as little as will do.
+        """
+        plain = self.plain
+        best = (math.inf, 0, plain.n_layers, plain.d_model)
+        depths = sorted(range(1, 2 * plain.n_layers + 1), key=lambda n: abs(n - plain.n_layers))
+        for d_model in self._d_models():
+            for depth in depths:
+                width, gap = self._width(wanted, depth, d_model)
+                if gap <= CLOSE and d_model <= width <= 16 * d_model:
+                    return self.words(width, depth, d_model)
+                best = min(best, (gap, width, depth, d_model))
+        if best[0] > CLOSE:
+            raise ConfigError(
+                f"no {self.tag} model matches {wanted:,.0f} {self.by}: the nearest, mlp.width="
+                f"{best[1]} n_layers={best[2]} d_model={best[3]}, is {best[0]:.1%} off; "
+                f"1 % is accepted"
+            )
+        return self.words(*best[1:])
+
+    def _d_models(self) -> list[int]:
+        """d_model as it is, then smaller and larger ones that the heads divide, by octaves."""
+        step = 2 * getattr(self.plain.attention, "n_heads", 4)
+        sizes = [self.plain.d_model * factor for factor in (1, 0.75, 0.5, 0.25, 0.125, 1.5, 2, 4)]
+        return list(dict.fromkeys(max(step, round(size / step) * step) for size in sizes))
+
+    def _width(self, wanted: float, depth: int, d_model: int) -> tuple[int, float]:
+        """The width whose count comes nearest, and by which share it is off."""
+
+        @cache
+        def at(width: int) -> float:
+            try:
+                words = self.words(width, depth, d_model)
+                return COUNTS[self.by](self.account(self.config(words)))
+            except ConfigError:
+                return -math.inf  # too narrow for the filling's other settings
+
+        step = next((n for n in STEPS if at(d_model * 64 + n) > 0), 0)
+        if not step or at(step * (-(-d_model // step))) > wanted * (1 + CLOSE):
+            return 0, math.inf
+        width = step * _solve(lambda n: at(step * n), wanted)
+        return width, abs(at(width) / wanted - 1)
+
+    def by_time(self, target: RunConfig, timed: Callable) -> tuple[list[str], Times]:
+        """The words whose step takes within 5 % of the target's, both timed in turns."""
+        width, tried = 4 * self.plain.d_model, []
+        for _ in range(TRIES):
+            words = self.words(width, self.plain.n_layers, self.plain.d_model)
+            times = timed(target, self.config(words))
+            theirs, ours = map(statistics.median, times)
+            tried.append((width, ours / theirs))
+            if abs(ours / theirs - 1) <= CLOSE_IN_TIME:
+                return words, times
+            width = _next_width(tried)
+        best = min(tried, key=lambda pair: abs(pair[1] - 1))
+        raise ConfigError(
+            f"no width of {self.tag} was found whose step takes as long: mlp.width={best[0]} "
+            f"takes {best[1]:.2f} times the target's, after {TRIES} tries; 5 % is accepted"
+        )
+
+
+def _solve(value: Callable[[int], float], wanted: float) -> int:
+    """The whole number at which a rising function comes nearest to a value."""
+    low, high = 1, 2
+    while value(high) < wanted and high < WIDEST:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if value(middle) < wanted else (low, middle)
+    return min((low, high), key=lambda width: abs(value(width) - wanted))
+
+
+def _next_width(tried: list[tuple[int, float]]) -> int:
+    """Where a line through the last two (width, share of the time) reaches 1."""
+    (width, share) = tried[-1]
+    if len(tried) == 1:
+        return max(1, round(width / share))
+    before, earlier = tried[-2]
+    slope = (share - earlier) / (width - before) if width != before else 0.0
+    if slope <= 0:
+        return max(1, round(width / share))
+    return max(1, round(width + (1 - share) / slope))
+
+
+def _times(target: RunConfig, found: RunConfig) -> Times:
+    """Seconds of steps of both, taken in turns."""
+    from pellucid.experiments.bench_models import Trial
+
+    trials = [Trial(c.model, c.data.vocab_size, c.train.batch) for c in (target, found)]
+    times: Times = ([], [])
+    for turn in range(WARMUP + ROUNDS):
+        for trial, taken in zip(trials, times, strict=True):
+            seconds = trial.step()
+            if turn >= WARMUP:
+                taken.append(seconds)
+    return times
