@@ -24,7 +24,7 @@ PACKAGES = (
     "safetensors",
     "tokenizers",
 )
-_ROOT = Path(__file__).resolve().parent
+_ROOT = Path(pellucid.__file__).resolve().parent
 
 
 def provenance(*, world_size: int, data_fingerprint: str, **more: Any) -> dict[str, Any]:

@@ -328,6 +328,14 @@ def test_source_hash_sees_every_change_of_the_package_and_nothing_else(tmp_path)
     assert len({before, changed, provenance.source_hash(package)}) == 3
 
 
+def test_a_manifest_describes_the_whole_package():
+    root = Path(pellucid.__file__).resolve().parent
+    about = provenance.provenance(world_size=1, data_fingerprint="f")
+    assert about["source_sha256"] == provenance.source_hash(root)
+    assert about["git"] == provenance.git_state(root)
+    assert (root / "train.py").is_file()
+
+
 def test_git_state_is_that_of_the_packages_own_checkout(tmp_path):
     def git(*words):
         names = ["-c", "user.name=n", "-c", "user.email=e@e"]
