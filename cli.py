@@ -1,4 +1,4 @@
-"""The command line: `pellucid train | eval | compare | view | replay | bench`.
+"""The command line: `pellucid train | eval | compare | sweep | view | replay | bench`.
 
 A mistake of the user is one line on stderr and exit code 2. What needs torch is imported by the
 command that needs it, so that `--help` and `--version` answer at once.
@@ -32,6 +32,8 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       Open the report of a run in a browser.
   pellucid compare RUN RUN ... [--out FILE]
       Set runs side by side in one page.
+  pellucid sweep FILE [--out FOLDER] [--workers N] [--dry-run] [--retry]
+      Run the missing cells of an ablation grid; stop and start it at will.
   pellucid replay RUN STEP
       Run one step again, to see what was not finite.
   pellucid bench train|kernels|models|fillings|widths [word ...]
@@ -196,6 +198,40 @@ def _compare(argv: list[str]) -> int:
     return EXIT_OK
 
 
+def _sweep(argv: list[str]) -> int:
+    count = {"type": _at_least_one, "metavar": "N"}
+    args = _parsed(
+        "sweep",
+        argv,
+        ("file", {"metavar": "FILE", "help": "a Python file that holds `grid = Grid(…)`"}),
+        ("--out", {"help": "the grid's folder (default: grids/ and its name)"}),
+        ("--workers", {**count, "help": "cells run at once (default: one to a GPU or core)"}),
+        ("--threads", {**count, "default": 1, "help": "CPU threads of a cell (default: 1)"}),
+        ("--per-gpu", {**count, "default": 1, "help": "cells on one GPU at once (default: 1)"}),
+        ("--dry-run", {"action": "store_true", "help": "show cells, cost and expected time"}),
+        ("--retry", {"action": "store_true", "help": "run again what has failed"}),
+    )
+    from pellucid.sweep import load_grid
+    from pellucid.sweep.run import sweep
+
+    grid = load_grid(args.file)
+    return sweep(
+        grid,
+        Path(args.out or f"grids/{grid.name}"),
+        workers=args.workers,
+        threads=args.threads,
+        per_gpu=args.per_gpu,
+        dry_run=args.dry_run,
+        retry=args.retry,
+    )
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
 def _view(argv: list[str]) -> int:
     args = _parsed("view", argv, ("run", {"metavar": "RUN", "help": "the folder of a run"}))
     folder = _run_folder(args.run)
@@ -263,6 +299,7 @@ COMMANDS = {
     "train": _train,
     "eval": _eval,
     "compare": _compare,
+    "sweep": _sweep,
     "view": _view,
     "replay": _replay,
     "bench": _bench,

@@ -30,17 +30,18 @@ def summary(config: RunConfig, vocab_size: int, train_tokens: int) -> list[str]:
 
 
 def _expected(config: RunConfig, work: float, forwards: int) -> list[str]:
-    device = _device(config)
+    device = device_of(config)
     rate = measured_rate(config, device)
     return [
-        f"time         about {_spelled(work / rate)} on one {device.type} device: {work:.2e} FLOPs",
+        f"time         about {spelled(work / rate)} on one {device.type} device: {work:.2e} FLOPs",
         f"             ({forwards} forward passes' worth a step) at {rate / 1e9:,.0f} GFLOP/s, which",
         "             a matrix product of this model's size has just reached here; rarely less,",
         "             up to three times as long where memory or small operations hold it up",
     ]
 
 
-def _device(config: RunConfig) -> torch.device:
+def device_of(config: RunConfig) -> torch.device:
+    """Where a run would be trained on this machine."""
     wanted = config.train.device
     gpu = wanted == "cuda" or (wanted == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
@@ -67,7 +68,8 @@ def _clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _spelled(seconds: float) -> str:
+def spelled(seconds: float) -> str:
+    """A length of time in words."""
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"

@@ -50,7 +50,7 @@ def provenance(*, world_size: int, data_fingerprint: str, **more: Any) -> dict[s
 def source_hash(root: Path) -> str:
     """SHA-256 over the names and bytes of a package's Python files, the same in any place."""
     digest = hashlib.sha256()
-    for file in _sources(root):
+    for file in sources(root):
         content = hashlib.sha256(file.read_bytes()).hexdigest()
         digest.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
     return digest.hexdigest()
@@ -68,11 +68,11 @@ def git_state(root: Path) -> dict[str, Any] | None:
     return {"sha": sha, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
 
 
-def _sources(folder: Path) -> Iterator[Path]:
+def sources(folder: Path) -> Iterator[Path]:
     """Python files of a package and the packages in it: folders with an `__init__.py`."""
     for entry in sorted(folder.iterdir()):
         if entry.is_dir() and (entry / "__init__.py").is_file():
-            yield from _sources(entry)
+            yield from sources(entry)
         elif entry.suffix == ".py" and entry.is_file():
             yield entry
 

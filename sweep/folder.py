@@ -1,0 +1,145 @@
+"""A grid's folder: which grid it is of, its cells' runs, what failed and why."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pellucid import checkpoint
+from pellucid.errors import RunError
+from pellucid.run import RunFolder
+from pellucid.storage import files, locking
+from pellucid.sweep.grid import Cell, Grid, GridError
+
+FORMAT = 1
+State = Literal["missing", "begun", "trained", "done", "failed"]
+"""missing: never begun; trained: to be scored; failed: for a reason that trying again keeps."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell has no scores."""
+
+    reason: str
+    code: int
+    attempts: int
+
+
+class GridFolder:
+    """`grids/<name>/`: `grid.json`, `cells/<cell>/` (runs), `failures/`, `logs/`, `claims/`."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.grid_file = self.path / "grid.json"
+        self.cells = self.path / "cells"
+        self.failures, self.logs = self.path / "failures", self.path / "logs"
+        self.claims, self.code = self.path / "claims", self.path / "code"
+
+    def open(self, grid: Grid, cells: Sequence[Cell]) -> None:
+        """Create the folder, or go on with it; raises GridError where it is another grid's."""
+        wanted = describe(grid, cells)
+        with files.explained(RunError, f"create the folder {self.path}"):
+            if not self.grid_file.exists() and self.path.exists() and any(self.path.iterdir()):
+                raise GridError(f"{self.path} is not a grid and not empty: give another folder")
+            for folder in (self.cells, self.failures, self.logs, self.claims):
+                folder.mkdir(parents=True, exist_ok=True)
+        if not self.grid_file.exists():
+            files.write_json(self.grid_file, wanted, RunError)
+            return
+        found = self.read()
+        gone = set(found["cells"]) - set(wanted["cells"])
+        if found["name"] != wanted["name"] or gone or found["endpoints"] != wanted["endpoints"]:
+            what = f"cell {sorted(gone)[0]}" if gone else f"{found['name']} {found['endpoints']}"
+            raise GridError(
+                f"{self.path} holds another grid ({what} is not of this one): give another folder; "
+                f"cells may be added to a grid, endpoints may not change"
+            )
+        files.write_json(self.grid_file, wanted, RunError)
+
+    def read(self) -> dict[str, Any]:
+        """What `grid.json` holds."""
+        keys = ("format", "name", "cells", "endpoints", "seeds")
+        return files.read_object(self.grid_file, keys, RunError)
+
+    def run(self, name: str) -> RunFolder:
+        """The folder of a cell's run."""
+        return RunFolder(self.cells / name)
+
+    def state(self, name: str, suite: str) -> State:
+        """What is left to do for a cell."""
+        run = self.run(name)
+        if (self.failures / f"{name}.json").exists():
+            return "failed"
+        if not run.exists():
+            return "missing"
+        if not run.is_finished:
+            return "begun"
+        scores = run.read_scores()
+        return "done" if scores and scores.get("suite") == suite else "trained"
+
+    def failure(self, name: str) -> Failure:
+        keys = ("reason", "code", "attempts")
+        found = files.read_object(self.failures / f"{name}.json", keys, RunError)
+        return Failure(**{key: found[key] for key in keys})
+
+    def fail(self, name: str, failure: Failure) -> None:
+        """Remember why a cell failed; it is not tried again until that is forgotten."""
+        files.write_json(self.failures / f"{name}.json", asdict(failure), RunError)
+
+    def forget_failures(self) -> None:
+        """Try again what has failed."""
+        for file in self.failures.glob("*.json"):
+            file.unlink()
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[bool]:
+        """Whether this process may run the cell: no other process does while this lasts."""
+        try:
+            held = locking.exclusive(self.claims / f"{name}.lock")
+            held.__enter__()
+        except RunError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            held.__exit__(None, None, None)
+
+    def progress(self, name: str) -> float:
+        """Share of a cell's training that its metrics show."""
+        run = self.run(name)
+        if not run.exists():
+            return 0.0
+        steps = run.read_config()["train"]["steps"]
+        rows = run.read_metrics()
+        at = max((row["step"] for row in rows if "step" in row), default=0)
+        return at / steps
+
+    def saved(self, name: str) -> int:
+        """The newest step a cell has saved; -1 where there is none."""
+        found = checkpoint.steps(self.run(name).checkpoints)
+        return found[-1] if found else -1
+
+
+def describe(grid: Grid, cells: Sequence[Cell]) -> dict[str, Any]:
+    """What `grid.json` holds: everything the comparison needs to know of the grid."""
+    return {
+        "format": FORMAT,
+        "name": grid.name,
+        "base": grid.base,
+        "axes": {axis: list(values) for axis, values in grid.axes.items()},
+        "baselines": dict(grid.baselines),
+        "seeds": list(grid.seeds),
+        "endpoints": list(grid.endpoints),
+        "suite": grid.suite,
+        "cells": {
+            cell.name: {
+                "words": list(cell.words),
+                "values": dict(cell.values),
+                "seed": cell.seed,
+                "identity": cell.identity,
+            }
+            for cell in cells
+        },
+    }

@@ -1,0 +1,183 @@
+"""An ablation as data: axes × seeds, baselines, and the endpoints it was made for."""
+
+import importlib.util
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+from pellucid.config import RunConfig, identity_hash
+from pellucid.errors import ConfigError, UserError
+from pellucid.experiments import run_config
+from pellucid.experiments.matching import match
+
+ENDPOINTS = 2
+"""Primary endpoints that a grid may declare."""
+LONGEST = 60
+"""Characters of a cell's name before its seed."""
+NAME = re.compile(r"[\w=.,@+-]+")
+
+
+class GridError(UserError):
+    """A grid that contradicts itself, or a folder that holds another one."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid."""
+
+    name: str
+    words: tuple[str, ...]
+    """what `pellucid train` would be told"""
+    config: RunConfig
+    values: Mapping[str, str]
+    """the value of each axis; of a baseline, its name under `baseline`"""
+    seed: int
+
+    @property
+    def arm(self) -> str:
+        """All that two cells of different seeds share."""
+        return ", ".join(f"{axis}: {value}" for axis, value in self.values.items())
+
+    @property
+    def identity(self) -> str:
+        return identity_hash(self.config)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the cell is trained on."""
+        train = self.config.train
+        return train.steps * train.batch * self.config.model.context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Every combination of the axes' values, with every seed, and the baselines beside them.
+
+    Values and baselines are words as on the command line (`mlp=topk mlp.k=16`); an empty value is
+    `base` as it is. A baseline may be matched: `match=dense by=flops`. Raises GridError, or
+    ConfigError naming the axis, when its cells are asked for.
+    """
+
+    name: str
+    base: str = "tiny"
+    """preset and words that all cells share"""
+    axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    seeds: Sequence[int] = (0, 1, 2)
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    endpoints: Sequence[str] = ()
+    """metrics, declared before anything is run: at most two, the rest is exploratory"""
+    suite: str = "quick"
+    """what each finished cell is scored with"""
+
+    def cells(self) -> list[Cell]:
+        """All cells, baselines last; every one a different run."""
+        self._check()
+        cells = [*self._combinations(), *self._baselines()]
+        known: dict[str, Cell] = {}
+        for cell in cells:
+            other = known.setdefault(cell.identity, cell)
+            if other is not cell:
+                raise GridError(
+                    f"{self.name}: [{cell.arm}] and [{other.arm}] with seed {cell.seed} are the "
+                    f"same run; each cell must differ from every other"
+                )
+        return cells
+
+    def _combinations(self) -> Iterator[Cell]:
+        for values in product(*self.axes.values()):
+            named = dict(zip(self.axes, values, strict=True))
+            words = [word for value in values for word in value.split()]
+            for seed in self.seeds:
+                yield self._cell(named, words, seed)
+
+    def _baselines(self) -> Iterator[Cell]:
+        for name, value in self.baselines.items():
+            for seed in self.seeds:
+                yield self._cell({"baseline": name}, self._resolved(name, value), seed)
+
+    def _resolved(self, name: str, value: str) -> list[str]:
+        """A baseline's words; where they ask for a match, those of what matches the base."""
+        words = value.split()
+        asked = dict(word.split("=", 1) for word in words if word.startswith(("match=", "by=")))
+        if not asked:
+            return words
+        rest = [word for word in words if not word.startswith(("match=", "by="))]
+        with _named(self.name, f"baseline {name}"):
+            found = match(
+                [*self.base.split(), *rest], asked.get("match", "dense"), asked.get("by", "params")
+            )
+        return [f"={word}" for word in found.words]
+
+    def _cell(self, values: Mapping[str, str], words: Sequence[str], seed: int) -> Cell:
+        whole = [w.removeprefix("=") for w in words if w.startswith("=")]
+        words = [*(whole or [*self.base.split(), *words]), f"seed={seed}"]
+        with _named(self.name, ", ".join(f"{axis} = {v!r}" for axis, v in values.items())):
+            config = run_config(words)
+        return Cell(_name(values, config), tuple(words), config, values, seed)
+
+    def _check(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise GridError(
+                f"a grid's name is {self.name!r}: letters, digits and =.,@+- are accepted"
+            )
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise GridError(
+                f"{self.name}: seeds are {tuple(self.seeds)}; different ones are accepted"
+            )
+        if len(self.endpoints) > ENDPOINTS:
+            raise GridError(
+                f"{self.name} declares {len(self.endpoints)} endpoints; at most {ENDPOINTS} are "
+                f"accepted, everything else is exploratory"
+            )
+        for axis, values in self.axes.items():
+            if isinstance(values, str) or not values:
+                raise GridError(
+                    f"{self.name}: axis {axis} is {values!r}; a list of words is accepted"
+                )
+
+
+def _name(values: Mapping[str, str], config: RunConfig) -> str:
+    """A cell's folder: the words of its axes and its seed; where they are long, a hash beside."""
+    plain = ",".join(word for value in values.values() for word in value.split()) or "base"
+    slug = re.sub(r"[^\w=.,@+-]", "_", plain, flags=re.ASCII)
+    if slug != plain or len(slug) > LONGEST:
+        slug = f"{slug[:LONGEST]}-{identity_hash(config)[:8]}"
+    return f"{slug}-seed{config.seed}"
+
+
+class _named:
+    """Say in a ConfigError of which grid and axis it is."""
+
+    def __init__(self, grid: str, what: str):
+        self.grid, self.what = grid, what
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, ConfigError):
+            raise GridError(f"{self.grid}, {self.what or 'base'}: {error}") from None
+
+
+def load_grid(file: str) -> Grid:
+    """The grid in a Python file (its `grid`), or of that name among those that ship."""
+    path = Path(file)
+    if path.suffix != ".py":
+        path = Path(__file__).resolve().parent.parent / "experiments" / f"{file}.py"
+    if not path.is_file():
+        raise GridError(f"there is no grid {file}: give the path of a Python file that holds one")
+    spec = importlib.util.spec_from_file_location(f"grid_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise GridError(f"{path} cannot be read as Python")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise GridError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+    grid = getattr(module, "grid", None)
+    if not isinstance(grid, Grid):
+        raise GridError(f"{path} holds no `grid = Grid(…)`")
+    return grid

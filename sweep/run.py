@@ -1,0 +1,81 @@
+"""`pellucid sweep FILE`: run what is missing of a grid."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.live import Live
+
+from pellucid.errors import EXIT_OK, EXIT_USER
+from pellucid.sweep import snapshot, table
+from pellucid.sweep.folder import GridFolder
+from pellucid.sweep.grid import Grid
+from pellucid.sweep.local import LocalEngine
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+def sweep(
+    grid: Grid,
+    out: Path,
+    *,
+    workers: int | None = None,
+    threads: int = 1,
+    per_gpu: int = 1,
+    dry_run: bool = False,
+    retry: bool = False,
+) -> int:
+    """Run the missing cells of a grid in the folder `out`; the exit code.
+
+    0: all cells are done. 2: some failed, each with its reason. 75: stopped, the same command goes
+    on. Raises GridError, before anything is started, for a grid that contradicts itself and for a
+    folder of another one.
+    """
+    cells, folder, console = grid.cells(), GridFolder(out), Console()
+    gpus = list(range(torch.cuda.device_count()))
+    workers = workers or (per_gpu * len(gpus) if gpus else os.cpu_count() or 1)
+    states = [folder.state(cell.name, grid.suite) for cell in cells]
+    if dry_run:
+        print("\n".join(table.plan(grid, cells, states, workers)))
+        return EXIT_OK
+    folder.open(grid, cells)
+    if retry:
+        folder.forget_failures()
+    if said := snapshot.take(folder.code):
+        console.print(said)
+    left = [c for c in cells if folder.state(c.name, grid.suite) not in ("done", "failed")]
+    engine = LocalEngine(
+        folder,
+        left,
+        suite=grid.suite,
+        workers=min(workers, max(1, len(left))),
+        threads=threads,
+        gpus=gpus,
+    )
+    code = _watched(engine, table.LiveTable(grid, folder, cells), console) if left else EXIT_OK
+    table.report(console, grid, folder, cells)
+    failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
+    return code or (EXIT_USER if failed else EXIT_OK)
+
+
+def _watched(engine: LocalEngine, shown: table.LiveTable, console: Console) -> int:
+    with _stopped_by_signals(engine), Live(console=console, refresh_per_second=2) as live:
+        return engine.run(lambda board: live.update(shown(board)))
+
+
+@contextmanager
+def _stopped_by_signals(engine: LocalEngine) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, engine.stop) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,108 @@
+"""A process that trains and scores one cell after another, told by lines on its input.
+
+It has imported everything once, so that a cell costs what its training costs. What a cell prints
+goes to its own log; answers go to the process that asked. It ends with that process: told to stop,
+it saves the cell it is at.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Serve until the input ends."""
+    _end_with_parent()
+    answers = os.fdopen(os.dup(1), "w")
+    import torch
+
+    from pellucid import run  # noqa: F401 - imported before the first cell is timed
+
+    torch.set_num_threads(int(sys.argv[1]))
+    _answer(answers, event="ready")
+    for line in sys.stdin:
+        task = json.loads(line)
+        _answer(answers, event="ended", **serve(task))
+    return 0
+
+
+def serve(task: dict[str, Any]) -> dict[str, Any]:
+    """Train and score one cell; its exit code, and the reason where it is not 0."""
+    start = time.monotonic()
+    with Path(task["log"]).open("a", encoding="utf-8") as log, _to(log):
+        code, reason = _attempt(task)
+    return {"code": code, "reason": reason, "seconds": time.monotonic() - start}
+
+
+def _attempt(task: dict[str, Any]) -> tuple[int, str]:
+    from pellucid import report, run
+    from pellucid.errors import EXIT_NONFINITE, EXIT_USER, UserError
+    from pellucid.eval import evaluate
+    from pellucid.experiments import run_config
+    from pellucid.train import train
+
+    try:
+        path = Path(task["path"])
+        code = train(run_config(task["words"]), path)
+        if code == EXIT_NONFINITE:
+            return code, "its loss or gradient was not finite; `pellucid replay` shows the step"
+        if code:
+            return code, "it was asked to stop"
+        evaluate(run.load(path), suite=task["suite"], progress=False)
+        report.write_report(run.RunFolder(path))
+        return 0, ""
+    except UserError as error:
+        return EXIT_USER, " ".join(str(error).split())
+    except MemoryError:
+        return 1, "it ran out of memory"
+    except Exception as error:  # noqa: BLE001 - one cell's defect must not end the others
+        import traceback
+
+        traceback.print_exc()
+        return 1, f"{type(error).__name__}: {error}"[:500]
+
+
+class _to:
+    """Send everything that is printed, also by libraries, into a file."""
+
+    def __init__(self, log: TextIO):
+        self.log = log
+
+    def __enter__(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.kept = os.dup(1), os.dup(2)
+        os.dup2(self.log.fileno(), 1)
+        os.dup2(self.log.fileno(), 2)
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for kept, number in zip(self.kept, (1, 2), strict=True):
+            os.dup2(kept, number)
+            os.close(kept)
+
+
+def _answer(to: TextIO, **words: Any) -> None:
+    to.write(json.dumps(words) + "\n")
+    to.flush()
+
+
+def _end_with_parent() -> None:
+    """Have the system send SIGTERM when the process that asked is gone, also after kill -9."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

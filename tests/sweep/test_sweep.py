@@ -1,0 +1,188 @@
+"""A grid runs what is missing, survives kills, and never runs a cell twice."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.training import SMALL, digest
+
+from pellucid.cli import main
+from pellucid.sweep import Grid, GridError, load_grid
+from pellucid.sweep.folder import GridFolder
+from pellucid.sweep.run import sweep
+
+BASE = " ".join(SMALL)
+FILE = """\
+from pellucid.sweep import Grid
+grid = Grid(
+    name="k",
+    base={base!r},
+    axes={{"k": ["mlp.k=2", "mlp.k=8"]}},
+    seeds=(0, 1),
+    endpoints=("bits_per_byte",),
+)
+"""
+
+
+def write(folder: Path, base: str = BASE) -> Path:
+    file = folder / "k.py"
+    file.write_text(FILE.format(base=base))
+    return file
+
+
+def results(out: Path) -> dict[str, dict]:
+    """Weights, metrics and scores of every cell, without what was measured in seconds."""
+    found = {}
+    for run in sorted((out / "cells").iterdir()):
+        scores = json.loads((run / "scores.json").read_text())["scores"]
+        plain = [{k: v for k, v in score.items() if k != "seconds"} for score in scores]
+        found[run.name] = {"run": digest(run), "scores": plain}
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("grid")
+    file = write(folder)
+    assert main(["sweep", str(file), "--out", str(folder / "out"), "--workers", "2"]) == 0
+    return file, folder / "out"
+
+
+def test_a_grid_runs_every_cell_and_is_then_done(undisturbed, capsys):
+    file, out = undisturbed
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != "grid.json"}
+    assert main(["sweep", str(file), "--out", str(out)]) == 0
+    assert "4 of 4 cells done" in capsys.readouterr().out
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != "grid.json"}
+    assert before == after
+    held = json.loads((out / "grid.json").read_text())
+    assert set(held["cells"]) == {path.name for path in (out / "cells").iterdir()}
+    assert held["endpoints"] == ["bits_per_byte"]
+
+
+def test_a_plan_starts_nothing(undisturbed, tmp_path, capsys):
+    file, out = undisturbed
+    assert main(["sweep", str(file), "--out", str(tmp_path / "new"), "--dry-run"]) == 0
+    assert "k: 4 cells (4 missing)" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+    assert main(["sweep", str(file), "--out", str(out), "--dry-run"]) == 0
+    assert "4 cells (4 done)" in capsys.readouterr().out
+
+
+def test_all_cells_run_the_code_the_grid_was_begun_with(undisturbed):
+    _, out = undisturbed
+    code = out / "code" / "pellucid"
+    assert (code / "train.py").is_file() and (code / "report" / "templates").is_dir()
+    hashes = {
+        json.loads((run / "manifest.json").read_text())["source_sha256"]
+        for run in (out / "cells").iterdir()
+    }
+    assert len(hashes) == 1
+
+
+def start(file: Path, out: Path, *words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "pellucid.cli", "sweep", str(file), "--out", str(out), *words]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=out.parent
+    )
+
+
+def kill_at_random(file: Path, out: Path, times: int, seed: int) -> None:
+    """Kill the runner or one of its workers, again and again, and let the grid come to its end."""
+    dice, killed = random.Random(seed), 0
+    while True:
+        runner = start(file, out, "--workers", "2")
+        while killed < times and runner.poll() is None:
+            time.sleep(dice.uniform(1.0, 5.0))
+            victims = [runner.pid, *children(runner.pid)]
+            victim = dice.choice(victims)
+            if runner.poll() is None:
+                os.kill(victim, dice.choice([signal.SIGKILL, signal.SIGTERM]))
+                killed += 1
+                if victim == runner.pid:
+                    break
+        said, _ = runner.communicate(timeout=300)
+        if killed >= times and runner.returncode == 0:
+            return
+        assert runner.returncode in (0, 75, -signal.SIGKILL, -signal.SIGTERM), said
+        if runner.returncode == 0:
+            return
+
+
+def children(pid: int) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+    )
+    return [int(word) for word in listed.stdout.split()]
+
+
+def test_kills_leave_no_trace_in_what_is_found(undisturbed, tmp_path):
+    file, out = undisturbed
+    kill_at_random(file, tmp_path / "out", times=3, seed=1)
+    assert results(tmp_path / "out") == results(out)
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_no_trace_in_what_is_found(tmp_path):
+    file = write(tmp_path, BASE.replace("train.steps=40", "train.steps=400"))
+    whole = start(file, tmp_path / "whole", "--workers", "2")
+    said, _ = whole.communicate()
+    assert whole.returncode == 0, said
+    kill_at_random(file, tmp_path / "killed", times=20, seed=2)
+    steps = 400
+    for run in sorted((tmp_path / "whole" / "cells").iterdir()):
+        other = tmp_path / "killed" / "cells" / run.name
+        assert digest(run, steps) == digest(other, steps)
+
+
+def test_two_runners_share_a_grid(undisturbed, tmp_path):
+    file, out = undisturbed
+    both = [start(file, tmp_path / "out", "--workers", "1") for _ in range(2)]
+    said = [runner.communicate(timeout=300)[0] for runner in both]
+    assert [runner.returncode for runner in both] == [0, 0], said
+    assert results(tmp_path / "out") == results(out)
+    begun = [
+        path.read_text().count("parameters (") for path in (tmp_path / "out" / "logs").iterdir()
+    ]
+    assert begun == [1, 1, 1, 1]
+
+
+def test_what_fails_is_listed_with_its_reason_and_not_tried_again(tmp_path, capsys):
+    grid = Grid(
+        name="bad", base=BASE, axes={"lr": ["", "train.lr=1e30 train.warmup=0.0"]}, seeds=[0]
+    )
+    assert sweep(grid, tmp_path / "out", workers=1) == 2
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 of 2 cells done" in said and "not finite" in said
+    folder = GridFolder(tmp_path / "out")
+    assert folder.failure("train.lr=1e30,train.warmup=0.0-seed0").code == 3
+    log = folder.logs / "train.lr=1e30,train.warmup=0.0-seed0.log"
+    size = log.stat().st_size
+    assert sweep(grid, tmp_path / "out", workers=1) == 2
+    assert log.stat().st_size == size
+    assert sweep(grid, tmp_path / "out", workers=1, retry=True) == 2
+    assert log.stat().st_size > size
+
+
+def test_the_folder_of_another_grid_is_refused(undisturbed, tmp_path):
+    file, out = undisturbed
+    grid = load_grid(str(file))
+    other = Grid(name="k", base=BASE, axes={"k": ["mlp.k=4"]}, endpoints=grid.endpoints)
+    with pytest.raises(GridError, match="holds another grid"):
+        sweep(other, out)
+    changed = Grid(
+        name="k", base=BASE, axes=grid.axes, seeds=grid.seeds, endpoints=("living_share",)
+    )
+    with pytest.raises(GridError, match="endpoints may not change"):
+        sweep(changed, out)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("x")
+    with pytest.raises(GridError, match="is not a grid and not empty"):
+        sweep(grid, tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
