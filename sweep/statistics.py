@@ -1,0 +1,147 @@
+"""What a grid shows: effects paired by seed, with intervals that hold at few seeds.
+
+Student's t throughout: a percentile bootstrap over fewer than ten seeds is too narrow (three seeds
+give ten different resamples). Its quantiles come from the regularized incomplete beta function, by
+its continued fraction (Abramowitz & Stegun 26.5.8), so that no library is needed for them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+HEADLINE, EXPLORATORY = 5, 3
+"""Seeds that a headline needs, and fewer, which are marked."""
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """How an arm differs from its baseline, on the same seeds."""
+
+    value: float | None
+    """mean difference, arm minus baseline; none with a reason in `flags`"""
+    low: float | None
+    high: float | None
+    """95 % interval, of Student's t over seeds"""
+    p: float | None
+    """two-sided, against no difference; not corrected"""
+    n: int
+    """pairs of runs"""
+    flags: tuple[str, ...] = ()
+
+
+def paired(
+    arm: Mapping[int, float], baseline: Mapping[int, float], *, level: float = LEVEL
+) -> Effect:
+    """The difference between two arms over the seeds that both have."""
+    seeds = sorted(set(arm) & set(baseline))
+    return effect([arm[seed] - baseline[seed] for seed in seeds], level=level)
+
+
+def effect(differences: Sequence[float], *, level: float = LEVEL) -> Effect:
+    """Mean, interval and p-value of differences, one for each seed."""
+    values, n = np.asarray(differences, dtype=np.float64), len(differences)
+    if not n:
+        return Effect(value=None, low=None, high=None, p=None, n=0, flags=("no seed in common",))
+    mean = float(values.mean())
+    if n == 1:
+        flags = ("no interval: one seed says nothing of others",)
+        return Effect(value=mean, low=None, high=None, p=None, n=1, flags=flags)
+    error = float(values.std(ddof=1)) / math.sqrt(n)
+    reach = t_quantile((1 + level) / 2, n - 1) * error
+    p = 2 * t_upper(abs(mean) / error, n - 1) if error else float(mean == 0)
+    return Effect(value=mean, low=mean - reach, high=mean + reach, p=p, n=n, flags=_flags(n, error))
+
+
+def _flags(n: int, error: float) -> tuple[str, ...]:
+    flags = [] if n >= HEADLINE else [f"exploratory: {n} seeds; a headline needs {HEADLINE}"]
+    return (*flags, *(() if error else ("all differences are equal",)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values adjusted so that the chance of any false claim among them is held (Holm 1979)."""
+    order = np.argsort(p, kind="stable")
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+Equivalence = Literal["equivalent", "different", "undecided"]
+
+
+def equivalent(differences: Sequence[float], margin: float, *, level: float = LEVEL) -> Equivalence:
+    """Whether a difference lies within ± margin: two one-sided tests (Schuirmann 1987).
+
+    `different` where the interval excludes 0 and is not within the margin; two one-sided tests at
+    1 - level are an interval at 2 · level - 1. Raises ValueError for a margin that is not above 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin is {margin}; a number above 0, declared beforehand, is accepted")
+    inner = effect(differences, level=2 * level - 1)
+    if inner.low is None or inner.high is None:
+        return "undecided"
+    if -margin < inner.low and inner.high < margin:
+        return "equivalent"
+    outer = effect(differences, level=level)
+    return "different" if outer.low > 0 or outer.high < 0 else "undecided"
+
+
+def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Effect:
+    """An arm by itself: its mean over seeds, with Student's interval."""
+    return effect(values, level=level)
+
+
+def t_upper(t: float, df: int) -> float:
+    """P(T > t) of Student's t with `df` degrees of freedom, for t ≥ 0."""
+    return 0.5 * _incomplete_beta(df / (df + t * t), df / 2, 0.5)
+
+
+@cache
+def t_quantile(share: float, df: int) -> float:
+    """The t below which a share of Student's distribution lies, for shares of a half and more."""
+    low, high = 0.0, 2.0
+    while t_upper(high, df) > 1 - share:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_upper(middle, df) > 1 - share else (low, middle)
+    return high
+
+
+def _incomplete_beta(x: float, a: float, b: float) -> float:
+    """The regularized incomplete beta function I_x(a, b)."""
+    if x <= 0 or x >= 1:
+        return float(x >= 1)
+    # The fraction converges fast below the mean; above it, by symmetry.
+    if x > (a + 1) / (a + b + 2):
+        return 1 - _incomplete_beta(1 - x, b, a)
+    front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+    front = math.exp(front + a * math.log(x) + b * math.log1p(-x)) / a
+    return front * _fraction(x, a, b)
+
+
+def _fraction(x: float, a: float, b: float) -> float:
+    """Lentz's evaluation of the continued fraction."""
+    tiny = 1e-300
+    c, d = 1.0, 1 / _off_zero(1 - (a + b) * x / (a + 1), tiny)
+    value = d
+    for m in range(1, 500):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        for term in (even, odd):
+            d = 1 / _off_zero(1 + term * d, tiny)
+            c = _off_zero(1 + term / c, tiny)
+            value *= d * c
+        if abs(d * c - 1) < 1e-15:
+            break
+    return value
+
+
+def _off_zero(value: float, tiny: float) -> float:
+    return value if abs(value) > tiny else tiny

@@ -1,0 +1,106 @@
+"""Intervals hold what they promise at few seeds, on simulated grids with a known effect."""
+
+import math
+
+import numpy as np
+import pytest
+
+from pellucid.sweep.statistics import (
+    effect,
+    equivalent,
+    holm,
+    paired,
+    t_quantile,
+    t_upper,
+)
+
+# Two-sided 95 % quantiles and upper tails of Student's t, from printed tables.
+QUANTILES = {1: 12.7062, 2: 4.3027, 4: 2.7764, 7: 2.3646, 30: 2.0423, 1000: 1.9623}
+
+
+@pytest.mark.parametrize("df", QUANTILES)
+def test_quantiles_are_those_of_the_tables(df):
+    assert t_quantile(0.975, df) == pytest.approx(QUANTILES[df], abs=6e-5)
+    assert t_upper(QUANTILES[df], df) == pytest.approx(0.025, abs=3e-6)
+    assert t_upper(0.0, df) == 0.5
+
+
+def test_tails_of_one_and_two_degrees_are_their_closed_forms():
+    for t in (0.1, 1.0, 3.0, 50.0):
+        assert t_upper(t, 1) == pytest.approx(0.5 - math.atan(t) / math.pi, abs=1e-13)
+        assert t_upper(t, 2) == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t * t)), abs=1e-13)
+
+
+def test_an_effect_is_worked_out_by_hand():
+    found = effect([1.0, 2.0, 3.0])
+    assert found.value == 2.0
+    assert found.high - found.value == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
+    assert found.p == pytest.approx(2 * t_upper(2 * math.sqrt(3), 2))
+    assert found.flags == ("exploratory: 3 seeds; a headline needs 5",)
+    assert effect([1.0] * 5).flags == ("all differences are equal",)
+
+
+def test_effects_are_paired_by_seed():
+    found = paired({0: 1.0, 1: 5.0, 2: 9.0}, {2: 8.0, 1: 4.0, 7: 0.0})
+    assert (found.value, found.low, found.high, found.n) == (1.0, 1.0, 1.0, 2)
+    assert paired({0: 1.0}, {1: 1.0}).flags == ("no seed in common",)
+    assert effect([1.0]).low is None
+
+
+def simulate(seeds: int, grids: int, shift: float, rng) -> np.ndarray:
+    """Differences by grid and seed; what the seed does to both arms cancels."""
+    common = rng.normal(0, 5.0, (grids, seeds))
+    arm = common + shift + rng.normal(0, 1.0, (grids, seeds))
+    return arm - (common + rng.normal(0, 1.0, (grids, seeds)))
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 8])
+def test_a_planted_effect_lies_within_its_interval_as_often_as_stated(seeds):
+    rng = np.random.default_rng(seeds)
+    grids = simulate(seeds, 2000, 0.7, rng)
+    # Student's pivot is exact here: the simulation errs by at most 1.5 %.
+    held = [e.low <= 0.7 <= e.high for e in map(effect, grids)]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("arms", [2, 6])
+def test_false_claims_are_held_to_five_percent_of_all_grids(arms):
+    rng = np.random.default_rng(arms)
+    wrong = 0
+    for _ in range(2000):
+        p = [effect(d).p for d in simulate(5, arms, 0.0, rng)]
+        wrong += min(holm(p)) < 0.05
+    assert wrong / 2000 <= 0.05 + 0.012  # 2.5 standard errors of 2,000 grids
+
+
+def test_a_bootstrap_over_three_seeds_would_have_been_too_narrow():
+    """Why it is Student's t: the harness can tell the two apart."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for values in simulate(3, 500, 0.7, rng):
+        means = rng.choice(values, (200, 3)).mean(1)
+        held += np.quantile(means, 0.025) <= 0.7 <= np.quantile(means, 0.975)
+    assert held / 500 < 0.85
+
+
+def test_holm_is_worked_out_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_no_difference_is_claimed_within_a_declared_margin_alone():
+    rng = np.random.default_rng(1)
+    null = rng.normal(0, 0.01, 8)
+    assert equivalent(null, 0.1) == "equivalent"
+    assert equivalent(null + 1.0, 0.1) == "different"
+    assert equivalent(rng.normal(0, 1.0, 8), 0.1) == "undecided"
+    with pytest.raises(ValueError, match="margin is 0"):
+        equivalent(null, 0)
+
+
+def test_equivalence_is_claimed_wrongly_at_most_five_percent_of_the_time():
+    """At the edge of the margin the claim is wrong, and its rate is the level's."""
+    rng = np.random.default_rng(2)
+    claims = [equivalent(d, 3.0) == "equivalent" for d in simulate(5, 2000, 3.0, rng)]
+    assert np.mean(claims) <= 0.05 + 0.012
