@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from pellucid.errors import RunError
 from pellucid.eval import score, units_page
+from pellucid.eval.labels.choose import labels_of_stream
 from pellucid.eval.reader import Reader, Track
 from pellucid.eval.score import Score
 from pellucid.eval.stream import sample
@@ -74,6 +75,7 @@ def workbench(
         vocab_size=run.model.vocab_size,
         split=split,
         seed=seed,
+        labelled=lambda: labels_of_stream(stream, run.tokenizer.token_bytes),
         ngram_flags=(f"the n-grams see the first {len(seen):,} training tokens",) if cut else (),
     )
 

@@ -1,17 +1,23 @@
 """What every metric is given: one run reading held-out text, its random twin, and n-grams."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import perf_counter
 
 import numpy as np
 from jaxtyping import Integer
 
+from pellucid.eval.labels import LabelTable
 from pellucid.eval.ngram import NGram
 from pellucid.eval.reader import Predictions, Reader
 from pellucid.eval.stream import Stream
 
 LATER = "made by the full scorecard"
 """Why a control is missing from a quick evaluation."""
+
+
+NO_LABELS = "no source of labels was given"
 
 
 @dataclass
@@ -29,11 +35,18 @@ class Workbench:
     seed: int
     ngram_flags: tuple[str, ...] = ()
     """a sentence where the n-grams see fewer training tokens than the model did"""
+    labelled: Callable[[], LabelTable | str] = lambda: NO_LABELS
+    """makes the labels of the stream, or says why there are none"""
     _ngrams: dict[int, Predictions] = field(default_factory=dict)
 
     @property
     def stream(self) -> Stream:
         return self.reader.stream
+
+    @cached_property
+    def labels(self) -> LabelTable | str:
+        """Labels of every token of the stream, or the reason in words why there are none."""
+        return self.labelled()
 
     def ngram(self, order: int) -> Predictions:
         """What the n-gram of the training tokens pays for the same stream."""

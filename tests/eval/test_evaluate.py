@@ -201,3 +201,11 @@ def test_units_json_is_compact(scored):
     text = run.folder.units_file.read_bytes()
     assert text == files.dump(json.loads(text), "units.json", RunError, indent=None)
     assert text.count(b"\n") == 1
+
+
+def test_the_workbench_labels_the_stream_or_says_why_not(make_run):
+    bench = workbench(make_run())
+    table = bench.labels
+    assert table is bench.labels
+    assert table.after.shape[0] == len(bench.stream.tokens)
+    assert table.after[table.known, table.index("in_string")].mean() > 0.01

@@ -1,0 +1,32 @@
+"""Which source of labels a stream is given, and its labels or the reason why there are none."""
+
+from collections.abc import Callable, Sequence
+
+from pellucid.eval.labels.python import PythonLabels
+from pellucid.eval.labels.source import Source, label_stream
+from pellucid.eval.labels.table import LabelTable
+from pellucid.eval.stream import Stream
+
+BUILT_IN: dict[str, Callable[[], Source]] = {"python": PythonLabels}
+ENDINGS = {".py": "python"}
+
+
+def labels_of_stream(
+    stream: Stream, token_bytes: Sequence[bytes], given: str | None = None
+) -> LabelTable | str:
+    """The labels of every token of a stream, or the reason in words why there are none.
+
+    `given` names a source; without it the names of the documents tell which one fits.
+    """
+    source = _by_ending(stream.names) if given is None else BUILT_IN[given]()
+    if source is None:
+        return f"no document has a name that ends in {' or '.join(ENDINGS)}"
+    table = label_stream(stream, token_bytes, source)
+    return table if table.valued.any() else "no document of the stream could be labelled"
+
+
+def _by_ending(names: Sequence[str]) -> Source | None:
+    for ending, source in ENDINGS.items():
+        if any(name.endswith(ending) for name in names):
+            return BUILT_IN[source]()
+    return None
