@@ -17,7 +17,7 @@ PARSED = {
     "bracket": ("dict_ahead",),
 }
 """What Python's parser says, which knows what comes."""
-LEXICAL = ("keyword", "operator", "camel_case", "word_piece")
+LEXICAL = ("keyword", "operator", "bracket_mark", "camel_case", "in_word")
 POSITION = ("column_40", "near_start")
 TEST = frozenset(
     "quote_double in_raw_string in_bytes in_fstring_expression escaped continued"
@@ -128,7 +128,8 @@ MEANINGS = {
     "keyword": "the word is a keyword",
     "operator": "the character is one of an operator",
     "camel_case": "the word has a capital behind a small letter",
-    "word_piece": "the character goes on with a word",
+    "bracket_mark": "the character is a bracket",
+    "in_word": "the character is one of a word",
     "column_40": "at least 40 characters behind the start of the line",
     "near_start": "within the first 500 characters of the document",
 }

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
+from pellucid.eval.labels.english import EnglishLabels
 from pellucid.eval.labels.python import PythonLabels
 from pellucid.eval.labels.source import Source, label_stream
 from pellucid.eval.labels.table import LabelTable
 from pellucid.eval.stream import Stream
 
-BUILT_IN: dict[str, Callable[[], Source]] = {"python": PythonLabels}
-ENDINGS = {".py": "python"}
+BUILT_IN: dict[str, Callable[[], Source]] = {"python": PythonLabels, "english": EnglishLabels}
+ENDINGS = {".py": "python", ".txt": "english", ".md": "english"}
+"""Built-in labels by the names of documents; the first that fits any of them is taken."""
 
 
 def labels_of_stream(

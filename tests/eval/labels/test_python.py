@@ -122,7 +122,8 @@ CASES = [
     ("if a", "keyword", ".f.."),
     ("a + b", "operator", "..+.."),
     ("anAb", "camel_case", "..Ab"),
-    ("ab c", "word_piece", ".b.."),
+    ("ab c", "in_word", "ab.c"),
+    ("a(b)", "bracket_mark", ".(.)"),
     ("a\n" + "b" * 42, "column_40", "." * 42 + "bb"),
     ("a" * 501, "near_start", "a" * 500 + "."),
 ]
