@@ -1,8 +1,10 @@
 """Which source of labels a stream is given, and its labels or the reason why there are none."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pellucid.eval.labels.english import EnglishLabels
+from pellucid.eval.labels.given import from_file, from_function
 from pellucid.eval.labels.python import PythonLabels
 from pellucid.eval.labels.source import Source, label_stream
 from pellucid.eval.labels.table import LabelTable
@@ -20,11 +22,18 @@ def labels_of_stream(
 
     `given` names a source; without it the names of the documents tell which one fits.
     """
-    source = _by_ending(stream.names) if given is None else BUILT_IN[given]()
+    source = _by_ending(stream.names) if given is None else source_of(given)
     if source is None:
         return f"no document has a name that ends in {' or '.join(ENDINGS)}"
     table = label_stream(stream, token_bytes, source)
     return table if table.valued.any() else "no document of the stream could be labelled"
+
+
+def source_of(word: str) -> Source:
+    """The source that a user names: python, english, module:function, or a file of spans."""
+    if word in BUILT_IN:
+        return BUILT_IN[word]()
+    return from_function(word) if ":" in word else from_file(Path(word))
 
 
 def _by_ending(names: Sequence[str]) -> Source | None:
