@@ -171,13 +171,17 @@ def _eval(argv: list[str]) -> int:
         ("--step", {"type": int, "help": "the checkpoint's step (default: the newest)"}),
         ("--suite", {"default": "quick", "help": "which scores, quick or full (default: quick)"}),
         ("--split", {"default": "val", "help": "the held-out split, val or test (default: val)"}),
+        (
+            "--labels",
+            {"help": "python, english, module:function, or a .jsonl or .parquet of spans"},
+        ),
     )
     _run_folder(args.run)
     from pellucid import report, run
     from pellucid.eval import evaluate
 
     loaded = run.load(Path(args.run), step=args.step)
-    evaluate(loaded, suite=args.suite, split=args.split)
+    evaluate(loaded, suite=args.suite, split=args.split, labels=args.labels)
     print(f"report: {report.write_report(loaded.folder)}")
     return EXIT_OK
 

@@ -27,7 +27,13 @@ HELD_OUT = ("val", "test")
 
 
 def evaluate(
-    run: "Run", *, suite: str = "quick", split: str = "val", seed: int = 0, progress: bool = True
+    run: "Run",
+    *,
+    suite: str = "quick",
+    split: str = "val",
+    seed: int = 0,
+    labels: str | None = None,
+    progress: bool = True,
 ) -> list[Score]:
     """Score a loaded run on a held-out split; writes `scores.json` and `units.json` to its folder.
 
@@ -40,7 +46,7 @@ def evaluate(
         raise RunError(f"split {split!r} is not held out: {' and '.join(HELD_OUT)} are accepted")
     about = {"checkpoint": run.step, "data_fingerprint": run.data.fingerprint}
     with tracking(progress) as track:
-        bench = workbench(run, suite=suite, split=split, seed=seed, track=track)
+        bench = workbench(run, suite=suite, split=split, seed=seed, labels=labels, track=track)
         scores = [one for metric in METRICS.values() for one in metric(bench)]
         units = units_page.pack(bench.reader, run.tokenizer, split=split, **about)
     # Units first: scores without the units they speak of would be the worse half to be left with.
@@ -59,6 +65,7 @@ def workbench(
     suite: str = "quick",
     split: str = "val",
     seed: int = 0,
+    labels: str | None = None,
     track: Track | None = None,
 ) -> Workbench:
     """The run and its random twin with the held-out text and the n-grams' training tokens."""
@@ -75,7 +82,7 @@ def workbench(
         vocab_size=run.model.vocab_size,
         split=split,
         seed=seed,
-        labelled=lambda: labels_of_stream(stream, run.tokenizer.token_bytes),
+        labelled=lambda: labels_of_stream(stream, run.tokenizer.token_bytes, labels),
         ngram_flags=(f"the n-grams see the first {len(seen):,} training tokens",) if cut else (),
     )
 
