@@ -1,4 +1,4 @@
-"""The table of all built-in labels, as documentation shows it: `python -m pellucid.eval.labels.listing`."""
+"""All built-in labels as a table: `python -m pellucid.eval.labels.listing`."""
 
 from pellucid.eval.labels.catalogue import PYTHON
 from pellucid.eval.labels.english import ENGLISH
