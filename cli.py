@@ -26,7 +26,7 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       Train a preset (tiny, small, base) with changes; the same command again resumes.
       pellucid train --help lists every field. match=dense by=params trains the dense baseline
       of those words instead (by: params, active, nonzero, flops, tokens, step_time).
-  pellucid eval RUN [--step N] [--suite quick] [--split val]
+  pellucid eval RUN [--step N] [--suite quick] [--split val] [--dense RUN]
       Score a run beside its controls, and write its report.
   pellucid view RUN
       Open the report of a run in a browser.
@@ -169,7 +169,8 @@ def _eval(argv: list[str]) -> int:
         argv,
         ("run", {"metavar": "RUN", "help": "the folder of a run"}),
         ("--step", {"type": int, "help": "the checkpoint's step (default: the newest)"}),
-        ("--suite", {"default": "quick", "help": "which scores, quick or full (default: quick)"}),
+        ("--suite", {"default": "quick", "help": "quick, standard or full (default: quick)"}),
+        ("--dense", {"metavar": "RUN", "help": "a matched dense run, to stand beside this one"}),
         ("--split", {"default": "val", "help": "the held-out split, val or test (default: val)"}),
         (
             "--labels",
@@ -181,7 +182,8 @@ def _eval(argv: list[str]) -> int:
     from pellucid.eval import evaluate
 
     loaded = run.load(Path(args.run), step=args.step)
-    evaluate(loaded, suite=args.suite, split=args.split, labels=args.labels)
+    dense = run.load(Path(args.dense)) if args.dense else None
+    evaluate(loaded, suite=args.suite, split=args.split, dense=dense, labels=args.labels)
     print(f"report: {report.write_report(loaded.folder)}")
     return EXIT_OK
 

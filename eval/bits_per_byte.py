@@ -4,37 +4,64 @@ Bits of all tokens, the ends of documents included, over UTF-8 bytes: the one nu
 depend on the tokenizer. Beside it n-grams of the same training tokens, and the model's random twin.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pellucid.eval.bootstrap import Interval, ratio
+from pellucid.eval.controls import MODELS, System, under_controls
 from pellucid.eval.reader import Predictions
 from pellucid.eval.score import Score
-from pellucid.eval.workbench import LATER, Workbench
+from pellucid.eval.workbench import Workbench
 
+NGRAMS = {"bigram": 2, "kneser_ney_5gram": 5}
 GIVEN = "the same for every model that uses this tokenizer"
+END_TO_END = "random_twin reads its rows end to end"
 
 
 def bits_per_byte(bench: Workbench) -> list[Score]:
     """Rows of `context` tokens laid end to end, as in training."""
-    return [_score(bench, "bits_per_byte", bench.reader.end_to_end)]
+    return _score(bench, "bits_per_byte", lambda system: system.end_to_end)
 
 
 def bits_per_byte_overlap(bench: Workbench) -> list[Score]:
     """Rows that overlap by half, so that every token has at least half a context before it."""
-    flag = "random_twin reads its rows end to end"
-    return [_score(bench, "bits_per_byte_overlap", bench.reader.overlapping, (flag,))]
+
+    def read(system: System) -> Predictions:
+        return system.overlapping if system is bench.reader else system.end_to_end
+
+    return _score(bench, "bits_per_byte_overlap", read, (END_TO_END,))
+
+
+def _score(
+    bench: Workbench,
+    metric: str,
+    read: Callable[[System], Predictions],
+    flags: tuple[str, ...] = (),
+) -> list[Score]:
+    return under_controls(
+        bench,
+        metric,
+        lambda system: _per_byte(bench, read(system).bits),
+        better="lower",
+        controls=MODELS,
+        references={name: _per_byte(bench, bench.ngram(n).bits) for name, n in NGRAMS.items()},
+        flags={None: (*flags, *bench.ngram_flags)},
+    )
 
 
 def bits_saved_over_5gram(bench: Workbench) -> list[Score]:
     """Bits per byte of the 5-gram less the model's, file by file: above 0, the model is better."""
-    ours, twin, ngram = bench.reader.end_to_end, bench.twin.end_to_end, bench.ngram(5)
-    saved = Predictions(ngram.bits - ours.bits, {}, {}, ours.seconds + ngram.seconds)
-    controls = {
-        "random_twin": _per_byte(bench, ngram.bits - twin.bits).value,
-        "bigram": _per_byte(bench, ngram.bits - bench.ngram(2).bits).value,
-        "permuted_weights": LATER,
-    }
-    return [_packed(bench, "bits_saved_over_5gram", saved, controls)]
+    ngram = bench.ngram(5).bits
+    return under_controls(
+        bench,
+        "bits_saved_over_5gram",
+        lambda system: _per_byte(bench, ngram - system.end_to_end.bits),
+        better="higher",
+        controls=MODELS,
+        references={"bigram": _per_byte(bench, ngram - bench.ngram(2).bits)},
+        flags={None: bench.ngram_flags},
+    )
 
 
 def bytes_per_token(bench: Workbench) -> list[Score]:
@@ -54,31 +81,6 @@ def bytes_per_token(bench: Workbench) -> list[Score]:
     ]
 
 
-def _score(bench: Workbench, metric: str, ours: Predictions, flags: tuple[str, ...] = ()) -> Score:
-    compared = {"bigram": bench.ngram(2), "kneser_ney_5gram": bench.ngram(5)}
-    compared["random_twin"] = bench.twin.end_to_end
-    controls = {name: _per_byte(bench, other.bits).value for name, other in compared.items()}
-    return _packed(bench, metric, ours, controls | {"permuted_weights": LATER}, flags)
-
-
-def _per_byte(bench: Workbench, bits: np.ndarray) -> Interval:
+def _per_byte(bench: Workbench, bits: np.ndarray) -> dict[str | None, Interval]:
     stream = bench.stream
-    return ratio(stream.per_document(bits), stream.doc_bytes, seed=bench.seed)
-
-
-def _packed(
-    bench: Workbench,
-    metric: str,
-    found: Predictions,
-    controls: dict[str, float | str],
-    flags: tuple[str, ...] = (),
-) -> Score:
-    return Score.of(
-        _per_byte(bench, found.bits),
-        metric=metric,
-        split=bench.split,
-        seconds=found.seconds,
-        tokens=len(bench.stream.tokens),
-        controls=controls,
-        flags=(*flags, *bench.ngram_flags, *bench.stream.flags),
-    )
+    return {None: ratio(stream.per_document(bits), stream.doc_bytes, seed=bench.seed)}

@@ -26,7 +26,7 @@ from torch import as_tensor
 from pellucid.eval.moments import Moments, flat
 from pellucid.eval.sample import Pool, lottery
 from pellucid.eval.silences import KINDS, places
-from pellucid.eval.stream import Stream, Window
+from pellucid.eval.stream import Stream
 from pellucid.models import Activations
 
 EDGES = (0.2, 0.8, 0.99)
@@ -93,11 +93,11 @@ class Contexts:
         self.around_places = np.zeros((len(self.places), width), dtype=np.float32)
         self.stream, self.row, self.seed = stream, context, seed
 
-    def add(self, window: Window, acts: Activations) -> None:
-        """Take in one chunk of the stream."""
+    def add(self, start: int, acts: Activations) -> None:
+        """Take in one chunk of whole rows, which begins at this position of the stream."""
         values = flat(acts.select(as_tensor(self.units, device=acts.values.device)))
         at, unit = np.nonzero(np.abs(values) > self.threshold)
-        chunk = _Chunk(values, int(window.starts[0]), at, unit)
+        chunk = _Chunk(values, start, at, unit)
         strength = np.abs(values[at, unit])
         band = (strength[:, None] >= self.edges[unit]).sum(1)
         cell = unit * len(BANDS) + band

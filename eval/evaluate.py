@@ -10,11 +10,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from pellucid.errors import RunError
 from pellucid.eval import score, units_page
+from pellucid.eval.controls import NO_DENSE, NOT_MADE, System, made_units
 from pellucid.eval.labels.choose import labels_of_stream
-from pellucid.eval.reader import Reader, Track
+from pellucid.eval.permuted import permuted_weights, rebuilt
+from pellucid.eval.reader import Reader
 from pellucid.eval.score import Score
+from pellucid.eval.sightings import Track
 from pellucid.eval.stream import sample
-from pellucid.eval.suite import METRICS, SUITES
+from pellucid.eval.suite import METRICS, SUITES, Metric
 from pellucid.eval.table import table
 from pellucid.eval.workbench import Workbench
 from pellucid.models import Transformer
@@ -33,6 +36,7 @@ def evaluate(
     split: str = "val",
     seed: int = 0,
     labels: str | None = None,
+    dense: "Run | None" = None,
     progress: bool = True,
 ) -> list[Score]:
     """Score a loaded run on a held-out split; writes `scores.json` and `units.json` to its folder.
@@ -46,8 +50,10 @@ def evaluate(
         raise RunError(f"split {split!r} is not held out: {' and '.join(HELD_OUT)} are accepted")
     about = {"checkpoint": run.step, "data_fingerprint": run.data.fingerprint}
     with tracking(progress) as track:
-        bench = workbench(run, suite=suite, split=split, seed=seed, labels=labels, track=track)
-        scores = [one for metric in METRICS.values() for one in metric(bench)]
+        bench = workbench(
+            run, suite=suite, split=split, seed=seed, dense=dense, labels=labels, track=track
+        )
+        scores = [one for metric in _of(suite) for one in metric.measure(bench)]
         units = units_page.pack(bench.reader, run.tokenizer, split=split, **about)
     # Units first: scores without the units they speak of would be the worse half to be left with.
     compact = files.dump(units, "units.json", RunError, indent=None)
@@ -59,6 +65,10 @@ def evaluate(
     return scores
 
 
+def _of(suite: str) -> list[Metric]:
+    return [metric for metric in METRICS.values() if suite in metric.suites]
+
+
 def workbench(
     run: "Run",
     *,
@@ -66,18 +76,25 @@ def workbench(
     split: str = "val",
     seed: int = 0,
     labels: str | None = None,
+    dense: "Run | None" = None,
     track: Track | None = None,
 ) -> Workbench:
-    """The run and its random twin with the held-out text and the n-grams' training tokens."""
+    """The run and its controls with the held-out text and the n-grams' training tokens.
+
+    `dense` is a matched dense run, of the same data. Nothing is read yet: passes over the models
+    are made when a metric first asks for them, once.
+    """
     limits, train = SUITES[suite], run.data.split("train").tokens
     stream = sample(run.data.split(split), eot=run.tokenizer.eot, tokens=limits.tokens, seed=seed)
     shared = {"stream": stream, "context": run.config.model.context, "seed": seed}
     shared |= {"track": track} if track else {}
     cut = limits.ngram_tokens is not None and len(train) > limits.ngram_tokens
     seen = np.asarray(train[: limits.ngram_tokens])
+    reader = Reader(run.model.eval(), shown=limits.shown, keep_inputs=True, **shared)
     return Workbench(
-        reader=Reader(run.model.eval(), shown=limits.shown, **shared),
+        reader=reader,
         twin=Reader(random_twin(run), label="random twin: ", **shared),
+        controls=_controls(run, reader, dense, limits.controls, shared),
         train=seen,
         vocab_size=run.model.vocab_size,
         split=split,
@@ -87,11 +104,32 @@ def workbench(
     )
 
 
+def _controls(
+    run: "Run", reader: Reader, dense: "Run | None", wanted: tuple[str, ...], shared: dict[str, Any]
+) -> dict[str, System | str]:
+    permuted = permuted_weights(run, seed=shared["seed"])
+    made: dict[str, System | str] = {
+        "permuted_weights": Reader(permuted, label="permuted weights: ", **shared),
+        "dense_neurons": NO_DENSE if dense is None else _dense_reader(run, dense, shared),
+        **made_units(reader, seed=shared["seed"]),
+    }
+    return {name: system if name in wanted else NOT_MADE for name, system in made.items()}
+
+
+def _dense_reader(run: "Run", dense: "Run", shared: dict[str, Any]) -> Reader:
+    """The matched dense run, reading the same tokens; RunError for one of other data."""
+    if dense.data.fingerprint != run.data.fingerprint:
+        raise RunError(
+            f"the dense run {dense.folder.path} was trained on data {dense.data.fingerprint}, and "
+            f"{run.folder.path} on {run.data.fingerprint}: a run on the same data is accepted"
+        )
+    context = {"context": dense.config.model.context}
+    return Reader(dense.model.eval(), label="dense: ", **shared | context)
+
+
 def random_twin(run: "Run") -> Transformer:
     """The run's model with the random initial values of its seed."""
-    weight = next(run.model.parameters())
-    twin = Transformer(run.config.model, vocab_size=run.model.vocab_size, seed=run.config.seed)
-    return twin.to(device=weight.device, dtype=weight.dtype).eval()
+    return rebuilt(run, run.config.seed)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32, Int32, Integer
 
 from pellucid.eval.moments import flat
@@ -117,6 +118,30 @@ class Harvest:
         at = slice(bounds[0], bounds[-1])
         made[np.repeat(np.arange(len(made)), np.diff(bounds)), self._units[at]] = self._values[at]
         return made
+
+    def activations(self, first: int, last: int) -> Activations:
+        """The tokens `first` … `last` - 1 as one row of a model's recording."""
+        if not self.sparse:
+            return Activations(torch.from_numpy(self.rows(first, last))[None], None, self.n_units)
+        bounds = self._by_token[first : last + 1]
+        counts, at = np.diff(bounds), slice(bounds[0], bounds[-1])
+        row = np.repeat(np.arange(len(counts)), counts)
+        slot = np.arange(len(row)) - np.repeat(bounds[:-1] - bounds[0], counts)
+        shape = (1, len(counts), int(counts.max(initial=0)))
+        values = np.zeros(shape, dtype=np.float32)
+        units = np.full(shape, -1, dtype=np.int32)
+        values[0, row, slot], units[0, row, slot] = self._values[at], self._units[at]
+        return Activations(torch.from_numpy(values), torch.from_numpy(units), self.n_units)
+
+    @property
+    def n_units(self) -> int:
+        return self.about.n_units
+
+    def counts(self, first: int, last: int) -> Integer[np.ndarray, " token"]:
+        """How many units are not 0 on each of the tokens `first` … `last` - 1."""
+        if self.sparse:
+            return np.diff(self._by_token[first : last + 1])
+        return np.count_nonzero(self._dense[first:last], axis=1)
 
     def chunks(
         self, tokens: int = CHUNK

@@ -1,10 +1,11 @@
 """A model reading held-out text, in passes that all metrics share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from time import perf_counter
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,17 +14,14 @@ from jaxtyping import Float
 from torch import nn
 
 from pellucid.errors import RunError
-from pellucid.eval.activity import Activity
-from pellucid.eval.contexts import Contexts
 from pellucid.eval.harvest import About, Harvest
 from pellucid.eval.moments import Moments
+from pellucid.eval.scored import read_by, scored
+from pellucid.eval.sightings import Sightings, Track, sight
 from pellucid.eval.stream import Stream, Window, batches, chunk_rows, walk
 from pellucid.models import UnitSite
 
 LN2 = float(np.log(2.0))
-
-Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
-"""Passes an iterable on, showing its progress; told a description and a length."""
 
 
 class Predictions(NamedTuple):
@@ -33,14 +31,8 @@ class Predictions(NamedTuple):
     moments: dict[str, Moments]
     harvest: dict[str, Harvest]
     seconds: float
-
-
-class Sightings(NamedTuple):
-    """Who was active where, and examples of it, by site."""
-
-    activity: dict[str, Activity]
-    contexts: dict[str, Contexts]
-    seconds: float
+    inputs: Mapping[str, Harvest] = MappingProxyType({})
+    """what the layers of the sites read, by the name of the site that shows it"""
 
 
 @dataclass
@@ -55,15 +47,23 @@ class Reader:
     """units of each site whose contexts are collected"""
     seed: int = 0
     label: str = ""
+    keep_inputs: bool = False
+    """keep also what the layers of the sites read, from which competitors are made"""
 
     def sites(self) -> dict[str, UnitSite]:
-        """The sites whose units are scored: those of the feed-forward halves."""
-        return {name: site for name, site in self.model.sites().items() if site.kind == "mlp"}
+        """The sites whose units are scored."""
+        return scored(self.model.sites())
+
+    def input_of(self, name: str) -> str | None:
+        """Name of the site that shows what the layer of a scored site reads."""
+        return read_by(self.sites()[name], self.model.sites())
 
     @cached_property
     def end_to_end(self) -> Predictions:
-        """First pass, rows end to end: bits, and the moments of every unit."""
-        return self._predict("reading", self.context, tuple(self.sites()))
+        """The pass over the model, rows end to end: bits, and what every unit did."""
+        inputs = {self.input_of(name) for name in self.sites()} if self.keep_inputs else set()
+        extra = tuple(sorted(inputs - {None} - set(self.sites())))
+        return self._predict("reading", self.context, tuple(self.sites()), extra)
 
     @property
     def harvest(self) -> dict[str, Harvest]:
@@ -73,53 +73,40 @@ class Reader:
     @cached_property
     def overlapping(self) -> Predictions:
         """Rows that overlap by half; nothing is recorded."""
-        return self._predict("reading overlapping rows", max(1, self.context // 2), ())
+        return self._predict("reading overlapping rows", max(1, self.context // 2), (), ())
 
     @cached_property
     def sightings(self) -> Sightings:
-        """Second pass, now that each unit's threshold is known."""
-        moments = self.end_to_end.moments
-        start, activity, contexts = perf_counter(), {}, {}
-        for name, site in self.sites().items():
-            threshold = moments[name].threshold(signed=site.signed)
-            activity[name] = Activity(threshold, self.stream.n_documents)
-            if self.shown:
-                contexts[name] = Contexts(
-                    moments[name],
-                    threshold,
-                    self.stream,
-                    shown=self.shown,
-                    context=self.context,
-                    seed=self.seed,
-                )
-        for window in self._windows("watching units", tuple(activity), self.context):
-            document = self.stream.document[window.positions.ravel()]
-            for name, counts in activity.items():
-                counts.add(window.trace[name], document)
-            for name, collected in contexts.items():
-                collected.add(window, window.trace[name])
-        return Sightings(activity, contexts, perf_counter() - start)
+        """The harvest read again, now that each unit's threshold is known."""
+        read = self.end_to_end
+        about = {"context": self.context, "shown": self.shown, "seed": self.seed}
+        return sight(self.sites(), read.moments, read.harvest, self.stream, **about)
 
-    def _predict(self, what: str, stride: int, sites: tuple[str, ...]) -> Predictions:
+    def _predict(
+        self, what: str, stride: int, sites: tuple[str, ...], inputs: tuple[str, ...]
+    ) -> Predictions:
         start, targets = perf_counter(), torch.from_numpy(self.stream.targets())
         bits = np.full(len(targets), np.nan)
         moments = {name: Moments(self.sites()[name].n_units) for name in sites}
         harvest: dict[str, Harvest] = {}
-        for window in self._windows(what, sites, stride):
+        for window in self._windows(what, sites + inputs, stride):
             _score(window, targets, bits)
             if not np.isfinite(bits[window.positions]).all():
                 raise RunError("the model predicts NaN, which cannot be scored: try another step")
             for name, kept in moments.items():
                 kept.add(window.trace[name])
+            for name in sites + inputs:
                 self._open(harvest, name, window).add(window.trace[name])
         for kept in harvest.values():
             kept.close()
-        return Predictions(bits, moments, harvest, perf_counter() - start)
+        read = {name: harvest[name] for name in sites}
+        seen = {name: harvest[name] for name in harvest if name not in read}
+        return Predictions(bits, moments, read, perf_counter() - start, seen)
 
     def _open(self, harvest: dict[str, Harvest], name: str, window: Window) -> Harvest:
         """The harvest of a site, begun with the first chunk, which shows how the site is kept."""
         if name not in harvest:
-            site = self.sites()[name]
+            site = self.model.sites()[name]
             about = About(
                 n_units=site.n_units, signed=site.signed, kind=site.kind, layer=site.layer
             )

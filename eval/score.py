@@ -3,12 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 from pellucid.errors import RunError
 from pellucid.eval.bootstrap import Interval
 
 FORMAT = 1
+NO_VALUE, NO_INTERVAL = "no value: ", "no interval: "
+"""How the flags begin that say why a number is missing."""
+
+
+class NoValue(Exception):
+    """Why a metric has no value here, as a sentence: it becomes a score without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +41,8 @@ class Score:
     """time taken by everything the number rests on, also where several numbers share it"""
     tokens: int
     """tokens it was measured on"""
+    better: Literal["lower", "higher"] | None = None
+    """which way is better; none where the number describes and ranks nothing"""
     controls: dict[str, float | str] = field(default_factory=dict)
     """value of each control, or the reason why it is missing"""
     flags: tuple[str, ...] = ()
@@ -52,9 +60,9 @@ class Score:
             if not isinstance(value, str):
                 self._check_number(f"control {name}", value)
         if self.value is None:
-            self._check_reason("value", "no value: ")
+            self._check_reason("value", NO_VALUE)
         elif self.low is None or self.high is None:
-            self._check_reason("low, high", "no interval: ")
+            self._check_reason("low, high", NO_INTERVAL)
 
     def _check_number(self, name: str, value: Any) -> None:
         """Plain floats only: numpy's would not read back from JSON as what was written."""
@@ -76,7 +84,7 @@ class Score:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Score":
-        return cls(**{item.name: value[item.name] for item in fields(cls)})
+        return cls(**{item.name: value[item.name] for item in fields(cls) if item.name in value})
 
 
 def pack(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pellucid.eval.bits_per_byte import (
     bits_per_byte,
@@ -9,6 +10,7 @@ from pellucid.eval.bits_per_byte import (
     bits_saved_over_5gram,
     bytes_per_token,
 )
+from pellucid.eval.controls import CONTROLS
 from pellucid.eval.score import Score
 from pellucid.eval.unit_statistics import (
     living_share,
@@ -18,17 +20,31 @@ from pellucid.eval.unit_statistics import (
 )
 from pellucid.eval.workbench import Workbench
 
-METRICS: dict[str, Callable[[Workbench], list[Score]]] = {
-    "bits_per_byte": bits_per_byte,
-    "bits_per_byte_overlap": bits_per_byte_overlap,
-    "bits_saved_over_5gram": bits_saved_over_5gram,
-    "bytes_per_token": bytes_per_token,
-    "mean_active_units": mean_active_units,
-    "max_active_units": max_active_units,
-    "living_share": living_share,
-    "mean_kurtosis": mean_kurtosis,
+QUICK, STANDARD, FULL = ("quick", "standard", "full"), ("standard", "full"), ("full",)
+"""Suites that a metric can be part of: what is in one is in those after it."""
+
+
+class Metric(NamedTuple):
+    """One line of the table."""
+
+    measure: Callable[[Workbench], list[Score]]
+    """takes a workbench and gives its scores, one for the model or one for each site"""
+    suites: tuple[str, ...] = STANDARD
+    """suites that it runs in"""
+    uses: tuple[str, ...] = ()
+    """families of labels and tasks it scores with, such as `labels:dev` or `tasks:test`"""
+
+
+METRICS: dict[str, Metric] = {
+    "bits_per_byte": Metric(bits_per_byte, QUICK),
+    "bits_per_byte_overlap": Metric(bits_per_byte_overlap, QUICK),
+    "bits_saved_over_5gram": Metric(bits_saved_over_5gram, QUICK),
+    "bytes_per_token": Metric(bytes_per_token, QUICK),
+    "mean_active_units": Metric(mean_active_units, QUICK),
+    "max_active_units": Metric(max_active_units, QUICK),
+    "living_share": Metric(living_share, QUICK),
+    "mean_kurtosis": Metric(mean_kurtosis, QUICK),
 }
-"""A metric takes a workbench and gives its scores, one for the model or one for each site."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +52,17 @@ class Suite:
     """Token budgets; none means all there is."""
 
     tokens: int | None
-    """held-out tokens that the model and its twin read"""
+    """held-out tokens that the model and its controls read"""
     ngram_tokens: int | None
     """training tokens that the n-grams are fitted on"""
     shown: int = 256
     """units of each site whose contexts are kept"""
+    controls: tuple[str, ...] = CONTROLS
+    """controls that are made"""
 
 
 SUITES = {
-    "quick": Suite(tokens=400_000, ngram_tokens=12_000_000),
+    "quick": Suite(tokens=100_000, ngram_tokens=4_000_000),
+    "standard": Suite(tokens=200_000, ngram_tokens=12_000_000),
     "full": Suite(tokens=None, ngram_tokens=100_000_000),
 }

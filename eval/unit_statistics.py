@@ -10,31 +10,32 @@ import numpy as np
 
 from pellucid.eval.activity import Activity
 from pellucid.eval.bootstrap import Interval, mean, ratio
+from pellucid.eval.controls import System, under_controls
 from pellucid.eval.moments import Moments
-from pellucid.eval.reader import Reader
-from pellucid.eval.score import Score
-from pellucid.eval.workbench import LATER, Workbench
+from pellucid.eval.score import NO_INTERVAL, NO_VALUE, Score
+from pellucid.eval.workbench import Workbench
 
-NO_UNITS = "no value: no unit of this layer was ever active"
+NO_UNITS = NO_VALUE + "no unit of this layer was ever active"
+THRESHOLD = "active: above 10 % of the unit's largest |activation|; it is never exactly silent"
 
 
 def mean_active_units(bench: Workbench) -> list[Score]:
     """Mean number of units active on a token (L0)."""
 
-    def measure(reader: Reader, site: str) -> Interval:
-        activity = reader.sightings.activity[site]
-        return ratio(activity.by_document, np.diff(reader.stream.offsets), seed=bench.seed)
+    def measure(system: System, site: str) -> Interval:
+        activity = system.sightings.activity[site]
+        return ratio(activity.by_document, np.diff(system.stream.offsets), seed=bench.seed)
 
     return _by_site(bench, "mean_active_units", measure)
 
 
 def max_active_units(bench: Workbench) -> list[Score]:
     """Most units active on any one token."""
-    flags = ("no interval: a maximum over tokens cannot be resampled",)
+    flags = (NO_INTERVAL + "a maximum over tokens cannot be resampled",)
 
-    def measure(reader: Reader, site: str) -> Interval:
-        most = float(reader.sightings.activity[site].most)
-        return Interval(most, None, None, reader.stream.n_documents, flags)
+    def measure(system: System, site: str) -> Interval:
+        most = float(system.sightings.activity[site].most)
+        return Interval(most, None, None, system.stream.n_documents, flags)
 
     return _by_site(bench, "max_active_units", measure)
 
@@ -42,11 +43,11 @@ def max_active_units(bench: Workbench) -> list[Score]:
 def living_share(bench: Workbench) -> list[Score]:
     """Effective over nominal width: the share of units that were active at least once."""
 
-    def measure(reader: Reader, site: str) -> Interval:
-        living, tokens = reader.sightings.activity[site].living, len(reader.stream.tokens)
+    def measure(system: System, site: str) -> Interval:
+        living, tokens = system.sightings.activity[site].living, len(system.stream.tokens)
         flags = (
             f"{living.sum()} of {len(living)} units were active in {tokens:,} tokens",
-            "no interval: drawing documents again could only lose units",
+            NO_INTERVAL + "drawing documents again could only lose units",
         )
         return Interval(float(living.mean()), None, None, len(living), flags)
 
@@ -56,8 +57,8 @@ def living_share(bench: Workbench) -> list[Score]:
 def mean_kurtosis(bench: Workbench) -> list[Score]:
     """Mean kurtosis (m4 / m2², 3 for a Gaussian) of the living units, silent tokens included."""
 
-    def measure(reader: Reader, site: str) -> Interval:
-        kurtosis = living_kurtosis(reader.end_to_end.moments[site], reader.sightings.activity[site])
+    def measure(system: System, site: str) -> Interval:
+        kurtosis = living_kurtosis(system.end_to_end.moments[site], system.sightings.activity[site])
         if len(kurtosis) == 0:
             return Interval(None, None, None, 0, (NO_UNITS,))
         found = mean(kurtosis, seed=bench.seed, what="units")
@@ -73,33 +74,17 @@ def living_kurtosis(moments: Moments, activity: Activity) -> np.ndarray:
 
 
 def _by_site(
-    bench: Workbench, metric: str, measure: Callable[[Reader, str], Interval]
+    bench: Workbench, metric: str, measure: Callable[[System, str], Interval]
 ) -> list[Score]:
-    """The same measurement of the run and of its twin, for each site."""
-    return [
-        Score.of(
-            measure(bench.reader, name),
-            metric=metric,
-            site=name,
-            unit_family=site.kind,
-            split=bench.split,
-            seconds=bench.reader.end_to_end.seconds + bench.reader.sightings.seconds,
-            tokens=len(bench.stream.tokens),
-            controls=_controls(measure(bench.twin, name)),
-            flags=(*_rule(bench, name), *bench.stream.flags),
-        )
-        for name, site in bench.reader.sites().items()
-    ]
+    """The same measurement of the run and of every control, for each site."""
 
+    def measured(system: System) -> dict[str | None, Interval]:
+        return {name: measure(system, name) for name in system.sites()}
 
-def _controls(twin: Interval) -> dict[str, float | str]:
-    found = NO_UNITS if twin.value is None else twin.value
-    later = ("permuted_weights", "rotated_units", "matched_dense")
-    return {"random_twin": found} | dict.fromkeys(later, LATER)
+    flags = {name: _rule(bench, name) for name in bench.reader.sites()}
+    return under_controls(bench, metric, measured, better=None, flags=flags)
 
 
 def _rule(bench: Workbench, name: str) -> tuple[str, ...]:
     moments, site = bench.reader.end_to_end.moments[name], bench.reader.sites()[name]
-    if moments.is_sparse or not site.signed:
-        return ()
-    return ("active: above 10 % of the unit's largest |activation|; it is never exactly silent",)
+    return () if moments.is_sparse or not site.signed else (THRESHOLD,)

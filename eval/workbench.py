@@ -8,14 +8,11 @@ from time import perf_counter
 import numpy as np
 from jaxtyping import Integer
 
+from pellucid.eval.controls import CONTROLS, NOT_MADE, System
 from pellucid.eval.labels import LabelTable
 from pellucid.eval.ngram import NGram
 from pellucid.eval.reader import Predictions, Reader
 from pellucid.eval.stream import Stream
-
-LATER = "made by the full scorecard"
-"""Why a control is missing from a quick evaluation."""
-
 
 NO_LABELS = "no source of labels was given"
 
@@ -37,7 +34,13 @@ class Workbench:
     """a sentence where the n-grams see fewer training tokens than the model did"""
     labelled: Callable[[], LabelTable | str] = lambda: NO_LABELS
     """makes the labels of the stream, or says why there are none"""
+    controls: dict[str, System | str] = field(default_factory=dict)
+    """the controls of `eval/controls.py`, the twin among them, or why one is missing"""
     _ngrams: dict[int, Predictions] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = dict.fromkeys(CONTROLS, NOT_MADE)
+        self.controls = missing | self.controls | {"random_twin": self.twin}
 
     @property
     def stream(self) -> Stream:

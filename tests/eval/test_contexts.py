@@ -7,6 +7,7 @@ import pytest
 import torch
 from support.planted import Planted, before, random_stream, stream_of
 
+from pellucid.eval import sightings
 from pellucid.eval import stream as streams
 from pellucid.eval.contexts import AFTER, BANDS, BEFORE, choose
 from pellucid.eval.reader import Reader
@@ -110,7 +111,7 @@ def test_values_lie_within_their_band_and_mass_is_what_the_bands_hold(contexts):
         held = active[(active >= edges[i]) & (active < edges[i + 1])].sum() / active.sum()
         assert contexts.shares(TOKEN)[band] == pytest.approx(held, abs=0.02)
     top = np.sort(active)[::-1][: BANDS["top"]]
-    np.testing.assert_allclose(center_values(contexts, TOKEN, "top"), top, rtol=1e-6)
+    np.testing.assert_allclose(center_values(contexts, TOKEN, "top"), top, rtol=5e-4)
 
 
 def test_contexts_stay_in_their_document_and_row_and_show_true_values(contexts):
@@ -126,13 +127,14 @@ def test_contexts_stay_in_their_document_and_row_and_show_true_values(contexts):
             assert (end - 1) // ROW == row
             tokens = torch.from_numpy(text.tokens[row * ROW : (row + 1) * ROW])[None]
             truth = RULES[unit](tokens)[0, found.first - row * ROW : end - row * ROW]
-            np.testing.assert_allclose(found.values, truth, rtol=1e-6)
+            np.testing.assert_allclose(found.values, truth, rtol=5e-4)
 
 
 def test_contexts_do_not_depend_on_how_the_text_is_read(monkeypatch):
     shown = []
     for chunk in (ROW, 5 * ROW, 10**5):
         monkeypatch.setattr(streams, "CHUNK_TOKENS", chunk)
+        monkeypatch.setattr(sightings, "CHUNK_TOKENS", chunk)
         contexts = collected()
         listed = [[c for c in contexts.of(u) if c.band != "near_miss"] for u in range(len(RULES))]
         shown.append([[(c.band, c.position, c.values.tolist()) for c in unit] for unit in listed])

@@ -1,0 +1,148 @@
+"""Controls: what else the same measure is taken of, beside every number about a run.
+
+A number about interpretability means little alone: networks with random weights, dictionaries that
+were never trained, and rotated units score well on many metrics (arXiv 2501.17727, 2602.14111).
+Each control is a reader, or something that can be read like one, over the same stream.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal
+
+from pellucid.eval.bases import ica, pca
+from pellucid.eval.bootstrap import Interval
+from pellucid.eval.dictionary import random_dictionary
+from pellucid.eval.made import MadeUnits
+from pellucid.eval.reader import Reader
+from pellucid.eval.rotation import rotated
+from pellucid.eval.score import NO_VALUE, NoValue, Score
+
+if TYPE_CHECKING:
+    from pellucid.eval.workbench import Workbench
+
+System = Reader | MadeUnits
+Found = Mapping[str | None, Interval]
+"""What a measure finds, by site, or under None for the model as a whole."""
+Measure = Callable[[System], Found]
+
+MODELS = ("random_twin", "permuted_weights", "dense_neurons")
+"""Controls that are models: they predict, and can be edited."""
+UNITS = ("rotated_units", "random_dictionary", "pca", "ica")
+"""Controls that are units alone, made from what the run's model did; its predictions are theirs."""
+CONTROLS = (*MODELS, *UNITS)
+
+CEILING = "ceiling"
+"""How names of references begin that a model is not meant to beat."""
+NO_DENSE = "no matched dense run was named: eval --dense RUN"
+NOT_MADE = "not made for this evaluation"
+
+
+def made_units(reader: Reader, *, seed: int) -> dict[str, System]:
+    """The controls that are made from what a reader's model did, by name; made when first read."""
+    makers = {
+        "rotated_units": rotated,
+        "random_dictionary": random_dictionary,
+        "pca": pca,
+        "ica": ica,
+    }
+    return {
+        name: MadeUnits(reader, partial(make, seed=seed), label=name.replace("_", " ") + ": ")
+        for name, make in makers.items()
+    }
+
+
+def under_controls(
+    bench: "Workbench",
+    metric: str,
+    measure: Measure,
+    *,
+    better: Literal["lower", "higher"] | None,
+    controls: Iterable[str] = CONTROLS,
+    references: Mapping[str, Found] | None = None,
+    flags: Mapping[str | None, tuple[str, ...]] | None = None,
+) -> list[Score]:
+    """Take the same measure of the run and of every control: one score for each site it finds.
+
+    `better` says which way is better, if any: a control that does as well is then named in a flag.
+    `references` are further values to stand beside the run's, such as an n-gram's; `flags` are
+    sentences by site. A measure looks at the sites that a system has (`system.sites()`): controls
+    may lack some. It may raise NoValue with a sentence. Raises ValueError where the random twin is
+    not among the controls.
+    """
+    wanted = tuple(controls)
+    if "random_twin" not in wanted:
+        raise ValueError(f"{metric}: random_twin must be among the controls; got {wanted}")
+    start = perf_counter()
+    try:
+        found = measure(bench.reader)
+    except NoValue as reason:
+        found = {None: Interval(None, None, None, 0, (NO_VALUE + str(reason),))}
+    seconds = bench.reader.end_to_end.seconds + perf_counter() - start
+    beside = {name: _measured(bench.controls.get(name, NOT_MADE), measure) for name in wanted}
+    beside |= references or {}
+    sites, said = bench.reader.sites(), flags or {}
+    scores = []
+    for site, interval in found.items():
+        held = {
+            name: _held(other, site, bench.controls.get(name)) for name, other in beside.items()
+        }
+        scores.append(
+            Score.of(
+                interval,
+                metric=metric,
+                site=site,
+                unit_family=sites[site].kind if site in sites else None,
+                split=bench.split,
+                seconds=seconds,
+                tokens=len(bench.stream.tokens),
+                better=better,
+                controls=held,
+                flags=(*as_good(interval, held, better), *said.get(site, ()), *bench.stream.flags),
+            )
+        )
+    return scores
+
+
+def _measured(system: System | str, measure: Measure) -> Found | str:
+    if isinstance(system, str):
+        return system
+    try:
+        return measure(system)
+    except NoValue as reason:
+        return str(reason)
+
+
+def _held(found: Found | str, site: str | None, system: System | str | None) -> float | str:
+    """A control's value for a site, or why it has none."""
+    if isinstance(found, str):
+        return found
+    if site not in found:
+        reasons = system.reasons if isinstance(system, MadeUnits) else {}
+        return reasons.get(site, "it has no such site")
+    value, *_, flags = found[site]
+    if value is not None:
+        return value
+    return next((flag.removeprefix(NO_VALUE) for flag in flags), "no reason was given")
+
+
+def as_good(
+    found: Interval, controls: Mapping[str, float | str], better: str | None
+) -> tuple[str, ...]:
+    """The sentence that is needed where controls score as well as the model.
+
+    A control does as well if its value is inside the model's interval, or beyond it to the better
+    side; without an interval the model's value takes its place.
+    """
+    if found.value is None or better is None:
+        return ()
+    sign = 1 if better == "higher" else -1
+    end = found.low if better == "higher" else found.high
+    least = found.value if end is None else end
+    equals = [
+        f"{name} {value:.4g}"
+        for name, value in controls.items()
+        if isinstance(value, float) and not name.startswith(CEILING)
+        if sign * value >= sign * least
+    ]
+    return (f"a control scores as well: {', '.join(equals)}",) if equals else ()

@@ -1,0 +1,149 @@
+"""Units that no layer has: made from what a model did on a stream, and scored like a layer's own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from pellucid.eval.harvest import About, Harvest
+from pellucid.eval.moments import Moments
+from pellucid.eval.reader import Predictions, Reader
+from pellucid.eval.sightings import Sightings, sight, spans
+from pellucid.eval.stream import Stream
+from pellucid.models import UnitSite
+
+NUMBERS = 2**23
+"""Activations made at once."""
+
+Directions = Float[Tensor, "unit d_model"] | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """The made units of one site: what they did, and what they read and write where that is known."""
+
+    harvest: Harvest
+    write: Directions = None
+    read: Directions = None
+
+    def site(self, name: str) -> UnitSite:
+        """A site that shows them under the name of the site they stand for; no model has it."""
+        about, write, read = self.harvest.about, self.write, self.read
+        site = UnitSite(
+            about.kind,
+            about.n_units,
+            signed=about.signed,
+            exactness="none",
+            write=None if write is None else lambda: write,
+            read=None if read is None else lambda: read,
+        )
+        site.name, site.layer = name, about.layer
+        return site
+
+
+@dataclass
+class MadeUnits:
+    """A reader's stand-in whose units are made; its predictions are those of the model itself."""
+
+    source: Reader
+    """the model that was recorded"""
+    make: Callable[[Reader, str], Made | str]
+    """the units that stand for those of a site, or why there are none"""
+    label: str = ""
+    _made: dict[str, Made | str] = field(default_factory=dict)
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model that was recorded: what is made can be read, but not edited."""
+        return self.source.model
+
+    @property
+    def stream(self) -> Stream:
+        return self.source.stream
+
+    @property
+    def context(self) -> int:
+        return self.source.context
+
+    def _all(self) -> dict[str, Made | str]:
+        if not self._made:
+            names = list(self.source.sites())
+            for name in self.source.track(names, self.label + "making units", len(names)):
+                self._made[name] = self.make(self.source, name)
+        return self._made
+
+    def sites(self) -> dict[str, UnitSite]:
+        """The sites that have made units, by the names of those they stand for."""
+        made = self._all()
+        return {name: m.site(name) for name, m in made.items() if isinstance(m, Made)}
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Why a site has none."""
+        return {name: made for name, made in self._all().items() if isinstance(made, str)}
+
+    @property
+    def harvest(self) -> dict[str, Harvest]:
+        """What every made unit did on the stream, by site."""
+        return {name: m.harvest for name, m in self._all().items() if isinstance(m, Made)}
+
+    @cached_property
+    def end_to_end(self) -> Predictions:
+        """The model's own predictions, and the moments of the made units."""
+        read = self.source.end_to_end
+        moments = {name: _moments(kept, self.context) for name, kept in self.harvest.items()}
+        return Predictions(read.bits, moments, self.harvest, read.seconds, read.inputs)
+
+    @cached_property
+    def sightings(self) -> Sightings:
+        """Who was active where; no contexts are kept."""
+        about = {"context": self.context, "shown": 0, "seed": 0}
+        moments = self.end_to_end.moments
+        return sight(self.sites(), moments, self.harvest, self.stream, **about)
+
+
+def _moments(kept: Harvest, context: int) -> Moments:
+    found = Moments(kept.n_units)
+    for first, last in spans(kept, context):
+        found.add(kept.activations(first, last))
+    return found
+
+
+def like(kept: Harvest, n_units: int | None = None, *, signed: bool | None = None) -> About:
+    """What is known of units that stand for those of a harvest."""
+    old = kept.about
+    return About(
+        n_units=old.n_units if n_units is None else n_units,
+        signed=old.signed if signed is None else signed,
+        kind=old.kind,
+        layer=old.layer,
+    )
+
+
+def pieces(kept: Harvest) -> list[tuple[int, int]]:
+    """Stretches of tokens, (first, last + 1), whose activations of all units fit memory."""
+    size = max(1, NUMBERS // kept.n_units)
+    edges = np.append(np.arange(0, kept.n_tokens, size), kept.n_tokens).tolist()
+    return list(pairwise(edges))
+
+
+def strongest(
+    rows: Float[Tensor, "token unit"], counts: Integer[np.ndarray, " token"], *, signed: bool
+) -> Float[Tensor, "token unit"]:
+    """Of each row its `counts` largest entries, by magnitude where units are signed.
+
+    Units without a sign keep their positive part alone, so that fewer may be left of them.
+    """
+    rows = rows if signed else rows.clamp_min(0)
+    most = int(counts.max(initial=0))
+    if most == rows.shape[1] and (counts == most).all():
+        return rows
+    _, places = rows.abs().topk(most, dim=1)
+    kept = torch.arange(most) < torch.from_numpy(np.asarray(counts))[:, None]
+    values = torch.where(kept, rows.gather(1, places), 0)
+    return torch.zeros_like(rows).scatter_(1, places, values)
