@@ -1,6 +1,5 @@
 """A run is a folder: what is in it, and `load`, which opens a trained one."""
 
-import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ class RunFolder:
         self.metrics_file = self.path / "metrics.jsonl"
         self.scores_file = self.path / "scores.json"
         self.units_file = self.path / "units.json"
+        self.openings_file = self.path / "openings.json"
         self.report_file = self.path / "report.html"
         self.lock_file = self.path / "lock"
         self.checkpoints = self.path / "checkpoints"
@@ -123,7 +123,7 @@ class RunFolder:
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add a row; a number that is not finite is stored as null, which JSON has."""
-        line = files.dump(_nulled(row), "metrics", RunError, indent=None)
+        line = files.dump(files.nulled(row), "metrics", RunError, indent=None)
         with (
             files.explained(RunError, f"write {self.metrics_file}"),
             self.metrics_file.open("ab+") as file,
@@ -154,6 +154,16 @@ class RunFolder:
 
     def write_units(self, units: dict[str, Any]) -> None:
         files.write_json(self.units_file, units, RunError)
+
+    def read_openings(self) -> list[dict[str, Any]]:
+        """When, and for what, the test split was opened to evaluate this run."""
+        content = self._read_versioned(self.openings_file)
+        return content["openings"] if content else []
+
+    def note_opening(self, **facts: Any) -> None:
+        """Remember that the test split is opened: `facts` say when and for what."""
+        listed = [*self.read_openings(), facts]
+        files.write_json(self.openings_file, {"format": FORMAT, "openings": listed}, RunError)
 
     def write_report(self, page: str) -> Path:
         """Replace report.html; returns its path."""
@@ -281,15 +291,3 @@ def _drop_half_line(file: BinaryIO) -> None:
     if end and file.read(1) != b"\n":
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def _nulled(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: _nulled(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_nulled(item) for item in value]
-        case _:
-            return value

@@ -10,9 +10,9 @@ from pellucid.eval.harvest import Harvest
 from pellucid.eval.made import Made, like, pieces
 from pellucid.eval.reader import Reader
 
-FITTED = 30_000
+FITTED = 10_000
 """Tokens that ICA is fitted on."""
-ROUNDS = 200
+ROUNDS = 100
 FLAT = 1e-10
 """Directions of less than this share of the largest variance are not there."""
 
@@ -36,7 +36,8 @@ def ica(reader: Reader, name: str, *, seed: int) -> Made | str:
     rng = np.random.default_rng(seed)
     places = np.flatnonzero(in_a)
     places = np.sort(rng.choice(places, min(FITTED, len(places)), replace=False))
-    rotation = fast_ica((_at(seen, places) - center) @ basis, seed=seed)
+    white = ((_at(seen, places) - center) @ basis).astype(np.float32)
+    rotation = fast_ica(white, seed=seed)
     return _along(reader, name, seen, center, (basis @ rotation.T).T)
 
 
@@ -59,15 +60,16 @@ def whitening(
 
 
 def fast_ica(
-    white: Float[np.ndarray, "token component"], *, seed: int, tolerance: float = 1e-5
+    white: Float[np.ndarray, "token component"], *, seed: int, tolerance: float = 1e-4
 ) -> Float[np.ndarray, "component component"]:
     """The rotation (a row for each component) whose outputs are least Gaussian.
 
     Symmetric FastICA with g = tanh (Hyvärinen 1999, doi 10.1109/72.761722, eq. 26 and §V-C), after
-    whitening. Stops when no row turns by more than the tolerance, or after 200 rounds.
+    whitening. Stops when no row turns by more than the tolerance, or after 100 rounds.
     """
     n = white.shape[1]
-    rotation = _decorrelated(np.random.default_rng([seed, n]).standard_normal((n, n)))
+    start = np.random.default_rng([seed, n]).standard_normal((n, n))
+    rotation = _decorrelated(start.astype(white.dtype))
     for _ in range(ROUNDS):
         g = np.tanh(white @ rotation.T)
         grown = g.T @ white / len(white) - (1 - g**2).mean(0)[:, None] * rotation

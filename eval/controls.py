@@ -10,13 +10,14 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
+from pellucid.errors import RunError
 from pellucid.eval.bases import ica, pca
 from pellucid.eval.bootstrap import Interval
 from pellucid.eval.dictionary import random_dictionary
 from pellucid.eval.made import MadeUnits
 from pellucid.eval.reader import Reader
 from pellucid.eval.rotation import rotated
-from pellucid.eval.score import NO_VALUE, NoValue, Score
+from pellucid.eval.score import AS_WELL, NO_VALUE, NoValue, Score
 
 if TYPE_CHECKING:
     from pellucid.eval.workbench import Workbench
@@ -35,6 +36,7 @@ CONTROLS = (*MODELS, *UNITS)
 CEILING = "ceiling"
 """How names of references begin that a model is not meant to beat."""
 NO_DENSE = "no matched dense run was named: eval --dense RUN"
+NO_SITES = "the model has no site with units of its own"
 NOT_MADE = "not made for this evaluation"
 
 
@@ -75,9 +77,9 @@ def under_controls(
         raise ValueError(f"{metric}: random_twin must be among the controls; got {wanted}")
     start = perf_counter()
     try:
-        found = measure(bench.reader)
+        found = measure(bench.reader) or _nothing(NO_SITES)
     except NoValue as reason:
-        found = {None: Interval(None, None, None, 0, (NO_VALUE + str(reason),))}
+        found = _nothing(str(reason))
     seconds = bench.reader.end_to_end.seconds + perf_counter() - start
     beside = {name: _measured(bench.controls.get(name, NOT_MADE), measure) for name in wanted}
     beside |= references or {}
@@ -104,12 +106,16 @@ def under_controls(
     return scores
 
 
+def _nothing(reason: str) -> Found:
+    return {None: Interval(None, None, None, 0, (NO_VALUE + reason,))}
+
+
 def _measured(system: System | str, measure: Measure) -> Found | str:
     if isinstance(system, str):
         return system
     try:
         return measure(system)
-    except NoValue as reason:
+    except (NoValue, RunError) as reason:
         return str(reason)
 
 
@@ -145,4 +151,4 @@ def as_good(
         if isinstance(value, float) and not name.startswith(CEILING)
         if sign * value >= sign * least
     ]
-    return (f"a control scores as well: {', '.join(equals)}",) if equals else ()
+    return (AS_WELL + ", ".join(equals),) if equals else ()

@@ -1,7 +1,8 @@
 """`evaluate`: score one run and write what was found into its folder."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from pellucid.eval.sightings import Track
 from pellucid.eval.stream import sample
 from pellucid.eval.suite import METRICS, SUITES, Metric
 from pellucid.eval.table import table
+from pellucid.eval.taking import permitted, taken
 from pellucid.eval.workbench import Workbench
 from pellucid.models import Transformer
+from pellucid.settings.kinds import nearest
 from pellucid.storage import files
 
 if TYPE_CHECKING:
@@ -37,36 +40,54 @@ def evaluate(
     seed: int = 0,
     labels: str | None = None,
     dense: "Run | None" = None,
+    metrics: Sequence[str] | None = None,
     progress: bool = True,
 ) -> list[Score]:
     """Score a loaded run on a held-out split; writes `scores.json` and `units.json` to its folder.
 
-    The same seed gives the same numbers, bit for bit. Raises RunError for an unknown suite, and for
-    a split that is not held out.
+    `metrics` names some of the suite's; `dense` is a matched dense run to stand beside this one.
+    The same seed gives the same numbers, bit for bit. A metric that uses what the run was trained
+    or chosen by gives a score without a value; where it was asked for by name, that is a RunError,
+    as are an unknown suite or metric, and a split that is not held out.
     """
-    if suite not in SUITES:
-        raise RunError(f"suite {suite!r} is unknown: {', '.join(SUITES)} are accepted")
-    if split not in HELD_OUT:
-        raise RunError(f"split {split!r} is not held out: {' and '.join(HELD_OUT)} are accepted")
+    _check(suite, split, metrics)
+    chosen = permitted(run, _of(suite, metrics), by_name=metrics is not None)
     about = {"checkpoint": run.step, "data_fingerprint": run.data.fingerprint}
+    if split == "test":
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        run.folder.note_opening(at=now, step=run.step, suite=suite)
     with tracking(progress) as track:
         bench = workbench(
             run, suite=suite, split=split, seed=seed, dense=dense, labels=labels, track=track
         )
-        scores = [one for metric in _of(suite) for one in metric.measure(bench)]
+        scores = [one for name, metric in chosen.items() for one in taken(bench, name, metric)]
         units = units_page.pack(bench.reader, run.tokenizer, split=split, **about)
     # Units first: scores without the units they speak of would be the worse half to be left with.
     compact = files.dump(units, "units.json", RunError, indent=None)
     with files.explained(RunError, f"write {run.folder.units_file}"):
         files.replace(run.folder.units_file, compact)
-    run.folder.write_scores(score.pack(scores, suite=suite, **about))
+    opened = len(run.folder.read_openings())
+    run.folder.write_scores(score.pack(scores, suite=suite, test_openings=opened, **about))
     if progress:
-        Console().print(table(scores))
+        Console().print(table(scores, test_openings=opened))
     return scores
 
 
-def _of(suite: str) -> list[Metric]:
-    return [metric for metric in METRICS.values() if suite in metric.suites]
+def _check(suite: str, split: str, metrics: Sequence[str] | None) -> None:
+    if suite not in SUITES:
+        raise RunError(f"suite {suite!r} is unknown: {', '.join(SUITES)} are accepted")
+    if split not in HELD_OUT:
+        raise RunError(f"split {split!r} is not held out: {' and '.join(HELD_OUT)} are accepted")
+    for name in metrics or ():
+        if name not in METRICS:
+            raise RunError(f"metric {name!r} is unknown{nearest(name, METRICS)}")
+
+
+def _of(suite: str, metrics: Sequence[str] | None) -> dict[str, Metric]:
+    """The metrics of a suite, or those asked for by name."""
+    if metrics is not None:
+        return {name: METRICS[name] for name in metrics}
+    return {name: metric for name, metric in METRICS.items() if suite in metric.suites}
 
 
 def workbench(

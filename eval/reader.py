@@ -24,6 +24,9 @@ from pellucid.models import UnitSite
 LN2 = float(np.log(2.0))
 
 
+NOT_SCORED = "it cannot be scored; try another step"
+
+
 class Predictions(NamedTuple):
     """Bits that each position of a stream cost, and the moments recorded on the way."""
 
@@ -92,11 +95,14 @@ class Reader:
         for window in self._windows(what, sites + inputs, stride):
             _score(window, targets, bits)
             if not np.isfinite(bits[window.positions]).all():
-                raise RunError("the model predicts NaN, which cannot be scored: try another step")
-            for name, kept in moments.items():
-                kept.add(window.trace[name])
+                raise RunError(f"the model predicts NaN: {NOT_SCORED}")
             for name in sites + inputs:
-                self._open(harvest, name, window).add(window.trace[name])
+                acts = window.trace[name]
+                if not acts.values.isfinite().all():
+                    raise RunError(f"{name} has activations that are NaN or infinite: {NOT_SCORED}")
+                self._open(harvest, name, window).add(acts)
+                if name in moments:
+                    moments[name].add(acts)
         for kept in harvest.values():
             kept.close()
         read = {name: harvest[name] for name in sites}

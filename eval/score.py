@@ -11,6 +11,8 @@ from pellucid.eval.bootstrap import Interval
 FORMAT = 1
 NO_VALUE, NO_INTERVAL = "no value: ", "no interval: "
 """How the flags begin that say why a number is missing."""
+AS_WELL = "a control scores as well: "
+"""How the flag begins that names the controls which a score is not better than."""
 
 
 class NoValue(Exception):
@@ -88,12 +90,17 @@ class Score:
 
 
 def pack(
-    scores: Sequence[Score], *, checkpoint: int, suite: str, data_fingerprint: str
+    scores: Sequence[Score],
+    *,
+    checkpoint: int,
+    suite: str,
+    data_fingerprint: str,
+    test_openings: int = 0,
 ) -> dict[str, Any]:
-    """What `scores.json` holds."""
+    """What `scores.json` holds; `test_openings` counts how often the test split was opened."""
     head = {"format": FORMAT, "checkpoint": checkpoint, "suite": suite}
-    listed = [score.to_json() for score in scores]
-    return head | {"data_fingerprint": data_fingerprint, "scores": listed}
+    head |= {"data_fingerprint": data_fingerprint, "test_openings": test_openings}
+    return head | {"scores": [score.to_json() for score in scores]}
 
 
 def unpack(value: dict[str, Any]) -> list[Score]:

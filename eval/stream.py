@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor, nn
 
+from pellucid.errors import RunError
 from pellucid.models import Trace, record
 
 CHUNK_TOKENS = 8192
@@ -61,9 +62,14 @@ class Stream:
 def sample(split: object, *, eot: int, tokens: int | None, seed: int) -> Stream:
     """Whole documents of a split in their own order: all, or a seeded sample of about `tokens`.
 
-    A document that would overshoot is passed over; where none fits, the shortest is taken.
+    A document that would overshoot is passed over; where none fits, the shortest is taken. Raises
+    RunError for a split without documents.
     """
     lengths = np.diff(split.offsets)
+    if len(lengths) == 0:
+        raise RunError(
+            "the held-out split has no document: train on data with a larger share of it"
+        )
     if tokens is None or lengths.sum() <= tokens:
         chosen = np.arange(len(lengths))
     else:

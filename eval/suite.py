@@ -61,8 +61,13 @@ class Suite:
     """controls that are made"""
 
 
+MADE_QUICKLY = ("rotated_units", "random_dictionary")
 SUITES = {
-    "quick": Suite(tokens=100_000, ngram_tokens=4_000_000),
+    "quick": Suite(
+        tokens=65_536,
+        ngram_tokens=4_000_000,
+        controls=("random_twin", "permuted_weights", "dense_neurons", *MADE_QUICKLY),
+    ),
     "standard": Suite(tokens=200_000, ngram_tokens=12_000_000),
     "full": Suite(tokens=None, ngram_tokens=100_000_000),
 }

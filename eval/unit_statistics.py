@@ -16,6 +16,7 @@ from pellucid.eval.score import NO_INTERVAL, NO_VALUE, Score
 from pellucid.eval.workbench import Workbench
 
 NO_UNITS = NO_VALUE + "no unit of this layer was ever active"
+CONSTANT = NO_VALUE + "every living unit of this layer is constant"
 THRESHOLD = "active: above 10 % of the unit's largest |activation|; it is never exactly silent"
 
 
@@ -60,7 +61,8 @@ def mean_kurtosis(bench: Workbench) -> list[Score]:
     def measure(system: System, site: str) -> Interval:
         kurtosis = living_kurtosis(system.end_to_end.moments[site], system.sightings.activity[site])
         if len(kurtosis) == 0:
-            return Interval(None, None, None, 0, (NO_UNITS,))
+            reason = CONSTANT if system.sightings.activity[site].living.any() else NO_UNITS
+            return Interval(None, None, None, 0, (reason,))
         found = mean(kurtosis, seed=bench.seed, what="units")
         return found._replace(flags=(*found.flags, "the interval is over units, not documents"))
 

@@ -175,3 +175,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         raise ValueError("a key occurs twice")
     return value
+
+
+def nulled(value: Any) -> Any:
+    """The same with null for every number that is not finite, which JSON lacks."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: nulled(item) for key, item in value.items()}
+        case list() | tuple():
+            return [nulled(item) for item in value]
+        case _:
+            return value

@@ -31,6 +31,7 @@ def test_scores_are_written_and_read_back(scored):
         "checkpoint": 40,
         "suite": "quick",
         "data_fingerprint": fingerprint,
+        "test_openings": 0,
     }
     assert not [path for path in run.folder.path.iterdir() if path.name.startswith(".tmp")]
 

@@ -1,0 +1,63 @@
+"""Taking metrics of a run: what is refused, and what becomes of a metric that cannot be taken."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pellucid.errors import RunError
+from pellucid.eval.refusals import refusal, seen, watched
+from pellucid.eval.score import NO_VALUE, NoValue, Score
+from pellucid.eval.suite import Metric
+from pellucid.eval.workbench import Workbench
+
+if TYPE_CHECKING:
+    from pellucid.run import Run
+
+
+def permitted(run: "Run", metrics: Mapping[str, Metric], *, by_name: bool) -> dict[str, Metric]:
+    """The metrics, with a refusal in place of each that the run has been trained or chosen by.
+
+    Scores of units that a loss of the training saw say so. Raises RunError with the reason where
+    metrics were asked for by name.
+    """
+    found = seen(run.folder)
+    allowed = {}
+    for name, metric in metrics.items():
+        reason = refusal(found, name, metric.measure.__module__, metric.uses)
+        if reason and by_name:
+            raise RunError(f"refused: {reason}")
+        allowed[name] = _refused(metric, reason) if reason else _told(metric, found)
+    return allowed
+
+
+def taken(bench: Workbench, name: str, metric: Metric) -> list[Score]:
+    """The scores of one metric; one without a value where it raises NoValue."""
+    try:
+        return metric.measure(bench)
+    except NoValue as reason:
+        return [
+            Score(
+                metric=name,
+                split=bench.split,
+                value=None,
+                n=0,
+                seconds=0.0,
+                tokens=len(bench.stream.tokens),
+                flags=(NO_VALUE + str(reason), *bench.stream.flags),
+            )
+        ]
+
+
+def _refused(metric: Metric, reason: str) -> Metric:
+    def refuse(bench: Workbench) -> list[Score]:
+        raise NoValue(f"refused: {reason}")
+
+    return metric._replace(measure=refuse)
+
+
+def _told(metric: Metric, found: Mapping[str, str]) -> Metric:
+    def measure(bench: Workbench) -> list[Score]:
+        scores = metric.measure(bench)
+        return [replace(s, flags=(*s.flags, *watched(found, s.site))) for s in scores]
+
+    return metric._replace(measure=measure) if found else metric

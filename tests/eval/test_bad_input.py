@@ -1,0 +1,82 @@
+"""What cannot be measured is said in a sentence, and never shown as 0."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from support.planted import Planted, random_stream, stream_of
+
+from pellucid.data import TokenData
+from pellucid.errors import RunError
+from pellucid.eval import evaluate
+from pellucid.eval.controls import NO_SITES
+from pellucid.eval.halves import halves
+from pellucid.eval.reader import Reader
+from pellucid.eval.score import NoValue
+from pellucid.eval.stream import sample
+from pellucid.eval.suite import METRICS, QUICK, Metric
+from pellucid.eval.unit_statistics import CONSTANT, mean_active_units, mean_kurtosis
+from pellucid.eval.workbench import Workbench
+
+VOCAB = 7
+
+
+def bench(rules, text=None) -> Workbench:
+    text = text or random_stream(12, 20, vocab_size=VOCAB)
+    readers = [Reader(Planted(rules, vocab_size=VOCAB), text, context=16) for _ in range(2)]
+    return Workbench(*readers, text.tokens, VOCAB, split="val", seed=0)
+
+
+def test_a_constant_activation_has_no_kurtosis():
+    (score,) = mean_kurtosis(bench([lambda t: t * 0 + 2]))
+    assert score.value is None
+    assert score.flags[0] == CONSTANT
+    assert score.controls["random_twin"] == CONSTANT.removeprefix("no value: ")
+
+
+def test_an_activation_that_is_nan_is_named():
+    with pytest.raises(RunError, match=r"blocks\.0\.mlp has activations that are NaN"):
+        mean_active_units(bench([lambda t: t * torch.nan]))
+
+
+def test_a_control_that_is_nan_leaves_the_score_and_says_why():
+    made = bench([lambda t: t == 1])
+    broken = Reader(Planted([lambda t: t * torch.nan], vocab_size=VOCAB), made.stream, context=16)
+    made = dataclasses.replace(made, controls={"permuted_weights": broken})
+    (score,) = mean_active_units(made)
+    assert score.value == pytest.approx((made.stream.tokens == 1).mean())
+    assert "NaN" in score.controls["permuted_weights"]
+
+
+def test_a_model_without_units_says_so():
+    made = bench([lambda t: t == 1])
+    for reader in (made.reader, made.twin):
+        reader.model.sites = dict
+    (score,) = mean_active_units(made)
+    assert (score.value, score.flags) == (None, (f"no value: {NO_SITES}",))
+
+
+def test_too_few_documents_give_a_value_without_an_interval():
+    (score,) = mean_active_units(bench([lambda t: t == 1], stream_of([[1, 2], [1]])))
+    assert score.value == 2 / 5 and score.low is None
+    assert score.flags[0].startswith("no interval: 2 documents are too few")
+
+
+def test_a_split_without_documents_is_refused(generated_data: TokenData):
+    empty = dataclasses.replace(generated_data.split("val"))
+    empty.__dict__["offsets"] = np.zeros(1, dtype=np.int64)
+    with pytest.raises(RunError, match="has no document"):
+        sample(empty, eot=0, tokens=None, seed=0)
+
+
+def test_a_metric_that_cannot_be_taken_leaves_the_others(make_run, monkeypatch):
+    def one_document(made):
+        halves(stream_of([[1, 2]]), 0)
+
+    monkeypatch.setitem(METRICS, "halved", Metric(one_document, QUICK))
+    scores = {score.metric: score for score in evaluate(make_run(), progress=False)}
+    assert scores["halved"].flags[0].startswith("no value: the text is one document")
+    assert scores["halved"].value is None
+    assert set(scores) == set(METRICS)
+    assert issubclass(NoValue, Exception)

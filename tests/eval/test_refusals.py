@@ -1,0 +1,123 @@
+"""What a run was trained or chosen by does not evaluate it, whichever run of its line did so."""
+
+import pytest
+
+from pellucid.errors import RunError
+from pellucid.eval import evaluate
+from pellucid.eval import suite as suites
+from pellucid.eval.refusals import refusal, seen
+from pellucid.eval.score import Score
+from pellucid.eval.suite import QUICK, Metric
+from pellucid.run import RunFolder
+
+LOSS = {"function": "quiet:l1", "source_sha256": "0" * 64, "sites": ["blocks.0.mlp"]}
+
+
+class PlainTokenizer:
+    sha256 = "0" * 64
+
+    def save(self, path):
+        path.write_text("{}")
+
+
+def folder(path, *, labels="none", head="unembed", init_from=None, **manifest) -> RunFolder:
+    config = {
+        "format": 1,
+        "data": {"corpus": {"type": "python", "labels": labels}},
+        "model": {"head": {"type": head}, "gradient_rule": {"type": "none"}},
+        "train": {"init_from": init_from and str(init_from), "teacher": None},
+    }
+    made = RunFolder(path)
+    made.create(config, {"data_fingerprint": "f00d"} | manifest, PlainTokenizer())
+    return made
+
+
+def found(*words, **about) -> str | None:
+    return refusal(
+        *words, about.get("metric", "f1"), about.get("module", "m"), about.get("uses", ())
+    )
+
+
+def test_a_plain_run_refuses_nothing(tmp_path):
+    known = seen(folder(tmp_path / "a"))
+    assert known == {}
+    assert found(known, uses=("labels:loop",)) is None
+    assert seen(RunFolder(tmp_path / "nowhere")) == {}
+
+
+def test_labels_of_the_training_are_refused_and_others_are_not(tmp_path):
+    known = seen(folder(tmp_path / "a", labels="loop", head="concept"))
+    reason = (
+        "f1 uses labels:loop, but a was trained beside these labels (head=concept learns from them)"
+    )
+    assert found(known, uses=("labels:loop",)) == reason
+    assert found(known, uses=("labels:dev",)) is None
+
+
+def test_a_metric_that_entered_the_loss_is_refused_and_its_units_are_marked(tmp_path):
+    known = seen(folder(tmp_path / "a", losses=[LOSS]))
+    assert "quiet:l1 entered the loss of a" in found(known, module="quiet")
+    assert found(known, module="loud") is None
+    assert "saw these units" in known["site:blocks.0.mlp"]
+
+
+def test_what_chose_the_model_is_refused(tmp_path):
+    known = seen(folder(tmp_path / "a", selected_by=["coverage", "tasks:dev"]))
+    assert "chosen by it" in found(known, metric="coverage")
+    assert "chosen by it" in found(known, uses=("tasks:dev",))
+    assert found(known, uses=("tasks:test",)) is None
+
+
+def test_a_run_that_starts_from_another_has_seen_what_that_one_saw(tmp_path):
+    folder(tmp_path / "a", labels="loop")
+    folder(tmp_path / "b", init_from=tmp_path / "a", losses=[LOSS])
+    known = seen(folder(tmp_path / "c", init_from=tmp_path / "b"))
+    assert "c starts or learns from it" in known["labels:loop"]
+    assert "entered the loss of b" in known["quiet:l1"]
+
+
+def made_up(bench) -> list[Score]:
+    return [
+        Score(metric="made_up", value=1.0, n=1, seconds=0.0, tokens=1, flags=("no interval: one",))
+    ]
+
+
+@pytest.fixture
+def labeled_run(make_run, tmp_path, monkeypatch):
+    """A run that was trained beside loop labels, and a metric that uses them."""
+    run = make_run()
+    run.folder.path = tmp_path
+    object.__setattr__(run, "folder", folder(tmp_path / "labeled", labels="loop"))
+    table = {"made_up": Metric(made_up, QUICK, ("labels:loop",))}
+    monkeypatch.setitem(suites.METRICS, "made_up", table["made_up"])
+    return run
+
+
+def test_a_refused_metric_is_a_score_without_a_value_and_the_rest_run(labeled_run):
+    scores = {score.metric: score for score in evaluate(labeled_run, progress=False)}
+    assert scores["made_up"].value is None
+    assert scores["made_up"].flags[0].startswith("no value: refused: made_up uses labels:loop, but")
+    assert scores["bits_per_byte"].value > 0
+
+
+def test_a_refused_metric_that_was_asked_for_is_an_error(labeled_run):
+    with pytest.raises(
+        RunError, match="refused: made_up uses labels:loop, but labeled was trained"
+    ):
+        evaluate(labeled_run, metrics=["made_up"], progress=False)
+    with pytest.raises(RunError, match="metric 'bits' is unknown"):
+        evaluate(labeled_run, metrics=["bits"], progress=False)
+    assert not labeled_run.folder.scores_file.exists()
+    (score,) = evaluate(labeled_run, metrics=["bytes_per_token"], progress=False)
+    assert score.metric == "bytes_per_token"
+
+
+def test_every_opening_of_the_test_split_is_counted(make_run):
+    run = make_run()
+    name = {"metrics": ["bytes_per_token"], "progress": False}
+    counted = []
+    for split in ("val", "test", "val", "test"):
+        evaluate(run, split=split, **name)
+        counted.append(run.folder.read_scores()["test_openings"])
+    assert counted == [0, 1, 1, 2]
+    assert [o["suite"] for o in run.folder.read_openings()] == ["quick", "quick"]
