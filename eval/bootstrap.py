@@ -33,14 +33,22 @@ def ratio(
 ) -> Interval:
     """sum(above) / sum(below) and its interval over documents, a pure function of the seed."""
     above, below = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
-    value, n = float(above.sum() / below.sum()), len(above)
-    if n < FEWEST:
-        flag = f"no interval: {n} {what} are too few to resample; {FEWEST} are needed"
+    n, holding = len(above), int(np.count_nonzero(below))
+    if not below.sum():
+        return Interval(None, None, None, n, (f"no value: none of {n} {what} holds any of it",))
+    value = float(above.sum() / below.sum())
+    if holding < FEWEST:
+        flag = f"no interval: {holding} {what} are too few to resample; {FEWEST} are needed"
         return Interval(value, None, None, n, (flag,))
     drawn = _resampled(above, below, np.random.default_rng(seed))
-    tail = expanded_tail(n)
+    tail = expanded_tail(effective(below))
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Interval(value, float(low), float(high), n)
+
+
+def effective(weights: Real[np.ndarray, " document"]) -> float:
+    """How many documents of equal size are worth as much as these (Kish): `(Σ w)² / Σ w²`."""
+    return float(weights.sum() ** 2 / np.square(weights).sum())
 
 
 def mean(values: Real[np.ndarray, " draw"], *, seed: int, what: str = "documents") -> Interval:
@@ -48,12 +56,14 @@ def mean(values: Real[np.ndarray, " draw"], *, seed: int, what: str = "documents
     return ratio(values, np.ones(len(values)), seed=seed, what=what)
 
 
-def expanded_tail(n: int) -> float:
+def expanded_tail(n: float) -> float:
     """Tail probability of the percentile interval, widened for few draws (arXiv 1411.5279, §4.1).
 
     Plain percentiles are too narrow by √((n-1)/n) and by the normal's tails beside Student's.
     """
-    z, v = NormalDist().inv_cdf((1 + LEVEL) / 2), n - 1
+    # Below two, where one document is nearly all of them, nothing is left to estimate from.
+    z, v = NormalDist().inv_cdf((1 + LEVEL) / 2), max(n, 2.0) - 1
+    n = v + 1
     # Student's quantile by its Cornish–Fisher expansion (Abramowitz & Stegun 26.7.5).
     t = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
     t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
@@ -65,5 +75,6 @@ def _resampled(above: np.ndarray, below: np.ndarray, rng: np.random.Generator) -
     at_once = max(1, MOST_INDICES // n)
     for first in range(0, DRAWS, at_once):
         picked = rng.integers(0, n, (min(at_once, DRAWS - first), n))
-        drawn.append(above[picked].sum(1) / below[picked].sum(1))
+        held = below[picked].sum(1)
+        drawn.append(above[picked].sum(1)[held > 0] / held[held > 0])
     return np.concatenate(drawn)
