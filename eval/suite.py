@@ -64,7 +64,7 @@ class Suite:
 MADE_QUICKLY = ("rotated_units", "random_dictionary")
 SUITES = {
     "quick": Suite(
-        tokens=50_000,
+        tokens=131_072,
         ngram_tokens=4_000_000,
         controls=("random_twin", "permuted_weights", "dense_neurons", *MADE_QUICKLY),
     ),

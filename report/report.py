@@ -5,7 +5,7 @@ from pathlib import Path
 from pellucid.report.curves import curves
 from pellucid.report.page import write_page
 from pellucid.report.reading import Folder, RunFiles, read_run
-from pellucid.report.scores import score_rows, shared_flags
+from pellucid.report.scores import opened, score_rows, shared_flags
 from pellucid.report.sites import browser_data, choices, site_rows
 from pellucid.report.summary import exactness, facts, flatten, slots
 
@@ -53,6 +53,7 @@ def _context(run: RunFiles) -> dict[str, object]:
         "suite": (run.scores or {}).get("suite"),
         "checkpoint": (run.scores or run.units or {}).get("checkpoint"),
         "scores": score_rows(run.scores),
+        "opened": opened(run.scores),
         "shared_flags": shared_flags(run.scores),
         "units": run.units,
         "sites": site_rows(run.units),

@@ -1,6 +1,7 @@
 """Scores beside their controls: what the score table prints and the small chart of each row."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from pellucid.report.wording import words
@@ -11,8 +12,10 @@ HIGHER_IS_BETTER = {"bits_saved_over_5gram", "explained_loss"}
 CEILINGS = ("ceiling", "linear_probe")
 """Controls that a score is not meant to beat."""
 
-WIDTH, HEIGHT, INSET = 168, 22, 7
-"""Size of a row's chart in pixels, and its margin left and right."""
+WIDTH = 200
+"""Longest bar in pixels."""
+AS_WELL = "a control scores as well: "
+"""How the flag begins that the evaluation leaves; the page marks such controls itself."""
 
 
 def score_rows(scores: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -45,11 +48,27 @@ def _row(score: dict[str, Any], shared: set[str]) -> dict[str, Any]:
         "better": better(score),
         "controls": [control for control in controls if control["value"] is not None],
         "missing": _by_reason(controls),
-        "flags": [flag for flag in map(words, score.get("flags") or []) if flag not in shared],
+        "flags": _flags(score, shared),
         "beaten": [control["name"] for control in controls if control["as_good"] == "surely"],
         "close": [control["name"] for control in controls if control["as_good"] == "perhaps"],
-        "strip": strip(score, controls),
+        "bars": bars(score, controls),
     }
+
+
+def _flags(score: dict[str, Any], shared: set[str]) -> list[str]:
+    """What must be said of this score alone, but for the marks of its controls."""
+    flags = [str(flag) for flag in score.get("flags") or []]
+    told = [words(flag) for flag in flags if not flag.startswith(AS_WELL)]
+    return [flag for flag in told if flag not in shared]
+
+
+def opened(scores: dict[str, Any] | None) -> str | None:
+    """How often the test split was opened, in words; None where that is not recorded."""
+    times = (scores or {}).get("test_openings")
+    if not isinstance(times, int):
+        return None
+    counted = {0: "never", 1: "once"}.get(times, f"{times} times")
+    return f"test split opened {counted}"
 
 
 def _control(name: str, held: Any, score: dict[str, Any]) -> dict[str, Any]:
@@ -83,21 +102,38 @@ def _as_good(name: str, control: float, score: dict[str, Any]) -> str | None:
     return "perhaps" if sign * control <= sign * worst else None
 
 
-def strip(score: dict[str, Any], controls: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Positions of value, interval and controls on one axis; None with nothing to set it beside."""
-    shown = {key: score[key] for key in ("value", "low", "high") if is_number(score.get(key))}
+def bars(score: dict[str, Any], controls: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """A bar for the score, with its interval, and one for each control, all from the same zero.
+
+    None where there is no value, or nothing to set it beside.
+    """
     beside = [control for control in controls if control["value"] is not None]
-    everything = [*shown.values(), *(control["value"] for control in beside)]
-    if "value" not in shown or not beside or min(everything) == max(everything):
+    if not is_number(score.get("value")) or not beside:
         return None
+    ends = {key: score[key] for key in ("low", "high") if is_number(score.get(key))}
+    own = {"name": "this run", "value": score["value"], "as_good": None, **ends}
+    everything = [0, score["value"], *ends.values(), *(c["value"] for c in beside)]
     low, high = min(everything), max(everything)
+    if low == high:
+        return None
 
     def place(value: float) -> float:
-        return round(INSET + (value - low) / (high - low) * (WIDTH - 2 * INSET), 1)
+        return round(WIDTH * (value - low) / (high - low), 1)
 
-    marks = [{"x": place(c["value"]), "name": c["name"], "as_good": c["as_good"]} for c in beside]
-    places = {key: place(value) for key, value in shown.items()}
-    return {"width": WIDTH, "height": HEIGHT, "controls": marks, **places}
+    return {
+        "zero": place(0),
+        "value": place(score["value"]),
+        "rows": [_bar(row, place, own=i == 0) for i, row in enumerate([own, *beside])],
+    }
+
+
+def _bar(row: dict[str, Any], place: Callable[[float], float], *, own: bool) -> dict[str, Any]:
+    """Where one bar begins and how long it is, in pixels; its interval as `from` and `to`."""
+    start, end = sorted((place(0), place(row["value"])))
+    drawn = {"x": start, "length": round(max(end - start, 1), 1), "own": own}
+    if "low" in row and "high" in row:
+        drawn |= {"from": place(row["low"]), "to": place(row["high"])}
+    return row | drawn
 
 
 def is_number(value: Any) -> bool:

@@ -101,6 +101,37 @@ def test_a_control_that_does_as_well_is_marked():
     assert scores.score_rows({"scores": [described]})[0]["beaten"] == []
 
 
+def test_bars_start_at_zero_and_carry_the_interval():
+    controls = {"random_twin": -1.0, "dense_neurons": 3.0, "pca": "not made"}
+    score = {
+        "metric": "explained_loss",
+        "value": 2.0,
+        "low": 1.0,
+        "high": 3.0,
+        "controls": controls,
+    }
+    (row,) = scores.score_rows({"scores": [score]})
+    own, twin, dense = row["bars"]["rows"]
+    assert row["bars"]["zero"] == 50
+    assert (own["x"], own["length"], own["from"], own["to"]) == (50, 100, 100, 200)
+    assert (twin["x"], twin["length"], twin["as_good"]) == (0, 50, None)
+    assert (dense["x"], dense["length"], dense["as_good"]) == (50, 150, "surely")
+    assert scores.score_rows({"scores": [score | {"controls": {}}]})[0]["bars"] is None
+    assert scores.score_rows({"scores": [score | {"value": None}]})[0]["bars"] is None
+
+
+def test_the_page_marks_controls_once_and_counts_openings_of_the_test_split(sample_run):
+    flags = ["a control scores as well: pca 3", "a seeded sample"]
+    assert scores._flags({"flags": flags}, set()) == ["a seeded sample"]
+    assert scores.opened({"test_openings": 2}) == "test split opened 2 times"
+    assert scores.opened({}) is None
+    held = json.loads((sample_run.path / "scores.json").read_text())
+    (sample_run.path / "scores.json").write_text(json.dumps(held | {"test_openings": 1}))
+    page = write_report(sample_run).read_text()
+    assert "test split opened once" in page
+    assert "No better than unigram cache: this score is no evidence for the run." in page
+
+
 def test_a_leader_needs_its_own_data_group_and_a_clear_interval():
     heads = [{"group": group} for group in "AAB"]
     close = {0: (1.0, 0.9, 1.1), 1: (1.2, 1.05, 1.3), 2: (0.1, 0.1, 0.1)}
