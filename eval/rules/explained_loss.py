@@ -1,0 +1,181 @@
+"""Explained loss: how much of what the units do for the loss their rules do as well.
+
+All units of all scored sites are replaced at once, on half B, by what their rules predict, and
+
+    (CE_mean_ablated - CE_explained) / (CE_mean_ablated - CE_full)
+
+is reported with its cross-entropies in nats. It takes no list of concepts and no maximum over
+units; whatever can be recorded and edited competes on the same terms. Units that have no rule
+stand at their mean in both arms, and the score says how many they are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pellucid.eval.bootstrap import Interval, ratio
+from pellucid.eval.harvest import Harvest
+from pellucid.eval.reader import Reader
+from pellucid.eval.rules.allocate import allocate
+from pellucid.eval.rules.fit import Learned, Settings, learn
+from pellucid.eval.rules.splice import Stand, losses, part
+from pellucid.eval.rules.text import Text
+from pellucid.eval.score import NoValue
+from pellucid.eval.stream import Stream
+from pellucid.models import UnitSite
+
+Labels = Bool[np.ndarray, "token label"] | None
+
+
+@dataclass(frozen=True)
+class Arms:
+    """Nats of each document of half B, in every arm, and what the rules cover."""
+
+    full: Float[np.ndarray, " document"]
+    ablated: Float[np.ndarray, " document"]
+    explained: Mapping[str, Float[np.ndarray, " document"]]
+    """by budget: `64bits`, or `64bits_equal_total`"""
+    tokens: int
+    share: float
+    """units that have a rule"""
+    covered: float
+    """share of the importance (variance × squared norm written) that they hold"""
+    bits: Mapping[str, float]
+    """mean bits of a unit's rule, over all units of the sites"""
+
+    def score(self, name: str, *, seed: int) -> Interval:
+        """Explained loss at a budget, with its interval over documents."""
+        lost = self.ablated - self.full
+        if lost.sum() <= 0:
+            raise NoValue("the loss does not rise where all units stand at their mean")
+        return ratio(self.ablated - self.explained[name], lost, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What explained loss may cost."""
+
+    units: int = 1500
+    """units that get rules, the most important ones of all sites"""
+    tokens: int = 40_000
+    """tokens of half B that are read in every arm"""
+
+
+def measure(
+    reader: Reader,
+    is_a: Bool[np.ndarray, " token"],
+    settings: Settings,
+    limits: Limits,
+    labels: Labels = None,
+) -> Arms:
+    """Learn rules on half A, splice them in on half B. Raises NoValue where no unit ever moves."""
+    stream, vocab = reader.stream, reader.model.vocab_size
+    text = Text.of(stream, context=reader.context, vocab_size=vocab, labels=labels)
+    harvest, weights = reader.harvest, _importance(reader, is_a)
+    chosen = _most_important(weights, limits.units)
+    learned = {
+        name: list(learn(harvest[name], text, is_a, stream.document, units, settings))
+        for name, units in chosen.items()
+    }
+    scored, places = part(stream, _documents(stream, is_a, limits.tokens, settings.seed))
+    seen = Text.of(
+        scored,
+        context=reader.context,
+        vocab_size=vocab,
+        labels=None if labels is None else labels[places],
+    )
+    plans = _plans(learned, weights, text, settings, sum(map(len, weights.values())))
+    means = {name: _means(kept, is_a) for name, kept in harvest.items()}
+    run = lambda stands: losses(reader.model, scored, seen, reader.context, stands)
+    stands = {
+        plan: {n: Stand(means[n], harvest[n].sparse, rules[n]) for n in means}
+        for plan, (rules, _) in plans.items()
+    }
+    ablated = {name: stand.without() for name, stand in next(iter(stands.values())).items()}
+    total = sum(w.sum() for w in weights.values())
+    return Arms(
+        full=run({}),
+        ablated=run(ablated),
+        explained={plan: run(made) for plan, made in stands.items()},
+        tokens=len(scored.tokens),
+        share=sum(map(len, chosen.values())) / sum(map(len, weights.values())),
+        covered=float(sum(weights[n][u].sum() for n, u in chosen.items()) / total),
+        bits={plan: bits for plan, (_, bits) in plans.items()},
+    )
+
+
+def _plans(learned, weights, text: Text, settings: Settings, n_units: int) -> dict[str, tuple]:
+    """Rules by site and unit, and mean bits, for every way to spend bits."""
+    plans = {}
+    for budget in settings.budgets:
+        given = {n: {one.unit: budget for one in found} for n, found in learned.items()}
+        plans[f"{budget}bits"] = _ruled(learned, given, text, n_units)
+    middle = sorted(settings.budgets)[len(settings.budgets) // 2]
+    # One list of units for all sites: bits go wherever they explain most.
+    pooled, owner, importance = [], {}, {}
+    for name, found in learned.items():
+        for one in found:
+            key = len(pooled)
+            owner[key], importance[key] = (name, one.unit), float(weights[name][one.unit])
+            pooled.append(Learned(key, one.rules, one.errors, one.mean, one.density))
+    given = {name: {} for name in learned}
+    for key, budget in allocate(pooled, importance, text, middle * n_units).items():
+        name, unit = owner[key]
+        given[name][unit] = budget
+    plans[f"{middle}bits_equal_total"] = _ruled(learned, given, text, n_units)
+    return plans
+
+
+def _ruled(learned, given, text: Text, n_units: int) -> tuple[dict, float]:
+    rules = {
+        name: {one.unit: one.rules[given[name][one.unit]] for one in found if one.unit in given[name]}
+        for name, found in learned.items()
+    }
+    bits = sum(rule.bits(text) for site in rules.values() for rule in site.values())
+    return rules, bits / n_units
+
+
+def _means(kept: Harvest, is_a: np.ndarray) -> Float[np.ndarray, " unit"]:
+    sums = sum(rows[is_a[first : first + len(rows)]].sum(0, np.float64) for first, rows in kept.chunks())
+    return np.asarray(sums) / is_a.sum()
+
+
+def _importance(reader: Reader, is_a: np.ndarray) -> dict[str, Float[np.ndarray, " unit"]]:
+    """Variance on half A × squared norm of what a unit writes; 1 where it writes no one direction."""
+    found = {}
+    for name, site in reader.sites().items():
+        kept, mean = reader.harvest[name], _means(reader.harvest[name], is_a)
+        squares = sum(
+            (rows[is_a[first : first + len(rows)]].astype(np.float64) ** 2).sum(0)
+            for first, rows in kept.chunks()
+        )
+        found[name] = np.maximum(squares / is_a.sum() - mean**2, 0) * _written(site)
+    if not sum(w.sum() for w in found.values()) > 0:
+        raise NoValue("no unit of the scored sites ever moves")
+    return found
+
+
+def _written(site: UnitSite) -> Float[np.ndarray, " unit"] | float:
+    write = site.write_directions()
+    return 1.0 if write is None else (write.double() ** 2).sum(1).cpu().numpy()
+
+
+def _most_important(weights: Mapping[str, np.ndarray], most: int) -> dict[str, np.ndarray]:
+    """Units of each site, ascending, that are among the `most` important of all that ever move."""
+    every = np.concatenate(list(weights.values()))
+    site = np.repeat(np.arange(len(weights)), [len(w) for w in weights.values()])
+    unit = np.concatenate([np.arange(len(w)) for w in weights.values()])
+    kept = np.argsort(-every, kind="stable")[:most]
+    kept = kept[every[kept] > 0]
+    return {name: np.sort(unit[kept[site[kept] == i]]) for i, name in enumerate(weights)}
+
+
+def _documents(stream: Stream, is_a: np.ndarray, tokens: int, seed: int) -> np.ndarray:
+    """A seeded choice of half B's documents, in order: about so many tokens, at least one."""
+    lengths = np.diff(stream.offsets)
+    of_b = np.flatnonzero(~is_a[stream.offsets[:-1]])
+    drawn = np.random.default_rng([seed, 2]).permutation(of_b)
+    fits = np.cumsum(lengths[drawn]) <= tokens
+    return np.sort(drawn[fits] if fits.any() else drawn[:1])
