@@ -11,6 +11,14 @@ from pellucid.eval.bits_per_byte import (
     bytes_per_token,
 )
 from pellucid.eval.controls import CONTROLS
+from pellucid.eval.rules.scores import (
+    description_lengths,
+    explained_loss_scores,
+    intruder_scores,
+    monosemantic_share,
+    output_purities,
+    rule_scores,
+)
 from pellucid.eval.score import Score
 from pellucid.eval.unit_statistics import (
     living_share,
@@ -44,6 +52,12 @@ METRICS: dict[str, Metric] = {
     "max_active_units": Metric(max_active_units, QUICK),
     "living_share": Metric(living_share, QUICK),
     "mean_kurtosis": Metric(mean_kurtosis, QUICK),
+    "rules": Metric(rule_scores, QUICK),
+    "explained_loss": Metric(explained_loss_scores),
+    "monosemantic_share": Metric(monosemantic_share),
+    "description_length": Metric(description_lengths, QUICK),
+    "output_purity": Metric(output_purities, QUICK),
+    "intruder": Metric(intruder_scores, QUICK),
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 
 from pellucid.eval.bootstrap import Interval, ratio
 from pellucid.eval.harvest import Harvest
@@ -37,13 +37,17 @@ class Arms:
     ablated: Float[np.ndarray, " document"]
     explained: Mapping[str, Float[np.ndarray, " document"]]
     """by budget: `64bits`, or `64bits_equal_total`"""
-    tokens: int
+    lengths: Integer[np.ndarray, " document"]
     share: float
     """units that have a rule"""
     covered: float
     """share of the importance (variance × squared norm written) that they hold"""
     bits: Mapping[str, float]
     """mean bits of a unit's rule, over all units of the sites"""
+
+    @property
+    def tokens(self) -> int:
+        return int(self.lengths.sum())
 
     def score(self, name: str, *, seed: int) -> Interval:
         """Explained loss at a budget, with its interval over documents."""
@@ -99,7 +103,7 @@ def measure(
         full=run({}),
         ablated=run(ablated),
         explained={plan: run(made) for plan, made in stands.items()},
-        tokens=len(scored.tokens),
+        lengths=np.diff(scored.offsets),
         share=sum(map(len, chosen.values())) / sum(map(len, weights.values())),
         covered=float(sum(weights[n][u].sum() for n, u in chosen.items()) / total),
         bits={plan: bits for plan, (_, bits) in plans.items()},
@@ -130,7 +134,9 @@ def _plans(learned, weights, text: Text, settings: Settings, n_units: int) -> di
 
 def _ruled(learned, given, text: Text, n_units: int) -> tuple[dict, float]:
     rules = {
-        name: {one.unit: one.rules[given[name][one.unit]] for one in found if one.unit in given[name]}
+        name: {
+            one.unit: one.rules[given[name][one.unit]] for one in found if one.unit in given[name]
+        }
         for name, found in learned.items()
     }
     bits = sum(rule.bits(text) for site in rules.values() for rule in site.values())
@@ -138,7 +144,9 @@ def _ruled(learned, given, text: Text, n_units: int) -> tuple[dict, float]:
 
 
 def _means(kept: Harvest, is_a: np.ndarray) -> Float[np.ndarray, " unit"]:
-    sums = sum(rows[is_a[first : first + len(rows)]].sum(0, np.float64) for first, rows in kept.chunks())
+    sums = sum(
+        rows[is_a[first : first + len(rows)]].sum(0, np.float64) for first, rows in kept.chunks()
+    )
     return np.asarray(sums) / is_a.sum()
 
 

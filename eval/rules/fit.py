@@ -78,9 +78,7 @@ def learn_unit(
 ) -> Learned:
     """One unit's rule at each budget: a larger budget never keeps a worse one."""
     seed = [settings.seed, unit]
-    drawn, scale = draw(
-        text, places, values, checks, most=settings.places, seed=seed
-    )
+    drawn, scale = draw(text, places, values, checks, most=settings.places, seed=seed)
     about = (scale.mean, float(np.count_nonzero(values) / max(len(values), 1)))
     if scale.spread == 0 or not np.isfinite(scale.spread):
         mean = Rule(Leaf(scale.rest), Scale(scale.mean, 0.0, scale.rest))

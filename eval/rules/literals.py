@@ -33,7 +33,9 @@ class Among:
     offset: int
     tokens: tuple[int, ...]
 
-    def holds(self, text: Text, places: Integer[np.ndarray, " place"]) -> Bool[np.ndarray, " place"]:
+    def holds(
+        self, text: Text, places: Integer[np.ndarray, " place"]
+    ) -> Bool[np.ndarray, " place"]:
         found = text.at(self.offset, places)
         held = found == self.tokens[0]
         for token in self.tokens[1:]:
@@ -59,7 +61,9 @@ class Pair:
     offsets: tuple[int, int]
     tokens: tuple[int, int]
 
-    def holds(self, text: Text, places: Integer[np.ndarray, " place"]) -> Bool[np.ndarray, " place"]:
+    def holds(
+        self, text: Text, places: Integer[np.ndarray, " place"]
+    ) -> Bool[np.ndarray, " place"]:
         first, second = (text.at(offset, places) for offset in self.offsets)
         return (first == self.tokens[0]) & (second == self.tokens[1])
 
@@ -79,7 +83,9 @@ class Count:
     window: int
     least: int
 
-    def holds(self, text: Text, places: Integer[np.ndarray, " place"]) -> Bool[np.ndarray, " place"]:
+    def holds(
+        self, text: Text, places: Integer[np.ndarray, " place"]
+    ) -> Bool[np.ndarray, " place"]:
         return text.count(self.token, self.window, places) >= self.least
 
     def bits(self, text: Text) -> float:
@@ -95,7 +101,9 @@ class Label:
 
     column: int
 
-    def holds(self, text: Text, places: Integer[np.ndarray, " place"]) -> Bool[np.ndarray, " place"]:
+    def holds(
+        self, text: Text, places: Integer[np.ndarray, " place"]
+    ) -> Bool[np.ndarray, " place"]:
         return text.labels[places, self.column]
 
     def bits(self, text: Text) -> float:

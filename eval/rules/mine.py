@@ -135,9 +135,7 @@ def _ranked_counts(drawn: Drawn, rows, weight, moved) -> list[tuple[int, int]]:
         window = _window(LOOKED[level])
         beside = (0, -1, 1) if rank < 2 else (0,)
         asked += [
-            (token, WINDOWS[window + step])
-            for step in beside
-            if 0 <= window + step < len(WINDOWS)
+            (token, WINDOWS[window + step]) for step in beside if 0 <= window + step < len(WINDOWS)
         ]
     return list(dict.fromkeys(asked))
 

@@ -41,9 +41,7 @@ def r2(
     return 1 - float(((values - predicted) ** 2).sum()) / total if total > 0 else 0.0
 
 
-def cut(
-    fires: Bool[np.ndarray, " place"], predicted: Float[np.ndarray, " place"]
-) -> float:
+def cut(fires: Bool[np.ndarray, " place"], predicted: Float[np.ndarray, " place"]) -> float:
     """The strength from which on a prediction is best called firing: a choice, so made on half A."""
     strength = np.abs(predicted)
     levels, where = np.unique(strength, return_inverse=True)

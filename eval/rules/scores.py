@@ -1,0 +1,247 @@
+"""The metrics of this family, as the table of `eval/suite.py` lists them."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pellucid.eval.bootstrap import Interval, mean, ratio
+from pellucid.eval.controls import MODELS, Measure, System, under_controls
+from pellucid.eval.halves import halves
+from pellucid.eval.reader import Reader
+from pellucid.eval.rules import effect, explained_loss, intruder, output_purity
+from pellucid.eval.rules.description_length import description_length
+from pellucid.eval.rules.fit import Settings
+from pellucid.eval.rules.predictions import chosen, matched
+from pellucid.eval.rules.text import Text
+from pellucid.eval.rules.units import SAMPLE, Sampled, sampled
+from pellucid.eval.score import NO_INTERVAL, NO_VALUE, NoValue, Score
+from pellucid.eval.workbench import Workbench
+
+MIDDLE = 64
+"""Bits at which a single number is given."""
+EXPLAINED, PUSHED = 0.5, 0.75
+"""R² and agreement of signs on half B from which on a unit counts as monosemantic."""
+TRIALS = 16
+"""Intruders that are hidden for each unit."""
+NO_UNITS = NO_VALUE + "no sampled unit of this layer was ever active"
+OVER_UNITS = "the interval is over units, not documents"
+
+
+def rule_scores(bench: Workbench) -> list[Score]:
+    """How well rules of at most 32, 64 and 128 bits predict units they were not fitted to see."""
+    tables = _remembered(lambda system: _sampled(bench, system))
+    reference = {site: table.density[table.living] for site, table in tables(bench.reader).items()}
+    scores = []
+    for what, budget, over in _asked():
+        name = f"rule_{what}_{budget}bits" + (f"_{over}" if over != "mass" else "")
+
+        def measure(system: System, what=what, budget=budget, over=over) -> dict:
+            found = tables(system)
+            return {
+                site: _average(table, what, budget, over, reference.get(site), bench.seed)
+                for site, table in found.items()
+            }
+
+        flags = {site: (_drawn(table), OVER_UNITS) for site, table in tables(bench.reader).items()}
+        scores += under_controls(bench, name, measure, better="higher", flags=flags)
+    return scores
+
+
+def _asked() -> list[tuple[str, int, str]]:
+    """(number, bits, over which units): at every budget by mass, in the middle in every way."""
+    by_mass = [(what, bits, "mass") for what in ("f1", "gain", "r2") for bits in (32, 64, 128)]
+    others = ("all", "living", "matched")
+    return by_mass + [(what, MIDDLE, over) for what in ("f1", "r2") for over in others]
+
+
+def _average(
+    table: Sampled, what: str, budget: int, over: str, reference: np.ndarray | None, seed: int
+) -> Interval:
+    values, living = table.values(what, budget), table.living
+    if over == "all":
+        return mean(values, seed=seed, what="units")
+    if not living.any() or (over == "mass" and not table.mass.sum()):
+        return Interval(None, None, None, 0, (NO_UNITS,))
+    if over == "living":
+        return mean(values[living], seed=seed, what="units")
+    if over == "mass":
+        return ratio(values * table.mass, table.mass, seed=seed, what="units")
+    found = matched(values[living], table.density[living], reference)
+    if found is None:
+        none = NO_VALUE + "no unit is as dense as those of the run"
+        return Interval(None, None, None, int(living.sum()), (none,))
+    flag = NO_INTERVAL + "units are weighted to the run's densities"
+    return Interval(found, None, None, int(living.sum()), (flag,))
+
+
+def _drawn(table: Sampled) -> str:
+    return f"{len(table.learned)} of {table.n_units} units, drawn by the seed, were given rules"
+
+
+def explained_loss_scores(bench: Workbench) -> list[Score]:
+    """The headline: what is left of the loss when rules stand for the units."""
+    arms = _remembered(lambda system: _arms(bench, system))
+    plans = list(arms(bench.reader).explained)
+    flags = {None: _covered(arms(bench.reader))}
+    scores = []
+    for plan in plans:
+        measure = lambda system, plan=plan: {None: arms(system).score(plan, seed=bench.seed)}
+        scores += _of_models(bench, f"explained_loss_{plan}", measure, "higher", flags)
+        nats = lambda system, plan=plan: {None: _nats(arms(system), plan, bench.seed)}
+        scores += _of_models(bench, f"explained_nats_{plan}", nats, "lower", flags)
+    for arm in ("full", "ablated"):
+        nats = lambda system, arm=arm: {None: _nats(arms(system), arm, bench.seed)}
+        name = "full_nats" if arm == "full" else "mean_ablated_nats"
+        scores += _of_models(bench, name, nats, None, flags)
+    return scores
+
+
+def _of_models(bench: Workbench, name: str, measure: Measure, better, flags) -> list[Score]:
+    return under_controls(bench, name, measure, better=better, controls=MODELS, flags=flags)
+
+
+def _arms(bench: Workbench, system: System) -> explained_loss.Arms:
+    settings = Settings(seed=bench.seed, places=3000)
+    is_a = halves(bench.stream, bench.seed)
+    return explained_loss.measure(system, is_a, settings, explained_loss.Limits())
+
+
+def _nats(arms: explained_loss.Arms, arm: str, seed: int) -> Interval:
+    nats = getattr(arms, arm) if arm in ("full", "ablated") else arms.explained[arm]
+    return ratio(nats, arms.lengths, seed=seed)
+
+
+def _covered(arms: explained_loss.Arms) -> tuple[str, ...]:
+    said = [f"measured on {arms.tokens:,} tokens of half B; ablation is to the mean of half A"]
+    said += [f"{plan}: {bits:.1f} bits a unit were used" for plan, bits in arms.bits.items()]
+    if arms.share < 1:
+        said.append(
+            f"{arms.share:.1%} of the units, which hold {arms.covered:.1%} of what is written, "
+            "have rules; the others stand at their mean in both arms"
+        )
+    return tuple(said)
+
+
+def monosemantic_share(bench: Workbench) -> list[Score]:
+    """Share of living units whose rule predicts activation and the sign of their effect."""
+    return _of_models(
+        bench,
+        f"monosemantic_share_{MIDDLE}bits",
+        lambda system: _monosemantic(bench, system),
+        "higher",
+        {name: (OVER_UNITS,) for name in bench.reader.sites()},
+    )
+
+
+def _monosemantic(bench: Workbench, system: Reader) -> dict[str | None, Interval]:
+    text, is_a = _text(bench), halves(bench.stream, bench.seed)
+    found = {}
+    for name, table in _sampled(bench, system).items():
+        passed = []
+        for one, fit in zip(table.learned, table.fits[MIDDLE], strict=True):
+            if one.density == 0:
+                continue
+            predicted = fit.r2 >= EXPLAINED
+            if predicted:
+                values = system.harvest[name].columns([one.unit])[:, 0]
+                rule = one.rules[MIDDLE]
+                agreed = effect.unit_agreement(system, name, one, rule, text, is_a, values)
+                predicted = agreed >= PUSHED
+            passed.append(float(predicted))
+        found[name] = (
+            mean(np.array(passed), seed=bench.seed, what="units")
+            if passed
+            else Interval(None, None, None, 0, (NO_UNITS,))
+        )
+    return found
+
+
+def description_lengths(bench: Workbench) -> list[Score]:
+    """Bits a token to write down the active set and its magnitudes."""
+    return under_controls(
+        bench,
+        "description_length",
+        lambda system: {
+            name: description_length(kept, bench.stream, seed=bench.seed)
+            for name, kept in system.harvest.items()
+        },
+        better=None,
+    )
+
+
+def output_purities(bench: Workbench) -> list[Score]:
+    """Share of a unit's direct effect on the logits that ten tokens hold, over living units."""
+
+    def measure(system: System) -> dict[str | None, Interval]:
+        return {name: _purity(system, name, bench.seed) for name in system.sites()}
+
+    flags = {name: (OVER_UNITS,) for name in bench.reader.sites()}
+    return under_controls(bench, "output_purity", measure, better="higher", flags=flags)
+
+
+def _purity(system: System, name: str, seed: int) -> Interval:
+    write = system.sites()[name].write_directions()
+    if write is None:
+        none = NO_VALUE + "its units write no one direction each"
+        return Interval(None, None, None, 0, (none,))
+    living = np.flatnonzero(system.harvest[name].density() > 0)
+    if not len(living):
+        return Interval(None, None, None, 0, (NO_UNITS,))
+    logits = system.model.direct_logits(write[living.tolist()]).detach()
+    return mean(output_purity.purity(logits), seed=seed, what="units")
+
+
+def intruder_scores(bench: Workbench) -> list[Score]:
+    """How often a window where a unit is silent is told from four where it fires; chance is 0.2."""
+    embedding = intruder.Embedding(_text(bench))
+
+    def measure(system: System) -> dict[str | None, Interval]:
+        return {name: _intruders(system, name, embedding, bench.seed) for name in system.sites()}
+
+    flags = {name: ("chance is 0.2", OVER_UNITS) for name in bench.reader.sites()}
+    return under_controls(bench, "intruder", measure, better="higher", flags=flags)
+
+
+def _intruders(system: System, name: str, embedding: intruder.Embedding, seed: int) -> Interval:
+    kept, signed = system.harvest[name], system.sites()[name].signed
+    least = system.end_to_end.moments[name].threshold(signed=signed)
+    found, units = [], chosen(kept.n_units, SAMPLE, seed)
+    for unit in units:
+        places, values = kept.active(int(unit))
+        strength = np.abs(values)
+        fires = strength > least[unit]
+        about = {"trials": TRIALS, "seed": [seed, int(unit)]}
+        found.append(intruder.found(embedding, places[fires], strength[fires], **about))
+    told = [one for one in found if one is not None]
+    if not told:
+        none = NO_VALUE + "no sampled unit fires, and is silent, often enough"
+        return Interval(None, None, None, 0, (none,))
+    flag = f"{len(told)} of {len(units)} sampled units fire often enough to be judged"
+    interval = mean(np.array(told), seed=seed, what="units")
+    return interval._replace(flags=(*interval.flags, flag))
+
+
+def _text(bench: Workbench) -> Text:
+    return Text.of(bench.stream, context=bench.reader.context, vocab_size=bench.vocab_size)
+
+
+def _sampled(bench: Workbench, system: System) -> dict[str, Sampled]:
+    settings = Settings(seed=bench.seed, places=3000)
+    return sampled(system, _text(bench), halves(bench.stream, bench.seed), settings)
+
+
+def _remembered(make: Callable[[System], object]) -> Callable[[System], object]:
+    """The same, made once for each system; a reason why there is none is kept too."""
+    kept = {}
+
+    def made(system: System) -> object:
+        if id(system) not in kept:
+            try:
+                kept[id(system)] = make(system)
+            except NoValue as reason:
+                kept[id(system)] = reason
+        if isinstance(kept[id(system)], NoValue):
+            raise kept[id(system)]
+        return kept[id(system)]
+
+    return made
