@@ -1,7 +1,7 @@
 """Growing one rule within a budget of bits: the step that explains most for each bit, again and again.
 
-A step asks a new question at a leaf, adds a token to a set, or turns a leaf into a ramp. It is
-proposed by one part of half A and made only if the other part, which had no say in it, agrees.
+A step asks a new question at a leaf, adds a token to a set, gives one of a set a leaf of its own, or
+turns a leaf into a ramp. It is proposed by one part of half A and made only if the other part, which had no say in it, agrees.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pellucid.eval.rules.drawn import Drawn
-from pellucid.eval.rules.literals import Among, symbol_bits
-from pellucid.eval.rules.mine import RIDGE
+from pellucid.eval.rules.literals import Among, offset_bits, symbol_bits
+from pellucid.eval.rules.mine import RIDGE, gains
 from pellucid.eval.rules.rule import LONG, SHORT, VALUE_BITS, Rule, Scale
 from pellucid.eval.rules.rule import length as tree_length
 from pellucid.eval.rules.spot import WORTH, Spot
@@ -89,6 +89,7 @@ def _steps(root: Spot) -> Iterator[Step]:
     for split in root.splits():
         if isinstance(split.literal, Among) and _plain(split):
             yield from _wider(split, drawn)
+            yield from _singled_out(split, drawn)
 
 
 def _at_leaf(leaf: Spot) -> Iterator[Step]:
@@ -122,3 +123,17 @@ def _wider(split: Spot, drawn: Drawn) -> Iterator[Step]:
     for token in np.argsort(-gain, kind="stable")[:2]:
         bits = 1 + symbol_bits(drawn.text)
         yield Step(float(gain[token]), bits, split, lambda t=int(token): split.widen(t))
+
+
+def _singled_out(split: Spot, drawn: Drawn) -> Iterator[Step]:
+    """Each token of a set, with a value of its own."""
+    if len(split.literal.tokens) < 2:
+        return
+    rows, offset = split.yes.growing, split.literal.offset
+    weight, symbols = drawn.weight[rows], drawn.symbols[offset, rows]
+    moved = weight * drawn.values[rows]
+    bits = SHORT + offset_bits(offset) + SHORT + VALUE_BITS
+    for token in split.literal.tokens:
+        its = symbols == token
+        gain = gains(weight[its].sum(), moved[its].sum(), weight.sum(), moved.sum())
+        yield Step(float(gain), bits, split, lambda t=token: split.single_out(t))

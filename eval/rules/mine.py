@@ -15,6 +15,7 @@ from pellucid.eval.rules.drawn import Drawn
 from pellucid.eval.rules.literals import Among, Count, Label, Literal, Pair
 from pellucid.eval.rules.text import LEAST, WINDOWS, Text
 
+Sums = Float[np.ndarray, "*some"] | float
 RIDGE = 2.0
 """Tokens at the mean that are added to every side, against sides of few tokens."""
 PAIRS = tuple((0, j) for j in range(1, 9)) + ((1, 2), (1, 3), (1, 4))
@@ -42,9 +43,7 @@ class Slope(NamedTuple):
     cap: int
 
 
-def gains(
-    weight: Float[np.ndarray, "*some"], total: Float[np.ndarray, "*some"], W: float, S: float
-) -> Float[np.ndarray, "*some"]:
+def gains(weight: Sums, total: Sums, W: float, S: float) -> Sums:
     """By how much the squared error falls where a part of this weight and sum is split off."""
     rest = (S - total) ** 2 / (W - weight + RIDGE)
     return total**2 / (weight + RIDGE) + rest - S**2 / (W + RIDGE)

@@ -21,7 +21,7 @@ MIDDLE = 64
 """Bits at which a single number is given."""
 EXPLAINED, PUSHED = 0.5, 0.75
 """R² and agreement of signs on half B from which on a unit counts as monosemantic."""
-TRIALS = 16
+TRIALS = 8
 """Intruders that are hidden for each unit."""
 NO_UNITS = NO_VALUE + "no sampled unit of this layer was ever active"
 OVER_UNITS = "the interval is over units, not documents"
@@ -129,7 +129,7 @@ def monosemantic_share(bench: Workbench) -> list[Score]:
         f"monosemantic_share_{MIDDLE}bits",
         lambda system: _monosemantic(bench, system),
         "higher",
-        {name: (OVER_UNITS,) for name in bench.reader.sites()},
+        dict.fromkeys(bench.reader.sites(), (OVER_UNITS,)),
     )
 
 
@@ -175,7 +175,7 @@ def output_purities(bench: Workbench) -> list[Score]:
     def measure(system: System) -> dict[str | None, Interval]:
         return {name: _purity(system, name, bench.seed) for name in system.sites()}
 
-    flags = {name: (OVER_UNITS,) for name in bench.reader.sites()}
+    flags = dict.fromkeys(bench.reader.sites(), (OVER_UNITS,))
     return under_controls(bench, "output_purity", measure, better="higher", flags=flags)
 
 
@@ -198,7 +198,7 @@ def intruder_scores(bench: Workbench) -> list[Score]:
     def measure(system: System) -> dict[str | None, Interval]:
         return {name: _intruders(system, name, embedding, bench.seed) for name in system.sites()}
 
-    flags = {name: ("chance is 0.2", OVER_UNITS) for name in bench.reader.sites()}
+    flags = dict.fromkeys(bench.reader.sites(), ("chance is 0.2", OVER_UNITS))
     return under_controls(bench, "intruder", measure, better="higher", flags=flags)
 
 

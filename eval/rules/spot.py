@@ -75,6 +75,13 @@ class Spot:
         self.yes = Spot(self.drawn, self.rows[held], old[0].__dict__.get("found"))
         self.no = Spot(self.drawn, self.rows[~held], old[1].__dict__.get("found"))
 
+    def single_out(self, token: int) -> None:
+        """Take a token out of a set of several and give it a leaf of its own."""
+        others = tuple(one for one in self.literal.tokens if one != token)
+        alone, rest = Among(self.literal.offset, (token,)), Among(self.literal.offset, others)
+        self.split(alone)
+        self.no.split(rest)
+
     @property
     def is_leaf(self) -> bool:
         return self.literal is None
