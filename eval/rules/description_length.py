@@ -11,7 +11,7 @@ from pellucid.eval.bootstrap import Interval, ratio
 from pellucid.eval.harvest import Harvest
 from pellucid.eval.stream import Stream
 
-MAGNITUDE_BITS = 6
+MAGNITUDE_BITS = 7
 """As many as a rule's values have."""
 
 

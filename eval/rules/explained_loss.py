@@ -20,7 +20,7 @@ from pellucid.eval.harvest import Harvest
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules.allocate import allocate
 from pellucid.eval.rules.fit import Learned, Settings, learn
-from pellucid.eval.rules.splice import Stand, losses, part
+from pellucid.eval.rules.splice import Part, Stand, losses, part
 from pellucid.eval.rules.text import Text
 from pellucid.eval.score import NoValue
 from pellucid.eval.stream import Stream
@@ -63,8 +63,8 @@ class Limits:
 
     units: int = 1500
     """units that get rules, the most important ones of all sites"""
-    tokens: int = 40_000
-    """tokens of half B that are read in every arm"""
+    tokens: int = 20_000
+    """tokens of half B that are read in every arm: of each document the beginning"""
 
 
 def measure(
@@ -83,12 +83,12 @@ def measure(
         name: list(learn(harvest[name], text, is_a, stream.document, units, settings))
         for name, units in chosen.items()
     }
-    scored, places = part(stream, _documents(stream, is_a, limits.tokens, settings.seed))
+    scored = _scored(stream, is_a, limits.tokens)
     seen = Text.of(
-        scored,
+        scored.stream,
         context=reader.context,
         vocab_size=vocab,
-        labels=None if labels is None else labels[places],
+        labels=None if labels is None else labels[scored.places],
     )
     plans = _plans(learned, weights, text, settings, sum(map(len, weights.values())))
     means = {name: _means(kept, is_a) for name, kept in harvest.items()}
@@ -103,7 +103,7 @@ def measure(
         full=run({}),
         ablated=run(ablated),
         explained={plan: run(made) for plan, made in stands.items()},
-        lengths=np.diff(scored.offsets),
+        lengths=np.diff(scored.stream.offsets),
         share=sum(map(len, chosen.values())) / sum(map(len, weights.values())),
         covered=float(sum(weights[n][u].sum() for n, u in chosen.items()) / total),
         bits={plan: bits for plan, (_, bits) in plans.items()},
@@ -180,10 +180,16 @@ def _most_important(weights: Mapping[str, np.ndarray], most: int) -> dict[str, n
     return {name: np.sort(unit[kept[site[kept] == i]]) for i, name in enumerate(weights)}
 
 
-def _documents(stream: Stream, is_a: np.ndarray, tokens: int, seed: int) -> np.ndarray:
-    """A seeded choice of half B's documents, in order: about so many tokens, at least one."""
+def _scored(stream: Stream, is_a: np.ndarray, tokens: int) -> Part:
+    """About so many tokens of half B: the beginnings of all its documents, equally long."""
     lengths = np.diff(stream.offsets)
     of_b = np.flatnonzero(~is_a[stream.offsets[:-1]])
-    drawn = np.random.default_rng([seed, 2]).permutation(of_b)
-    fits = np.cumsum(lengths[drawn]) <= tokens
-    return np.sort(drawn[fits] if fits.any() else drawn[:1])
+    longest = np.sort(lengths[of_b])
+    # The largest length that keeps within the limit when all documents are cut to it.
+    rest = np.arange(len(longest), 0, -1)
+    held = np.cumsum(longest) - longest + rest * longest
+    fits = int((held <= tokens).sum())
+    if fits == len(longest):
+        return part(stream, of_b, int(longest[-1]))
+    most = (tokens - int(longest[:fits].sum())) // int(rest[fits])
+    return part(stream, of_b, max(most, 2))

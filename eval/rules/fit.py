@@ -45,7 +45,7 @@ def learn(
     text: Text,
     is_a: Bool[np.ndarray, " token"],
     document: Integer[np.ndarray, " token"],
-    units: Sequence[int],
+    units: Sequence[int] | Integer[np.ndarray, " unit"],
     settings: Settings,
     *,
     block: int = 64,
@@ -54,7 +54,7 @@ def learn(
     places = np.flatnonzero(is_a)
     checks = _checks(document[places], settings.seed)
     for first in range(0, len(units), block):
-        some = list(units[first : first + block])
+        some = [int(unit) for unit in units[first : first + block]]
         columns = harvest.columns(some)[places].T
         for unit, values in zip(some, columns, strict=True):
             yield learn_unit(unit, values, text, places, checks, settings)

@@ -1,7 +1,8 @@
 """Growing one rule within a budget of bits: the step that explains most for each bit, again and again.
 
-A step asks a new question at a leaf, adds a token to a set, gives one of a set a leaf of its own, or
-turns a leaf into a ramp. It is proposed by one part of half A and made only if the other part, which had no say in it, agrees.
+A step asks a new question at a leaf, adds a token to a set, gives one of a set a leaf of its own,
+or turns a leaf into a ramp. It is proposed by one part of half A and made only if the other part,
+which had no say in it, agrees.
 """
 
 from collections.abc import Callable, Iterator

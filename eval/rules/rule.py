@@ -4,7 +4,7 @@ The tree is written in preorder. Every node begins with a prefix-free code for i
 
     rest leaf 00 · value leaf 01 · token set 10 · pair, count, label, ramp leaf 11xx
 
-so a rule's length is exact: the sum of its nodes' codes, its literals' (see `literals.py`) and six
+so a rule's length is exact: the sum of its nodes' codes, its literals' (see `literals.py`) and seven
 bits for each value. What rest means and the scale of values are facts of the unit, not of the rule:
 `Scale`.
 """
@@ -21,17 +21,17 @@ from pellucid.eval.rules.text import Text
 
 SHORT, LONG = 2.0, 4.0
 """Bits of the two lengths of type code: three short and four long ones fill the code exactly."""
-VALUE_BITS = 6.0
-STEPS = 31
-"""Magnitudes of either sign; with the mean and silence they make 64 values."""
+VALUE_BITS = 7.0
+STEPS = 63
+"""Magnitudes of either sign; with the mean and silence they make 128 values."""
 
 
 @dataclass(frozen=True)
 class Scale:
     """What is known of a unit before any rule: its mean, its spread, and its value at rest.
 
-    Values are the mean, silence, or the mean ± spread · 2**(k/3 - 2) for k = 0 … 30: from a quarter
-    of the spread to 256 times, in steps of a third of an octave.
+    Values are the mean, silence, or the mean ± spread · 2**(k/6 - 2) for k = 0 … 62: from a quarter
+    of the spread to 320 times, in steps of a sixth of an octave.
     """
 
     mean: float
@@ -41,11 +41,11 @@ class Scale:
 
     @property
     def values(self) -> Float[np.ndarray, " code"]:
-        steps = self.spread * 2.0 ** (np.arange(STEPS) / 3 - 2)
+        steps = self.spread * 2.0 ** (np.arange(STEPS) / 6 - 2)
         return np.concatenate([[self.mean, 0.0], self.mean + steps, self.mean - steps])
 
     def nearest(self, value: float) -> float:
-        """The value that six bits can say."""
+        """The value that seven bits can say."""
         said = self.values
         return float(said[np.abs(said - value).argmin()])
 

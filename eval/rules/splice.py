@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import nn
 
 from pellucid.eval.rules.rule import Rule
@@ -35,12 +36,22 @@ class Stand:
         return made
 
 
+class Part(NamedTuple):
+    """The beginnings of some documents of a stream, laid end to end."""
+
+    stream: Stream
+    places: Integer[np.ndarray, " token"]
+    """positions they were taken from"""
+    targets: Integer[np.ndarray, " token"]
+    """what follows each in the whole stream, also where a document was cut"""
+
+
 def losses(
-    model: nn.Module, stream: Stream, text: Text, context: int, stands: Mapping[str, Stand]
+    model: nn.Module, scored: Part, text: Text, context: int, stands: Mapping[str, Stand]
 ) -> Float[np.ndarray, " document"]:
     """Nats of each document with every site's units replaced; as it is, where nothing stands."""
-    nats = np.zeros(len(stream.tokens))
-    targets = torch.from_numpy(stream.targets())
+    stream, targets = scored.stream, torch.from_numpy(scored.targets)
+    nats = np.zeros(len(targets))
     device = next(model.parameters()).device
     for places in _windows(model, stream, context, tuple(stands)):
         rows = torch.from_numpy(stream.tokens[places]).to(device)
@@ -88,10 +99,11 @@ def slots(
     return kept, units
 
 
-def part(stream: Stream, documents: np.ndarray) -> tuple[Stream, np.ndarray]:
-    """Some documents of a stream laid end to end, and the positions they were taken from."""
-    places = np.flatnonzero(np.isin(stream.document, documents))
-    lengths = np.diff(stream.offsets)[documents]
+def part(stream: Stream, documents: Integer[np.ndarray, " document"], most: int) -> Part:
+    """The first `most` tokens of each of some documents."""
+    inside = np.arange(len(stream.tokens)) - stream.offsets[stream.document]
+    places = np.flatnonzero(np.isin(stream.document, documents) & (inside < most))
+    lengths = np.minimum(np.diff(stream.offsets)[documents], most)
     cut = Stream(
         tokens=stream.tokens[places],
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
@@ -100,4 +112,4 @@ def part(stream: Stream, documents: np.ndarray) -> tuple[Stream, np.ndarray]:
         eot=stream.eot,
         complete=False,
     )
-    return cut, places
+    return Part(cut, places, stream.targets()[places])

@@ -130,7 +130,7 @@ class Spot:
         return mean - steep * middle, mean + steep * (1 - middle)
 
     def node(self, scale: Scale) -> Node:
-        """This part of the tree as a rule's, its values fitted to all rows and said in six bits."""
+        """This part of the tree as a rule's, its values fitted to all rows and said in seven bits."""
         if not self.is_leaf:
             return Split(self.literal, self.yes.node(scale), self.no.node(scale))
         low, high = (scale.mean + scale.spread * end for end in self._ends(self.rows))

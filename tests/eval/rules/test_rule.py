@@ -19,24 +19,24 @@ STREAM = stream_of([[5, 7, 5, 5], [7, 5]])
 
 def test_type_codes_are_prefix_free_and_complete():
     assert 3 * 2**-SHORT + 4 * 2**-LONG == 1
-    assert len(SCALE.values) == 2**6
+    assert len(SCALE.values) == 2**7
 
 
 @pytest.mark.parametrize(
     ("root", "bits"),
     [
         (Leaf(0.0), 2),
-        (Leaf(0.5), 2 + 6),
-        # split 2 · current token 1 · one token in unary 1 · which one · value 2 + 6 · rest 2
-        (Split(Among(0, (5,)), Leaf(2.5), Leaf(0.0)), 2 + 1 + 1 + SYMBOL + 8 + 2),
-        (Split(Among(3, (5, 7)), Leaf(2.5), Leaf(0.0)), 2 + 4 + 2 + 2 * SYMBOL + 8 + 2),
-        (Split(Pair((0, 2), (5, 7)), Leaf(2.5), Leaf(0.0)), 4 + 1 + 4 + 2 * SYMBOL + 8 + 2),
-        (Split(Count(5, 16, 3), Leaf(0.0), Leaf(2.5)), 4 + 3 + 4 + SYMBOL + 2 + 8),
-        (Split(Label(1), Leaf(2.5), Leaf(0.0)), 4 + 2 + 8 + 2),
-        (Ramp(VOCAB, 16, 8, 0.0, 2.5), 4 + 3 + 4 + SYMBOL + 12),
+        (Leaf(0.5), 2 + 7),
+        # split 2 · current token 1 · one token in unary 1 · which one · value 2 + 7 · rest 2
+        (Split(Among(0, (5,)), Leaf(2.5), Leaf(0.0)), 2 + 1 + 1 + SYMBOL + 9 + 2),
+        (Split(Among(3, (5, 7)), Leaf(2.5), Leaf(0.0)), 2 + 4 + 2 + 2 * SYMBOL + 9 + 2),
+        (Split(Pair((0, 2), (5, 7)), Leaf(2.5), Leaf(0.0)), 4 + 1 + 4 + 2 * SYMBOL + 9 + 2),
+        (Split(Count(5, 16, 3), Leaf(0.0), Leaf(2.5)), 4 + 3 + 4 + SYMBOL + 2 + 9),
+        (Split(Label(1), Leaf(2.5), Leaf(0.0)), 4 + 2 + 9 + 2),
+        (Ramp(VOCAB, 16, 8, 0.0, 2.5), 4 + 3 + 4 + SYMBOL + 14),
         (
             Split(Among(0, (5,)), Split(Count(7, 8, 1), Leaf(0.0), Leaf(2.5)), Leaf(0.0)),
-            (2 + 1 + 1 + SYMBOL) + (4 + 7 + SYMBOL) + 2 + 8 + 2,
+            (2 + 1 + 1 + SYMBOL) + (4 + 7 + SYMBOL) + 2 + 9 + 2,
         ),
     ],
 )
@@ -70,9 +70,9 @@ def test_a_tree_predicts_its_leaves():
     assert "token in {5}" in rule.words()
 
 
-def test_six_bits_say_mean_silence_and_magnitudes_of_both_signs():
+def test_seven_bits_say_mean_silence_and_magnitudes_of_both_signs():
     scale = Scale(mean=0.1, spread=2.0, rest=0.0)
     assert scale.nearest(0.02) == 0 and scale.nearest(0.11) == 0.1
     for wanted in (3.0, -7.0, 100.0):
         said = scale.nearest(wanted)
-        assert abs(said - wanted) <= (2 ** (1 / 6) - 1) * abs(wanted - 0.1)
+        assert abs(said - wanted) <= (2 ** (1 / 12) - 1) * abs(wanted - 0.1)
