@@ -52,7 +52,7 @@ METRICS: dict[str, Metric] = {
     "max_active_units": Metric(max_active_units, QUICK),
     "living_share": Metric(living_share, QUICK),
     "mean_kurtosis": Metric(mean_kurtosis, QUICK),
-    "rules": Metric(rule_scores, QUICK),
+    "rule": Metric(rule_scores, QUICK),
     "explained_loss": Metric(explained_loss_scores),
     "monosemantic_share": Metric(monosemantic_share),
     "description_length": Metric(description_lengths, QUICK),

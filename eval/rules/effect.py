@@ -3,8 +3,8 @@
 A unit's effect at a place is log p with the unit as it is, less log p with the unit at its mean. On
 half A the unit's own activations say which ten tokens it raises most, and which ten it lowers. On
 half B the rule alone says where the unit is above its mean and where below: there the first ten
-must rise against the other ten, or fall. The agreement is weighted by how far from the mean the
-rule predicts the unit; where there is no effect, half counts.
+must rise against the other ten, or fall. Places weigh as much as the rule predicts the unit away
+from its mean, and either sign weighs half; where there is no effect, half counts.
 """
 
 import numpy as np
@@ -25,10 +25,17 @@ ROWS = 4
 
 
 def agreement(effect: Float[np.ndarray, " place"], expected: Float[np.ndarray, " place"]) -> float:
-    """Share of the expected deviations whose sign the effect has; 0.5 where nothing is expected."""
-    weight = np.abs(expected)
-    right = 0.5 + 0.5 * np.sign(effect) * np.sign(expected)
-    return float(weight @ right / weight.sum()) if weight.sum() > 0 else 0.5
+    """Share of the expected deviations whose sign the effect has, both signs weighing as much.
+
+    A silent unit is below its mean nearly everywhere, so that one sign alone is easily right. 0.5
+    stands for a sign that is nowhere expected.
+    """
+    sides = []
+    for sign in (1, -1):
+        weight = np.maximum(sign * expected, 0)
+        right = 0.5 + 0.5 * sign * np.sign(effect)
+        sides.append(weight @ right / weight.sum() if weight.sum() > 0 else 0.5)
+    return float(np.mean(sides))
 
 
 def spoken_for(

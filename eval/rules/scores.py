@@ -19,7 +19,7 @@ from pellucid.eval.workbench import Workbench
 
 MIDDLE = 64
 """Bits at which a single number is given."""
-EXPLAINED, PUSHED = 0.5, 0.75
+EXPLAINED, PUSHED = 0.5, 0.8
 """R² and agreement of signs on half B from which on a unit counts as monosemantic."""
 TRIALS = 8
 """Intruders that are hidden for each unit."""
@@ -88,10 +88,10 @@ def explained_loss_scores(bench: Workbench) -> list[Score]:
         measure = lambda system, plan=plan: {None: arms(system).score(plan, seed=bench.seed)}
         scores += _of_models(bench, f"explained_loss_{plan}", measure, "higher", flags)
         nats = lambda system, plan=plan: {None: _nats(arms(system), plan, bench.seed)}
-        scores += _of_models(bench, f"explained_nats_{plan}", nats, "lower", flags)
+        scores += _of_models(bench, f"explained_loss_nats_{plan}", nats, "lower", flags)
     for arm in ("full", "ablated"):
         nats = lambda system, arm=arm: {None: _nats(arms(system), arm, bench.seed)}
-        name = "full_nats" if arm == "full" else "mean_ablated_nats"
+        name = "explained_loss_nats_" + ("full" if arm == "full" else "mean_ablated")
         scores += _of_models(bench, name, nats, None, flags)
     return scores
 
