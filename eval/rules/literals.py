@@ -23,6 +23,7 @@ def offset_bits(offset: int) -> float:
 
 
 def symbol_bits(text: Text) -> float:
+    """Bits that name a token, or the one symbol beside all tokens."""
     return math.log2(text.n_symbols)
 
 

@@ -21,7 +21,7 @@ from pellucid.eval.stream import Stream
 from pellucid.models import ablate, intervene
 
 VOCAB = 32
-SETTINGS = Settings(places=2000)
+SETTINGS = Settings(places=1000)
 
 
 def rotation(seed: int = 0) -> torch.Tensor:
