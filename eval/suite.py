@@ -31,6 +31,9 @@ from pellucid.eval.workbench import Workbench
 QUICK, STANDARD, FULL = ("quick", "standard", "full"), ("standard", "full"), ("full",)
 """Suites that a metric can be part of: what is in one is in those after it."""
 
+RULED = ("labels:dev",)
+"""Rules may ask for labels of this family."""
+
 
 class Metric(NamedTuple):
     """One line of the table."""
@@ -52,9 +55,9 @@ METRICS: dict[str, Metric] = {
     "max_active_units": Metric(max_active_units, QUICK),
     "living_share": Metric(living_share, QUICK),
     "mean_kurtosis": Metric(mean_kurtosis, QUICK),
-    "rule": Metric(rule_scores, QUICK),
-    "explained_loss": Metric(explained_loss_scores),
-    "monosemantic_share": Metric(monosemantic_share),
+    "rule": Metric(rule_scores, QUICK, RULED),
+    "explained_loss": Metric(explained_loss_scores, uses=RULED),
+    "monosemantic_share": Metric(monosemantic_share, uses=RULED),
     "description_length": Metric(description_lengths, QUICK),
     "output_purity": Metric(output_purities, QUICK),
     "intruder": Metric(intruder_scores, QUICK),

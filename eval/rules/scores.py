@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool
 
 from pellucid.eval.bootstrap import Interval, mean, ratio
 from pellucid.eval.controls import MODELS, Measure, System, under_controls
@@ -17,6 +18,8 @@ from pellucid.eval.rules.units import SAMPLE, Sampled, sampled
 from pellucid.eval.score import NO_INTERVAL, NO_VALUE, NoValue, Score
 from pellucid.eval.workbench import Workbench
 
+FAMILY = "dev"
+"""Family of the labels that rules may ask for."""
 MIDDLE = 64
 """Bits at which a single number is given."""
 EXPLAINED, PUSHED = 0.5, 0.8
@@ -103,7 +106,7 @@ def _of_models(bench: Workbench, name: str, measure: Measure, better, flags) -> 
 def _arms(bench: Workbench, system: System) -> explained_loss.Arms:
     settings = Settings(seed=bench.seed, places=3000)
     is_a = halves(bench.stream, bench.seed)
-    return explained_loss.measure(system, is_a, settings, explained_loss.Limits())
+    return explained_loss.measure(system, is_a, settings, explained_loss.Limits(), _labels(bench))
 
 
 def _nats(arms: explained_loss.Arms, arm: str, seed: int) -> Interval:
@@ -222,7 +225,19 @@ def _intruders(system: System, name: str, embedding: intruder.Embedding, seed: i
 
 
 def _text(bench: Workbench) -> Text:
-    return Text.of(bench.stream, context=bench.reader.context, vocab_size=bench.vocab_size)
+    about = {"context": bench.reader.context, "vocab_size": bench.vocab_size}
+    return Text.of(bench.stream, labels=_labels(bench), **about)
+
+
+def _labels(bench: Workbench) -> Bool[np.ndarray, "token label"] | None:
+    """States before and after each token that the text up to it decides: those of one family."""
+    table = bench.labels
+    if isinstance(table, str):
+        return None
+    kept = [label.prefix and label.family == FAMILY for label in table.labels]
+    if not any(kept):
+        return None
+    return np.concatenate([table.before[:, kept], table.after[:, kept]], axis=1)
 
 
 def _sampled(bench: Workbench, system: System) -> dict[str, Sampled]:

@@ -7,6 +7,8 @@ from support.planted import Planted, before
 from support.ruled import CONTEXT, VOCAB, Spoken, common_text
 
 from pellucid.eval.halves import halves
+from pellucid.eval.labels import LabelTable
+from pellucid.eval.labels.table import Label
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules import Settings, scores
 from pellucid.eval.rules.predictions import cut, f1, gain, matched, r2
@@ -102,3 +104,26 @@ def test_what_is_sampled_is_the_seeds():
         for s in (0, 0, 1)
     ]
     assert drawn[0] == drawn[1] != drawn[2] and len(drawn[0]) == 5
+
+
+def test_rules_may_ask_for_labels_of_their_family_alone():
+    stream = common_text(12, 60)
+    reader = Reader(Planted([lambda t: t == 1], vocab_size=VOCAB), stream, 64)
+    labels = [
+        Label(name, "lexer", family, prefix)
+        for name, family, prefix in (
+            ("asked", "dev", True),
+            ("ahead", "dev", False),
+            ("kept", "test", True),
+        )
+    ]
+    after = np.random.default_rng(0).random((len(stream.tokens), 3)) < 0.5
+    table = LabelTable.of(after, labels)
+    made = Workbench(reader, reader, stream.tokens, VOCAB, "val", 0, labelled=lambda: table)
+    found = scores._text(made)
+    assert found.n_labels == 2
+    np.testing.assert_array_equal(found.labels[:, 1], after[:, 0])
+    np.testing.assert_array_equal(found.labels[1:, 0], after[:-1, 0])
+    made.labelled = lambda: "no source"
+    del made.labels
+    assert scores._text(made).n_labels == 0
