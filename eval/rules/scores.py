@@ -14,7 +14,7 @@ from pellucid.eval.rules.description_length import description_length
 from pellucid.eval.rules.fit import Settings
 from pellucid.eval.rules.predictions import chosen, matched
 from pellucid.eval.rules.text import Text
-from pellucid.eval.rules.units import SAMPLE, Sampled, sampled
+from pellucid.eval.rules.units import Sampled, sampled
 from pellucid.eval.score import NO_INTERVAL, NO_VALUE, NoValue, Score
 from pellucid.eval.workbench import Workbench
 
@@ -24,6 +24,8 @@ MIDDLE = 64
 """Bits at which a single number is given."""
 EXPLAINED, PUSHED = 0.5, 0.8
 """R² and agreement of signs on half B from which on a unit counts as monosemantic."""
+SAMPLE = 24
+"""Units of each site that are given rules and intruders, drawn by the seed among all of them."""
 TRIALS = 8
 """Intruders that are hidden for each unit."""
 NO_UNITS = NO_VALUE + "no sampled unit of this layer was ever active"
@@ -242,7 +244,7 @@ def _labels(bench: Workbench) -> Bool[np.ndarray, "token label"] | None:
 
 def _sampled(bench: Workbench, system: System) -> dict[str, Sampled]:
     settings = Settings(seed=bench.seed, places=3000)
-    return sampled(system, _text(bench), halves(bench.stream, bench.seed), settings)
+    return sampled(system, _text(bench), halves(bench.stream, bench.seed), settings, most=SAMPLE)
 
 
 def _remembered(make: Callable[[System], object]) -> Callable[[System], object]:

@@ -10,9 +10,6 @@ from pellucid.eval.rules.fit import Learned, Settings, learn
 from pellucid.eval.rules.predictions import Fit, chosen, fit, threshold
 from pellucid.eval.rules.text import Text
 
-SAMPLE = 24
-"""Units of each site that are given rules, drawn by the seed among all of them."""
-
 
 @dataclass(frozen=True)
 class Sampled:
@@ -45,9 +42,9 @@ def sampled(
     is_a: Bool[np.ndarray, " token"],
     settings: Settings,
     *,
-    most: int = SAMPLE,
+    most: int,
 ) -> dict[str, Sampled]:
-    """Learn on half A and score on half B, for every site of a system."""
+    """Learn on half A and score on half B, for every site of a system: at most so many units each."""
     found = {}
     document = system.stream.document
     for name, site in system.sites().items():

@@ -24,6 +24,14 @@ def generated_data(tmp_path_factory) -> TokenData:
         return prepare(config, progress=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_rules():
+    """Rules of few units: whole evaluations are about more than rules."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pellucid.eval.rules.scores.SAMPLE", 3)
+        yield
+
+
 @pytest.fixture(scope="session")
 def make_run(generated_data, tmp_path_factory):
     """make_run(mlp) is a run in a folder of its own; its weights are not those of its step 0."""
