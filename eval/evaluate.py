@@ -13,6 +13,8 @@ from pellucid.errors import RunError
 from pellucid.eval import score, units_page
 from pellucid.eval.controls import NO_DENSE, NOT_MADE, System, made_units
 from pellucid.eval.labels.choose import labels_of_stream
+
+from pellucid.eval.latents.known import known_of
 from pellucid.eval.permuted import permuted_weights, rebuilt
 from pellucid.eval.reader import Reader
 from pellucid.eval.score import Score
@@ -121,6 +123,8 @@ def workbench(
         split=split,
         seed=seed,
         labelled=lambda: labels_of_stream(stream, run.tokenizer.token_bytes, labels),
+
+        latents=known_of(run.data, split, stream, seed=seed),
         ngram_flags=(f"the n-grams see the first {len(seen):,} training tokens",) if cut else (),
     )
 

@@ -10,6 +10,8 @@ from jaxtyping import Integer
 
 from pellucid.eval.controls import CONTROLS, NOT_MADE, System
 from pellucid.eval.labels import LabelTable
+
+from pellucid.eval.latents.known import OTHER_CORPUS, Known
 from pellucid.eval.ngram import NGram
 from pellucid.eval.reader import Predictions, Reader
 from pellucid.eval.stream import Stream
@@ -36,6 +38,8 @@ class Workbench:
     """makes the labels of the stream, or says why there are none"""
     controls: dict[str, System | str] = field(default_factory=dict)
     """the controls of `eval/controls.py`, the twin among them, or why one is missing"""
+    latents: Known | str = OTHER_CORPUS
+    """the truth about the stream, where the corpus is one whose latents are known; else why not"""
     _ngrams: dict[int, Predictions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
