@@ -76,9 +76,9 @@ class Process:
         return total
 
     def likelihood(
-        self, states: Integer[np.ndarray, "*place latent"], symbols: Integer[np.ndarray, "*#place"]
-    ) -> Float64[np.ndarray, "*place"]:
-        """Probability of a symbol in a joint state, without the table of all of them."""
+        self, states: Integer[np.ndarray, "... latent"], symbols: Integer[np.ndarray, "..."]
+    ) -> Float64[np.ndarray, "..."]:
+        """Probability of symbols in joint states (broadcast), without the table of all of them."""
         heard = [
             table[symbols, states[..., speaker], states[..., self.listener(speaker)]]
             for speaker, table in enumerate(self.spoken)
