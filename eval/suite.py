@@ -11,6 +11,8 @@ from pellucid.eval.bits_per_byte import (
     bytes_per_token,
 )
 from pellucid.eval.controls import CONTROLS
+from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
+from pellucid.eval.latents.regret import regret
 from pellucid.eval.score import Score
 from pellucid.eval.unit_statistics import (
     living_share,
@@ -44,6 +46,11 @@ METRICS: dict[str, Metric] = {
     "max_active_units": Metric(max_active_units, QUICK),
     "living_share": Metric(living_share, QUICK),
     "mean_kurtosis": Metric(mean_kurtosis, QUICK),
+    "regret": Metric(regret, QUICK),
+    "latent_f1": Metric(latent_f1),
+    "latent_auroc": Metric(latent_auroc),
+    "latent_mcc": Metric(latent_mcc),
+    "belief_mcc": Metric(belief_mcc),
 }
 
 

@@ -153,7 +153,7 @@ def test_counterfactuals_are_those_of_all_paths(small_language):
 def test_counterfactuals_are_what_the_generator_then_says(small_language):
     """The generator, with the latent reset after the prefix, speaks as the filter predicts."""
     process = small_language(topics=3, noise=0.0).process()
-    states, symbols = drawn(process, 1, 12)
+    _, symbols = drawn(process, 1, 12)
     predicted = counterfactual(process, symbols[0], latent=2, state=0, position=11)[0]
     belief = Filter(process).start(1)
     for token in range(12):
