@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 EXACT_STATES = 2**16
 """Joint states up to which beliefs are computed exactly."""
-READ_TOKENS = 2**14
-"""Symbols that the perfect reader reads at most: about 0.3 ms each with the corpus as it comes."""
+READ_TOKENS, GUESSED_TOKENS = 2**14, 2**12
+"""Symbols that the perfect reader reads at most, exactly (about 0.3 ms each with the corpus as it
+comes) and by particles."""
 OTHER_CORPUS = "the corpus is not `latent`, the one whose latents are known"
 
 
@@ -53,7 +54,8 @@ class Known:
     @cached_property
     def read(self) -> Bool[np.ndarray, " token"]:
         """The positions that the perfect reader reads: the symbols of the first documents."""
-        documents = max(1, READ_TOKENS // self.length)
+        most = READ_TOKENS if self.is_exact else GUESSED_TOKENS
+        documents = max(1, most // self.length)
         first = np.arange(len(self.symbols)) < documents * (self.length + 1)
         return self.is_symbol & first
 

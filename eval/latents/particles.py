@@ -15,7 +15,7 @@ from pellucid.data.automata import Automaton
 from pellucid.data.latent_process import Process, cumulative
 from pellucid.eval.latents.filtering import Filtered
 
-PARTICLES = 2048
+PARTICLES = 4096
 """Guesses at the joint state that are carried along, for each document and filter."""
 FILTERS = 4
 """Independent filters of the same documents, whose spread is the error."""
