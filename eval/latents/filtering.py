@@ -26,7 +26,7 @@ class Filtered(NamedTuple):
     beliefs: tuple[Float64[np.ndarray, "document token state"], ...]
     """for each automaton, the probability of each state given the symbols up to the token's own"""
     error: float | None
-    """standard error of the mean bits per token; None where the numbers are exact"""
+    """error of the mean bits per token; None where the numbers are exact"""
 
 
 class Filter:

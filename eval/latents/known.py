@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXACT_STATES = 2**16
 """Joint states up to which beliefs are computed exactly."""
-READ_TOKENS, GUESSED_TOKENS = 2**14, 2**12
+READ_TOKENS, GUESSED_TOKENS = 2**14, 2**10
 """Symbols that the perfect reader reads at most, exactly (about 0.3 ms each with the corpus as it
 comes) and by particles."""
 OTHER_CORPUS = "the corpus is not `latent`, the one whose latents are known"
@@ -85,7 +85,7 @@ class Known:
         if self.is_exact:
             return (f"Bayes-optimal bits: exact, by filtering {size:,} joint states", *cut)
         return (
-            f"Bayes-optimal bits: {FILTERS} filters of {PARTICLES} particles each, standard error "
+            f"Bayes-optimal bits: {FILTERS} filters of {PARTICLES} particles each, error "
             f"{self.reader.error:.2g} bits per token; {size:,} joint states are too many to hold",
             *cut,
         )

@@ -7,6 +7,7 @@ import pytest
 
 from pellucid.data.latent import Latent
 from pellucid.eval.harvest import harvested
+from pellucid.eval.latents import known as known_module
 from pellucid.eval.latents import recovery, similarity
 from pellucid.eval.latents.known import Known
 from pellucid.eval.latents.matching import assignment
@@ -173,6 +174,19 @@ def test_regret_of_the_perfect_reader_is_nothing_and_of_others_more(known):
     table = -np.log2(counts / counts.sum(1, keepdims=True))
     # Fitted on the very symbols that it is scored on, and still it pays more.
     assert regret_of(known, charged(known, table[previous, following]), seed=0).low > 0.2
+
+
+def test_a_large_product_is_read_by_particles_and_says_so(small_language, monkeypatch):
+    process = small_language(n_symbols=8, topics=6, modulus=5).process()
+    states, symbols = process.draw(np.random.default_rng(0).random((12, 30, 7)))
+    states = np.pad(states, ((0, 0), (1, 0), (0, 0)), constant_values=-1).reshape(-1, 5)
+    known = Known(process, np.pad(symbols, ((0, 0), (1, 0)), constant_values=-1).ravel(), states)
+    exact = Known(process, known.symbols, states).reader.bits.mean()
+    monkeypatch.setattr(known_module, "EXACT_STATES", 100)
+    assert not known.is_exact and process.n_states == 240
+    assert 0 < known.reader.error < 0.02
+    assert known.reader.bits.mean() == pytest.approx(exact, abs=3 * known.reader.error)
+    assert "240 joint states are too many to hold" in known.how[0]
 
 
 def test_an_estimated_reader_widens_the_interval(known, monkeypatch):
