@@ -96,7 +96,11 @@ def histogram(*, letters: int = 3, context: int = 8, mlp: str = "dense") -> Prog
     edges = _counted(made, steps)
     made.read_out(logits)
     answer = lambda row: list(row).count(row[-1]) if row[-1] else 0
-    draw = lambda rng: [0, *rng.integers(1, letters + 1, context - 1).tolist()]
+
+    def draw(rng: np.random.Generator) -> list[int]:
+        shares = rng.dirichlet(np.full(letters, 0.3))
+        return [0, *(1 + rng.choice(letters, context - 1, p=shares)).tolist()]
+
     return Program("histogram", made.model, answer, draw, edges)
 
 
@@ -122,7 +126,7 @@ def depth(*, deepest: int = 3, context: int = 10, mlp: str = "dense") -> Program
             token = rng.choice(
                 [t for t, d in ((1, 1), (2, -1), (3, 0)) if 0 <= level + d <= deepest]
             )
-            level += (token == 1) - (token == 2)
+            level += int(token == 1) - int(token == 2)
             row.append(int(token))
         return row
 
@@ -138,7 +142,7 @@ def quote(*, context: int = 10, mlp: str = "dense") -> Program:
     made.head(0, 0, [*marks, (ONE, "when", RECENT)], [(f"tok{v}", f"out{v}", 1) for v in (0, 1, 2)])
     made.read_out(logits)
     answer = lambda row: next((token for token in reversed(row) if token in (1, 2)), 0)
-    draw = lambda rng: [0, *rng.choice(4, context - 1, p=[0.1, 0.1, 0.4, 0.4]).__add__(1).tolist()]
+    draw = lambda rng: [0, *rng.choice([1, 2, 3, 4], context - 1, p=[0.1, 0.1, 0.4, 0.4]).tolist()]
     head = at(0, "attention")
     return Program("quote", made.model, answer, draw, frozenset({(EMBED, head), (head, LOGITS)}))
 

@@ -178,7 +178,7 @@ def test_regret_of_the_perfect_reader_is_nothing_and_of_others_more(known):
 
 def test_a_large_product_is_read_by_particles_and_says_so(small_language, monkeypatch):
     process = small_language(n_symbols=8, topics=6, modulus=5).process()
-    states, symbols = process.draw(np.random.default_rng(0).random((12, 30, 7)))
+    states, symbols = process.draw(np.random.default_rng(0).random((5, 12, 7)))
     states = np.pad(states, ((0, 0), (1, 0), (0, 0)), constant_values=-1).reshape(-1, 5)
     known = Known(process, np.pad(symbols, ((0, 0), (1, 0)), constant_values=-1).ravel(), states)
     exact = Known(process, known.symbols, states).reader.bits.mean()
