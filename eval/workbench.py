@@ -10,7 +10,6 @@ from jaxtyping import Integer
 
 from pellucid.eval.controls import CONTROLS, NOT_MADE, System
 from pellucid.eval.labels import LabelTable
-
 from pellucid.eval.latents.known import OTHER_CORPUS, Known
 from pellucid.eval.ngram import NGram
 from pellucid.eval.reader import Predictions, Reader
