@@ -78,5 +78,5 @@ def test_a_metric_that_cannot_be_taken_leaves_the_others(make_run, monkeypatch):
     scores = {score.metric: score for score in evaluate(make_run(), progress=False)}
     assert scores["halved"].flags[0].startswith("no value: the text is one document")
     assert scores["halved"].value is None
-    assert set(scores) == set(METRICS)
+    assert set(scores) >= {name for name, metric in METRICS.items() if metric.suites == QUICK}
     assert issubclass(NoValue, Exception)
