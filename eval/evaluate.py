@@ -120,6 +120,7 @@ def workbench(
         twin=Reader(random_twin(run), label="random twin: ", **shared),
         controls=_controls(run, reader, dense, limits.controls, shared),
         train=seen,
+        tokenizer=run.tokenizer,
         vocab_size=run.model.vocab_size,
         split=split,
         seed=seed,

@@ -10,6 +10,7 @@ import io
 import keyword
 import tokenize
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from token import DEDENT, INDENT, NAME, NEWLINE, OP
 
 import numpy as np
@@ -39,7 +40,7 @@ def equals_for_comparison(tokens: Tokens, rng: np.random.Generator) -> list | No
 
 def missing_colon(tokens: Tokens, rng: np.random.Generator) -> list | None:
     """No colon at the end of the header of a block."""
-    ends = [t for t, after in zip(tokens, tokens[1:]) if t.string == ":" and after.type == NEWLINE]
+    ends = [t for t, after in pairwise(tokens) if t.string == ":" and after.type == NEWLINE]
     at = _pick(ends, rng)
     return at and [(*_span(at), "")]
 
@@ -48,7 +49,7 @@ def wrong_indent(tokens: Tokens, rng: np.random.Generator) -> list | None:
     """A line that is indented further though no block begins."""
     firsts = [
         token
-        for i, (before, token) in enumerate(zip(tokens, tokens[1:]))
+        for i, (before, token) in enumerate(pairwise(tokens))
         if before.type == NEWLINE and token.type not in (INDENT, DEDENT) and token.string.strip()
         if i > 0 and tokens[i - 1].string != ":"
     ]
@@ -60,7 +61,7 @@ def keyword_order(tokens: Tokens, rng: np.random.Generator) -> list | None:
     """Two keywords in the wrong order: `in not`, `not is`, `in x for y`."""
     pairs = [
         (a, b, SWAPPED[a.string, b.string])
-        for a, b in zip(tokens, tokens[1:])
+        for a, b in pairwise(tokens)
         if (a.string, b.string) in SWAPPED
     ]
     loops = [

@@ -14,7 +14,7 @@ def _nested(before: str, after: str = "") -> Form:
     return Form(f"{before}[{inner}", f"{before}[[{inner}", f"]{after}\n", f"]]{after}\n")
 
 
-NOTED = "  # $note\n    "
+NOTED = "$note\n    "
 
 BRACKETS = (
     Task(

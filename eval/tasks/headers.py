@@ -23,7 +23,7 @@ def _ternary(condition: str, target: str, after: str = "\n") -> Form:
 
 def _deeper(header: str, other: str, before: str = "", indent: str = "") -> Form:
     ends = f"{indent}    $d = $m\n", f"{indent}$d = $m\n"
-    note = "  # $note\n"
+    note = "$note\n"
     return Form(f"{before}{header}{note}", f"{before}{other}{note}", *ends)
 
 

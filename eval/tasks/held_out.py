@@ -5,7 +5,7 @@ from functools import partial
 from pellucid.eval.tasks.task import Form, Task
 
 HeldOut = partial(Task, held_out=True)
-NOTED = "  # $note\n"
+NOTED = "$note\n"
 
 
 def _handled(body: str, after: str = "pass") -> Form:
@@ -15,7 +15,7 @@ def _handled(body: str, after: str = "pass") -> Form:
 
 
 def _member(before: str, key: str, after: str = "") -> Form:
-    start = f"{before}{{  # $note\n    "
+    start = f"{before}{{$note\n    "
     return Form(
         f"{start}{key}: $n, '$t'", f"{start}{key}, '$t'", f": $m}}{after}\n", f", $m}}{after}\n"
     )

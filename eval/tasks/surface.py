@@ -22,7 +22,7 @@ STATEMENTS = (
     "{x} = {y} - {n}\n",
 )
 NEAR_PIECES = 3
-"""At distance 0 an inline filler has one to three pieces."""
+"""At distance 0 an inline filler has up to two pieces (words: one to three; a note: none)."""
 
 
 class Surface(dict):
@@ -89,7 +89,8 @@ class Surface(dict):
     def _filler(self, kind: str) -> str:
         """Pieces until there are `distance` tokens of them."""
         lines = kind in INDENT
-        fewest = int(self.rng.integers(0, 2)) if lines else int(self.rng.integers(NEAR_PIECES)) + 1
+        fewest = int(self.rng.integers(2 if lines else NEAR_PIECES)) + (kind == "words")
+        fewest = 0 if kind == "note" else fewest
         pieces, tokens = [], 0
         while tokens < self.distance or len(pieces) < fewest:
             pieces.append(self._piece(kind, first=not pieces))
@@ -100,7 +101,8 @@ class Surface(dict):
         if kind in INDENT:
             return INDENT[kind] + self._statement()
         if kind in ("words", "note"):
-            return ("" if first else " ") + self._pick(self.words)
+            start = "  # " if kind == "note" else ""
+            return (start if first else " ") + self._pick(self.words)
         if kind == "items":
             return f", {self.rng.integers(1, 100)}"
         joint = {"plus": " + ", "both": " and ", "names": ", "}[kind]
