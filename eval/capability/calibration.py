@@ -16,13 +16,13 @@ from pellucid.eval.bootstrap import DRAWS, FEWEST, Interval, expanded_tail, rati
 from pellucid.eval.capability.parts import by_part, or_reason
 from pellucid.eval.halves import halves
 from pellucid.eval.score import NO_INTERVAL, NoValue, Score
-from pellucid.eval.stream import Stream, walk
+from pellucid.eval.stream import Stream, sample, walk
 
 if TYPE_CHECKING:
     from pellucid.eval.workbench import Workbench
 
 BINS = 15
-MOST_TOKENS = 50_000
+MOST_TOKENS = 100_000
 """Tokens read, in whole documents: a bin of 15 then holds thousands."""
 
 
@@ -37,7 +37,7 @@ class Guesses(NamedTuple):
 @or_reason("calibration")
 def calibration(bench: "Workbench") -> list[Score]:
     """ECE (lower is better), and accuracy: of all guesses, and of the surer half."""
-    stream = beginning(bench.stream, MOST_TOKENS)
+    stream = sample(bench.stream, eot=bench.stream.eot, tokens=MOST_TOKENS, seed=bench.seed)
     in_a = halves(stream, bench.seed) if stream.n_documents > 1 else None
 
     def measure(system) -> dict[str | None, Interval]:
@@ -51,21 +51,8 @@ def calibration(bench: "Workbench") -> list[Score]:
         return found
 
     better = lambda name: "higher" if name else "lower"
-    read = f"of {len(stream.tokens):,} tokens"
-    return by_part(bench, "calibration", measure, better=better, flags=(read,))
-
-
-def beginning(stream: Stream, tokens: int) -> Stream:
-    """The first documents of a stream, as many as `tokens` tokens hold, at least one."""
-    count = max(1, int(np.searchsorted(stream.offsets, tokens, side="right")) - 1)
-    return Stream(
-        tokens=stream.tokens[: stream.offsets[count]],
-        offsets=stream.offsets[: count + 1],
-        names=stream.names[:count],
-        doc_bytes=stream.doc_bytes[:count],
-        eot=stream.eot,
-        complete=stream.complete and count == stream.n_documents,
-    )
+    read = len(stream.tokens)
+    return by_part(bench, "calibration", measure, better=better, tokens=read)
 
 
 def guess(model: nn.Module, stream: Stream, *, context: int) -> Guesses:

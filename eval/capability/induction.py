@@ -33,7 +33,7 @@ def induction(bench: "Workbench") -> list[Score]:
     tokens = repeated(bench.vocab_size, half, eot=bench.stream.eot, seed=bench.seed)
     measure = lambda system: copied(system.model, tokens, seed=bench.seed)
     better = lambda name: "higher" if name == "copied" else "lower"
-    return by_part(bench, "induction", measure, better=better)
+    return by_part(bench, "induction", measure, better=better, tokens=tokens.numel())
 
 
 def repeated(vocab_size: int, half: int, *, eot: int, seed: int) -> Int[Tensor, "row token"]:

@@ -58,7 +58,12 @@ def minimal_pairs(bench: "Workbench") -> list[Score]:
     margin = ngram_sums(ngram, goods) - ngram_sums(ngram, bads)
     references = {"kneser_ney_5gram": preferred(pairs, margin)}
     return by_part(
-        bench, "minimal_pairs", measure, better=lambda _: "higher", references=references
+        bench,
+        "minimal_pairs",
+        measure,
+        better=lambda _: "higher",
+        references=references,
+        tokens=sum(map(len, goods + bads)),
     )
 
 

@@ -25,11 +25,13 @@ def by_part(
     better: Callable[[str | None], Better],
     references: Mapping[str, Found] | None = None,
     flags: tuple[str, ...] = (),
+    tokens: int | None = None,
 ) -> list[Score]:
     """Scores of what a measure finds, named `metric` for the whole and `metric:part` for a part.
 
     The measure is taken once of each system, with the parts in the place of sites; `better` says
-    of each part which way is better. `flags` are said of the whole.
+    of each part which way is better. `flags` are said of the whole. `tokens` were read where that
+    was not the stream, of which nothing is then said.
     """
     taken: dict[int, Found | NoValue] = {}
     scores = []
@@ -47,6 +49,10 @@ def by_part(
         scores += under_controls(
             bench, metric, some, better=way, controls=MODELS, references=references
         )
+    if tokens is not None:
+        about = set(bench.stream.flags)
+        kept = lambda score: tuple(flag for flag in score.flags if flag not in about)
+        scores = [replace(score, tokens=tokens, flags=kept(score)) for score in scores]
     named = [_named(score) for score in scores]
     return [replace(s, flags=(*s.flags, *flags)) if s.metric == metric else s for s in named]
 

@@ -45,7 +45,10 @@ def sample_validity(bench: "Workbench") -> list[Score]:
     held_out = beginnings(texts, tokenizer, bench.reader.context)
     better = lambda name: "lower" if name == "undefined" else "higher"
     references = {"ceiling_held_out_text": judged(held_out, seed=bench.seed)}
-    return by_part(bench, "sample_validity", measure, better=better, references=references)
+    written = SAMPLES * bench.reader.context
+    return by_part(
+        bench, "sample_validity", measure, better=better, references=references, tokens=written
+    )
 
 
 def write(

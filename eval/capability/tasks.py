@@ -33,6 +33,7 @@ THREE = ("single_double_quote", "for_while", "final_kwarg")
 """Tasks of a quick look: a string, a header, a signature."""
 FAMILY = {"val": "dev", "test": "test"}
 """Family of templates and names that goes with a split."""
+NO_PROBABILITY = "a table of endings gives no probabilities"
 ORDERS = {"unigram": 1, "bigram": 2, "kneser_ney_5gram": 5}
 
 Answer = Callable[[TaskBatch], np.ndarray]
@@ -60,9 +61,16 @@ def tasks_quick(bench: "Workbench") -> list[Score]:
 def _scores(bench: "Workbench", metric: str, drawn: Drawn) -> list[Score]:
     measure = lambda system: found(drawn, lambda batch: answer_log_probs(system.model, batch))
     references = {name: found(drawn, _ngram(bench, order)) for name, order in ORDERS.items()}
-    references |= {f"last_{k}_tokens": _endings(bench, drawn, k) for k in range(1, LONGEST + 1)}
+    references |= _endings(bench, drawn)
+    read = sum(batch.tokens_a.numel() + batch.tokens_b.numel() for batch in drawn.batches.values())
     return by_part(
-        bench, metric, measure, better=_better, references=references, flags=_said(drawn)
+        bench,
+        metric,
+        measure,
+        better=_better,
+        references=references,
+        flags=_said(drawn),
+        tokens=read,
     )
 
 
@@ -148,13 +156,15 @@ def _ngram(bench: "Workbench", order: int) -> Answer:
     return lambda batch: ngram_answer_log_probs(bench.fitted_ngram(order), batch)
 
 
-def _endings(bench: "Workbench", drawn: Drawn, tokens: int) -> Found:
-    """What a table of the last tokens scores, learnt from other prompts of the same family."""
-    names = {name for name, _ in drawn.batches}
-    seen = draw_all(bench, sorted(names), far=any(d for _, d in drawn.batches), seed=1)
-    values = {
-        key: solvable(seen.batches[key], batch, tokens)
-        for key, batch in drawn.batches.items()
-        if key in seen.batches
-    }
-    return summary(drawn, values)
+def _endings(bench: "Workbench", drawn: Drawn) -> dict[str, Found]:
+    """What tables of the last tokens score, learnt from other prompts of the same family."""
+    far = any(distance for _, distance in drawn.batches)
+    seen = draw_all(bench, sorted({name for name, _ in drawn.batches}), far=far, seed=1).batches
+    both = {key: (seen[key], batch) for key, batch in drawn.batches.items() if key in seen}
+    tables = {}
+    for k in range(1, LONGEST + 1):
+        values = {key: solvable(*pair, k) for key, pair in both.items()}
+        near = [part(name, 0, "loss") for name, distance in values if not distance]
+        silent = dict.fromkeys([*near, "loss", "held_out:loss"], nothing(NO_PROBABILITY))
+        tables[f"last_{k}_tokens"] = summary(drawn, values) | silent
+    return tables
