@@ -6,6 +6,7 @@ import torch
 from support.answering import SURE, code_tokenizer, constant, lookup
 
 from pellucid.eval import NGram
+from pellucid.eval.capability import tasks as module
 from pellucid.eval.capability.answers import (
     answer_log_probs,
     margin_accuracy,
@@ -160,7 +161,9 @@ def test_three_tasks_stand_beside_their_controls(make_bench):
     assert loss.controls["last_1_tokens"] == "a table of endings gives no probabilities"
 
 
-def test_tasks_that_do_not_fit_say_so(make_bench):
+def test_tasks_that_do_not_fit_say_so(make_bench, monkeypatch):
+    monkeypatch.setattr(module, "NEAR_PAIRS", 10)
+    monkeypatch.setattr(module, "FAR_PAIRS", 2)
     scores = {s.metric: s for s in tasks(make_bench(constant(torch.zeros(VOCAB)), context=40))}
     far = scores["tasks:var_if:distance_128"]
     assert far.value is None

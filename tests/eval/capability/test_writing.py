@@ -40,7 +40,7 @@ def test_a_model_that_copies_gains_and_one_that_does_not_gains_nothing():
     rows = repeated(VOCAB, 8, eot=0, seed=0)
     gained = copied(copier(), rows, seed=0)
     assert gained[None].value < -2
-    assert gained["copied"].value > 0.85
+    assert gained["copied"].low > 0.75
     even = copied(constant(torch.zeros(VOCAB)), rows, seed=0)
     assert (even[None].value, even["copied"].value) == (0, 0.5)
 
@@ -80,7 +80,8 @@ def test_samples_are_judged_by_the_parser():
     assert found[None].value == pytest.approx(2 / 5)
     # `os` and `a` are bound; `y` is not.
     assert found["undefined"].value == pytest.approx(1 / 3)
-    assert found["balanced"].value == pytest.approx(2 / 5)
+    # The third is no Python, though its brackets are even.
+    assert found["balanced"].value == pytest.approx(3 / 5)
 
 
 @pytest.mark.parametrize("text", ["\n", " \n", "#\n", ""])
