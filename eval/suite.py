@@ -10,6 +10,13 @@ from pellucid.eval.bits_per_byte import (
     bits_saved_over_5gram,
     bytes_per_token,
 )
+from pellucid.eval.capability.calibration import calibration
+from pellucid.eval.capability.cross_entropy_by_class import cross_entropy_by_class
+from pellucid.eval.capability.identifier_recall import identifier_recall
+from pellucid.eval.capability.induction import induction
+from pellucid.eval.capability.minimal_pairs import minimal_pairs
+from pellucid.eval.capability.sample_validity import sample_validity
+from pellucid.eval.capability.tasks import tasks, tasks_quick
 from pellucid.eval.controls import CONTROLS
 from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
 from pellucid.eval.latents.regret import regret
@@ -51,6 +58,14 @@ METRICS: dict[str, Metric] = {
     "latent_auroc": Metric(latent_auroc),
     "latent_mcc": Metric(latent_mcc),
     "belief_mcc": Metric(belief_mcc),
+    "tasks_quick": Metric(tasks_quick, ("quick",), uses=("tasks:dev",)),
+    "tasks": Metric(tasks, uses=("tasks:dev",)),
+    "minimal_pairs": Metric(minimal_pairs),
+    "cross_entropy_by_class": Metric(cross_entropy_by_class, QUICK),
+    "identifier_recall": Metric(identifier_recall, QUICK),
+    "induction": Metric(induction),
+    "calibration": Metric(calibration),
+    "sample_validity": Metric(sample_validity),
 }
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import nn
 
 from pellucid.eval.bootstrap import DRAWS, FEWEST, Interval, expanded_tail, ratio
-from pellucid.eval.capability.parts import by_part, or_reason
+from pellucid.eval.capability.parts import by_part
 from pellucid.eval.halves import halves
 from pellucid.eval.score import NO_INTERVAL, NoValue, Score
 from pellucid.eval.stream import Stream, sample, walk
@@ -34,7 +34,6 @@ class Guesses(NamedTuple):
     right: Bool[np.ndarray, " token"]
 
 
-@or_reason("calibration")
 def calibration(bench: "Workbench") -> list[Score]:
     """ECE (lower is better), and accuracy: of all guesses, and of the surer half."""
     stream = sample(bench.stream, eot=bench.stream.eot, tokens=MOST_TOKENS, seed=bench.seed)

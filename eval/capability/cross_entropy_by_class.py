@@ -6,7 +6,7 @@ import numpy as np
 
 from pellucid.eval.bootstrap import Interval, ratio
 from pellucid.eval.capability.classes import CLASSES, UNKNOWN, token_classes
-from pellucid.eval.capability.parts import by_part, or_reason, tokenizer_of
+from pellucid.eval.capability.parts import by_part, tokenizer_of
 from pellucid.eval.capability.texts import texts_of
 from pellucid.eval.score import NoValue, Score
 from pellucid.eval.stream import Stream
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pellucid.eval.workbench import Workbench
 
 
-@or_reason("cross_entropy_by_class")
 def cross_entropy_by_class(bench: "Workbench") -> list[Score]:
     """Bits per token, over all tokens of files that Python's lexer reads, and by class."""
     stream, token_bytes = bench.stream, tokenizer_of(bench).token_bytes

@@ -12,7 +12,7 @@ from jaxtyping import Integer
 from pellucid.eval.bootstrap import Interval
 from pellucid.eval.capability.classes import names_in
 from pellucid.eval.capability.cross_entropy_by_class import over_positions
-from pellucid.eval.capability.parts import by_part, or_reason, tokenizer_of
+from pellucid.eval.capability.parts import by_part, tokenizer_of
 from pellucid.eval.capability.texts import texts_of
 from pellucid.eval.score import NoValue, Score
 from pellucid.eval.stream import Stream
@@ -25,7 +25,6 @@ BINS = {"1-8": (1, 8), "9-32": (9, 32), "33-128": (33, 128), "129-up": (129, 2**
 NO_NAME, NEW = -1, 0
 
 
-@or_reason("identifier_recall")
 def identifier_recall(bench: "Workbench") -> list[Score]:
     """Bits of names already in the row, over all distances and by bin; and of `new` names."""
     stream, context = bench.stream, bench.reader.context

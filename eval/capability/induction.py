@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pellucid.eval.bootstrap import Interval, mean
 from pellucid.eval.capability.answers import LN2
-from pellucid.eval.capability.parts import by_part, or_reason
+from pellucid.eval.capability.parts import by_part
 from pellucid.eval.score import NoValue, Score
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ LONGEST_HALF = 64
 SHORTEST_HALF = 4
 
 
-@or_reason("induction")
 def induction(bench: "Workbench") -> list[Score]:
     """Bits per token of the second half less those of the first: below 0, the model copies.
 

@@ -13,7 +13,7 @@ from pellucid.eval.bootstrap import Interval, ratio
 from pellucid.eval.capability.answers import wins
 from pellucid.eval.capability.likelihood import sums
 from pellucid.eval.capability.mutations import KINDS, bound_names, broken
-from pellucid.eval.capability.parts import by_part, or_reason, tokenizer_of
+from pellucid.eval.capability.parts import by_part, tokenizer_of
 from pellucid.eval.capability.texts import parsed, snippets, texts_of
 from pellucid.eval.ngram import NGram
 from pellucid.eval.score import NoValue, Score
@@ -38,7 +38,6 @@ class MinimalPair(NamedTuple):
     bad: str
 
 
-@or_reason("minimal_pairs")
 def minimal_pairs(bench: "Workbench") -> list[Score]:
     """Share of pairs in which the good text is the likelier, over all kinds and by kind."""
     tokenizer = tokenizer_of(bench)

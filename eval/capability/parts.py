@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import wraps
 from typing import TYPE_CHECKING, Literal
 
 from pellucid.data.tokenizer import Tokenizer
@@ -13,7 +12,6 @@ from pellucid.eval.score import NO_VALUE, NoValue, Score
 if TYPE_CHECKING:
     from pellucid.eval.workbench import Workbench
 
-Measured = Callable[["Workbench"], list[Score]]
 Better = Literal["lower", "higher"] | None
 
 
@@ -31,7 +29,7 @@ def by_part(
 
     The measure is taken once of each system, with the parts in the place of sites; `better` says
     of each part which way is better. `flags` are said of the whole. `tokens` were read where that
-    was not the stream, of which nothing is then said.
+    was not the stream, of which nothing is then said. Raises NoValue where the measure does.
     """
     taken: dict[int, Found | NoValue] = {}
     scores = []
@@ -41,11 +39,8 @@ def by_part(
             found = _once(taken, measure, system)
             return {part: value for part, value in found.items() if better(part) == way}
 
-        try:
-            if not some(bench.reader):
-                continue
-        except NoValue as reason:
-            return without(bench, metric, str(reason))
+        if not some(bench.reader):
+            continue
         scores += under_controls(
             bench, metric, some, better=way, controls=MODELS, references=references
         )
@@ -55,22 +50,6 @@ def by_part(
         scores = [replace(score, tokens=tokens, flags=kept(score)) for score in scores]
     named = [_named(score) for score in scores]
     return [replace(s, flags=(*s.flags, *flags)) if s.metric == metric else s for s in named]
-
-
-def or_reason(metric: str) -> Callable[[Measured], Measured]:
-    """Decorates a metric: where it raises NoValue, its one score gives the reason."""
-
-    def decorated(measured: Measured) -> Measured:
-        @wraps(measured)
-        def scores(bench: "Workbench") -> list[Score]:
-            try:
-                return measured(bench)
-            except NoValue as reason:
-                return without(bench, metric, str(reason))
-
-        return scores
-
-    return decorated
 
 
 def _once(taken: dict[int, Found | NoValue], measure: Measure, system: System) -> Found:
@@ -83,15 +62,6 @@ def _once(taken: dict[int, Found | NoValue], measure: Measure, system: System) -
     if isinstance(found, NoValue):
         raise found
     return found
-
-
-def without(bench: "Workbench", metric: str, reason: str) -> list[Score]:
-    """The score of a metric that has no value here, and why."""
-
-    def none(_: System) -> Found:
-        raise NoValue(reason)
-
-    return under_controls(bench, metric, none, better=None, controls=MODELS)
 
 
 def _named(score: Score) -> Score:

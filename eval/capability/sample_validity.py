@@ -15,7 +15,7 @@ from torch import nn
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.eval.bootstrap import Interval, mean, ratio
 from pellucid.eval.capability.mutations import loaded_names, undefined
-from pellucid.eval.capability.parts import by_part, nothing, or_reason, tokenizer_of
+from pellucid.eval.capability.parts import by_part, nothing, tokenizer_of
 from pellucid.eval.capability.texts import parsed, texts_of
 from pellucid.eval.score import NoValue, Score
 from pellucid.models.generate import generate
@@ -27,7 +27,6 @@ SAMPLES = 32
 OPENS = {")": "(", "]": "[", "}": "{"}
 
 
-@or_reason("sample_validity")
 def sample_validity(bench: "Workbench") -> list[Score]:
     """Share of samples that parse; with `balanced` brackets; and of names read, the `undefined`.
 

@@ -18,7 +18,7 @@ from pellucid.eval.capability.answers import (
     ngram_answer_log_probs,
     task_loss,
 )
-from pellucid.eval.capability.parts import by_part, nothing, or_reason, tokenizer_of
+from pellucid.eval.capability.parts import by_part, nothing, tokenizer_of
 from pellucid.eval.capability.solvability import LONGEST, solvable
 from pellucid.eval.controls import Found
 from pellucid.eval.score import NoValue, Score
@@ -46,13 +46,11 @@ class Drawn(NamedTuple):
     missing: dict[tuple[str, int], str]
 
 
-@or_reason("tasks")
 def tasks(bench: "Workbench") -> list[Score]:
     """Accuracy and loss of all tasks and strata."""
     return _scores(bench, "tasks", draw_all(bench, TASKS, far=True))
 
 
-@or_reason("tasks_quick")
 def tasks_quick(bench: "Workbench") -> list[Score]:
     """Accuracy and loss of three of the tasks, without strata."""
     return _scores(bench, "tasks_quick", draw_all(bench, THREE, far=False))

@@ -13,6 +13,7 @@ from support.answering import code_tokenizer, constant
 from pellucid.eval.capability.minimal_pairs import make_pairs, minimal_pairs, preferred
 from pellucid.eval.capability.mutations import KINDS, broken, undefined
 from pellucid.eval.capability.texts import snippets
+from pellucid.eval.score import NoValue
 
 VOCAB = code_tokenizer().vocab_size
 NAMES = ["elsewhere", "another_place"]
@@ -116,8 +117,6 @@ def test_the_score_is_of_whole_texts(make_bench, texts):
     assert "kneser_ney_5gram" in scores["minimal_pairs"].controls
 
 
-def test_text_that_is_not_python_has_no_value(make_bench, monkeypatch):
-    bench = make_bench(constant(torch.zeros(VOCAB)), context=3)
-    [score] = minimal_pairs(bench)
-    assert score.value is None
-    assert "no Python definition that fits" in score.flags[0]
+def test_definitions_that_do_not_fit_have_no_value(make_bench):
+    with pytest.raises(NoValue, match="no Python definition that fits"):
+        minimal_pairs(make_bench(constant(torch.zeros(VOCAB)), context=3))

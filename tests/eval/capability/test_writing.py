@@ -9,6 +9,7 @@ from support.planted import Planted
 from pellucid.eval.capability import sample_validity
 from pellucid.eval.capability.induction import copied, induction, repeated
 from pellucid.eval.capability.sample_validity import balanced, judged, statements
+from pellucid.eval.score import NoValue
 
 VOCAB = 50
 
@@ -60,8 +61,8 @@ def test_induction_stands_beside_its_controls(make_bench):
     assert (scores["induction"].better, scores["induction"].n) == ("lower", 48)
     assert scores["induction"].controls["random_twin"] == 0
     assert scores["induction:copied"].controls["random_twin"] == 0.5
-    [short] = induction(make_bench(copier(size), context=6))
-    assert "a context of 6 has no room" in short.flags[0]
+    with pytest.raises(NoValue, match="a context of 6 has no room"):
+        induction(make_bench(copier(size), context=6))
 
 
 VALID = "import os\n\ndef f(a):\n    return os.path.join(a)\n"
