@@ -27,7 +27,7 @@ from pellucid.eval.tasks import TASKS, TaskBatch, draw
 if TYPE_CHECKING:
     from pellucid.eval.workbench import Workbench
 
-NEAR_PAIRS, FAR_PAIRS = 64, 32
+NEAR_PAIRS, FAR_PAIRS = 64, 16
 """Pairs of each task at distance 0, and of each stratum."""
 THREE = ("single_double_quote", "for_while", "final_kwarg")
 """Tasks of a quick look: a string, a header, a signature."""
