@@ -7,7 +7,7 @@ import numpy as np
 from pellucid.eval.bootstrap import Interval, ratio
 from pellucid.eval.capability.classes import CLASSES, UNKNOWN, token_classes
 from pellucid.eval.capability.parts import by_part, tokenizer_of
-from pellucid.eval.capability.texts import texts_of
+from pellucid.eval.labels.source import texts_of
 from pellucid.eval.score import NoValue, Score
 from pellucid.eval.stream import Stream
 

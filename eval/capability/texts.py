@@ -1,4 +1,4 @@
-"""Held-out documents as text, and the pieces of Python in them that stand alone."""
+"""The pieces of Python in held-out documents that stand alone."""
 
 import ast
 import textwrap
@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from pellucid.eval.stream import Stream
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -19,14 +17,6 @@ class Snippet:
 
     document: int
     text: str
-
-
-def texts_of(stream: Stream, token_bytes: Sequence[bytes]) -> list[str]:
-    """The text of every document of a stream; bytes that are not UTF-8 become U+FFFD."""
-    bounds = zip(stream.offsets[:-1], stream.offsets[1:])
-    # The first token of a document is the eot before it.
-    raw = [b"".join(token_bytes[t] for t in stream.tokens[a + 1 : b]) for a, b in bounds]
-    return [one.decode("utf-8", errors="replace") for one in raw]
 
 
 def parsed(text: str) -> ast.Module | None:
