@@ -17,6 +17,7 @@ from pellucid.eval.capability.induction import induction
 from pellucid.eval.capability.minimal_pairs import minimal_pairs
 from pellucid.eval.capability.sample_validity import sample_validity
 from pellucid.eval.capability.tasks import tasks, tasks_quick
+from pellucid.eval.concepts import CONCEPTS
 from pellucid.eval.controls import CONTROLS
 from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
 from pellucid.eval.latents.regret import regret
@@ -31,6 +32,7 @@ from pellucid.eval.workbench import Workbench
 
 QUICK, STANDARD, FULL = ("quick", "standard", "full"), ("standard", "full"), ("full",)
 """Suites that a metric can be part of: what is in one is in those after it."""
+SINCE = {"quick": QUICK, "standard": STANDARD, "full": FULL}
 
 
 class Metric(NamedTuple):
@@ -66,6 +68,7 @@ METRICS: dict[str, Metric] = {
     "induction": Metric(induction),
     "calibration": Metric(calibration),
     "sample_validity": Metric(sample_validity),
+    **{name: Metric(c.measure, SINCE[c.since], c.uses) for name, c in CONCEPTS.items()},
 }
 
 
