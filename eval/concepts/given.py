@@ -1,13 +1,12 @@
 """The labels that a workbench's units are compared with, and what needs no units to tell them."""
 
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Bool
-from torch import nn
 
 from pellucid.eval.concepts.floors import Floor, always_on, best_of, chances, of_last_tokens
 from pellucid.eval.concepts.probe import Ceiling, ceilings, inputs_of
@@ -56,13 +55,16 @@ class Given:
         return ambiguous(self.truth, self.reader.stream)
 
 
-_given: WeakKeyDictionary[nn.Module, dict[tuple[str, int], Given]] = WeakKeyDictionary()
+_given: dict[int, Given] = {}
+"""By the identity of a workbench, until it is gone: it has no hash to be a weak key."""
 
 
 def given(bench: Workbench) -> Given:
-    """What a workbench's metrics share, kept as long as its model. Raises NoValue without labels."""
-    truth, kept = truth_of(bench), _given.setdefault(bench.reader.model, {})
-    return kept.setdefault((truth.fingerprint, bench.seed), Given(bench.reader, truth, bench.seed))
+    """What a workbench's metrics share, kept as long as it is. Raises NoValue without labels."""
+    if id(bench) not in _given:
+        _given[id(bench)] = Given(bench.reader, truth_of(bench), bench.seed)
+        weakref.finalize(bench, _given.pop, id(bench), None)
+    return _given[id(bench)]
 
 
 def truth_of(bench: Workbench) -> Truth:
