@@ -4,16 +4,16 @@ A mistake of the user is one line on stderr and exit code 2. What needs torch is
 command that needs it, so that `--help` and `--version` answer at once.
 """
 
-import argparse
 import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pellucid import __version__
-from pellucid.errors import EXIT_OK, EXIT_USER, RunError, UserError
+from pellucid.commands import benches, grids, runs
+from pellucid.errors import EXIT_OK, EXIT_USER, UserError
 from pellucid.settings.kinds import nearest, shown
 
 EXIT_INTERRUPTED = 130
@@ -41,13 +41,6 @@ Pellucid trains transformers that are interpretable by construction, and tests i
 
   pellucid --version    pellucid COMMAND --help
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """Options of one command; a mistake is a UserError."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,165 +143,14 @@ def _show(name: str, *args: Any) -> int:
     return EXIT_OK
 
 
-def _run_folder(path: str) -> Any:
-    from pellucid.run import RunFolder
-
-    return RunFolder.open(Path(path))
-
-
-def _parsed(command: str, argv: list[str], *arguments: tuple[str, dict]) -> argparse.Namespace:
-    parser = Parser(f"pellucid {command}", allow_abbrev=False)
-    for name, options in arguments:
-        parser.add_argument(name, **options)
-    return parser.parse_args(argv)
-
-
-def _eval(argv: list[str]) -> int:
-    args = _parsed(
-        "eval",
-        argv,
-        ("run", {"metavar": "RUN", "help": "the folder of a run"}),
-        ("--step", {"type": int, "help": "the checkpoint's step (default: the newest)"}),
-        ("--suite", {"default": "quick", "help": "quick, standard or full (default: quick)"}),
-        ("--dense", {"metavar": "RUN", "help": "a matched dense run, to stand beside this one"}),
-        ("--split", {"default": "val", "help": "the held-out split, val or test (default: val)"}),
-        (
-            "--labels",
-            {"help": "python, english, module:function, or a .jsonl or .parquet of spans"},
-        ),
-    )
-    _run_folder(args.run)
-    from pellucid import report, run
-    from pellucid.eval import evaluate
-
-    loaded = run.load(Path(args.run), step=args.step)
-    dense = run.load(Path(args.dense)) if args.dense else None
-    evaluate(loaded, suite=args.suite, split=args.split, dense=dense, labels=args.labels)
-    print(f"report: {report.write_report(loaded.folder)}")
-    return EXIT_OK
-
-
-def _compare(argv: list[str]) -> int:
-    args = _parsed(
-        "compare",
-        argv,
-        ("runs", {"metavar": "RUN", "nargs": "+", "help": "folders of runs, two or more"}),
-        ("--out", {"default": "compare.html", "help": "the page (default: compare.html)"}),
-    )
-    if len(args.runs) < 2:
-        raise UserError(f"compare needs two runs or more; only {args.runs[0]} was given")
-    folders = [_run_folder(path) for path in args.runs]
-    from pellucid import report
-
-    print(f"comparison: {report.write_comparison(folders, Path(args.out))}")
-    return EXIT_OK
-
-
-def _sweep(argv: list[str]) -> int:
-    count = {"type": _at_least_one, "metavar": "N"}
-    args = _parsed(
-        "sweep",
-        argv,
-        ("file", {"metavar": "FILE", "help": "a Python file that holds `grid = Grid(…)`"}),
-        ("--out", {"help": "the grid's folder (default: grids/ and its name)"}),
-        ("--workers", {**count, "help": "cells run at once (default: one to a GPU or core)"}),
-        ("--threads", {**count, "default": 1, "help": "CPU threads of a cell (default: 1)"}),
-        ("--per-gpu", {**count, "default": 1, "help": "cells on one GPU at once (default: 1)"}),
-        ("--dry-run", {"action": "store_true", "help": "show cells, cost and expected time"}),
-        ("--retry", {"action": "store_true", "help": "run again what has failed"}),
-    )
-    from pellucid.sweep import load_grid
-    from pellucid.sweep.run import sweep
-
-    grid = load_grid(args.file)
-    return sweep(
-        grid,
-        Path(args.out or f"grids/{grid.name}"),
-        workers=args.workers,
-        threads=args.threads,
-        per_gpu=args.per_gpu,
-        dry_run=args.dry_run,
-        retry=args.retry,
-    )
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _view(argv: list[str]) -> int:
-    args = _parsed("view", argv, ("run", {"metavar": "RUN", "help": "the folder of a run"}))
-    folder = _run_folder(args.run)
-    page = folder.report_file if _is_fresh(folder) else _report(folder)
-    print(f"report: {page}")
-    import webbrowser
-
-    webbrowser.open(page.resolve().as_uri())
-    return EXIT_OK
-
-
-def _report(folder: Any) -> Path:
-    from pellucid import report
-
-    return report.write_report(folder)
-
-
-def _is_fresh(folder: Any) -> bool:
-    """Whether the page is newer than all it is made of (it need not be writable to be viewed)."""
-    page = folder.report_file
-    sources = (folder.metrics_file, folder.scores_file, folder.units_file, folder.manifest_file)
-    newest = max((s.stat().st_mtime_ns for s in sources if s.exists()), default=0)
-    return page.exists() and page.stat().st_mtime_ns >= newest
-
-
-def _replay(argv: list[str]) -> int:
-    args = _parsed(
-        "replay",
-        argv,
-        ("run", {"metavar": "RUN", "help": "the folder of a run"}),
-        ("step", {"metavar": "STEP", "type": int, "help": "the step to run again"}),
-    )
-    if args.step < 0:
-        raise RunError(f"step {args.step} is not accepted; expected 0 or more")
-    _run_folder(args.run)
-    from pellucid.train import replay
-
-    return replay(Path(args.run), args.step)
-
-
-def _bench(argv: list[str]) -> int:
-    args, words = argv[:1], argv[1:]
-    if args == ["train"]:
-        from pellucid.experiments import bench_train as bench
-    elif args == ["models"]:
-        from pellucid.experiments import bench_models as bench
-    elif args == ["fillings"]:
-        from pellucid.experiments import first_steps as bench
-    elif args == ["widths"]:
-        from pellucid.experiments import bench_widths as bench
-    elif args == ["kernels"]:
-        from pellucid.kernels import bench
-    elif args in (["-h"], ["--help"]):
-        print("usage: pellucid bench train|kernels|models|fillings|widths [word ...]")
-        return EXIT_OK
-    else:
-        raise UserError(
-            f"bench {' '.join(args)} is not known; "
-            f"expected bench train, kernels, models, fillings or widths"
-        )
-    return bench.main(words)
-
-
 COMMANDS = {
     "train": _train,
-    "eval": _eval,
-    "compare": _compare,
-    "sweep": _sweep,
-    "view": _view,
-    "replay": _replay,
-    "bench": _bench,
+    "eval": runs.evaluate,
+    "compare": runs.compare,
+    "sweep": grids.run_grid,
+    "view": runs.view,
+    "replay": runs.replay,
+    "bench": benches.bench,
 }
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Protocol
 from pellucid.data.documents import Document, LeftOut
 from pellucid.data.generated import Generated
 from pellucid.data.hub import HubDataset
+from pellucid.data.latent import Latent
 from pellucid.data.python_source import PythonCore, PythonInstalled
 from pellucid.data.text_files import TextFiles
 
@@ -31,4 +32,5 @@ CORPORA = {
     "files": TextFiles,
     "hf": HubDataset,
     "generated": Generated,
+    "latent": Latent,
 }

@@ -13,6 +13,8 @@ from pellucid.errors import RunError
 from pellucid.eval import score, units_page
 from pellucid.eval.controls import NO_DENSE, NOT_MADE, System, made_units
 from pellucid.eval.labels.choose import labels_of_stream
+from pellucid.eval.latents.known import known_of
+from pellucid.eval.latents.labels import table_of
 from pellucid.eval.permuted import permuted_weights, rebuilt
 from pellucid.eval.reader import Reader
 from pellucid.eval.score import Score
@@ -107,6 +109,7 @@ def workbench(
     """
     limits, train = SUITES[suite], run.data.split("train").tokens
     stream = sample(run.data.split(split), eot=run.tokenizer.eot, tokens=limits.tokens, seed=seed)
+    known = known_of(run.data, split, stream, seed=seed)
     shared = {"stream": stream, "context": run.config.model.context, "seed": seed}
     shared |= {"track": track} if track else {}
     cut = limits.ngram_tokens is not None and len(train) > limits.ngram_tokens
@@ -117,10 +120,16 @@ def workbench(
         twin=Reader(random_twin(run), label="random twin: ", **shared),
         controls=_controls(run, reader, dense, limits.controls, shared),
         train=seen,
+        tokenizer=run.tokenizer,
         vocab_size=run.model.vocab_size,
         split=split,
         seed=seed,
-        labelled=lambda: labels_of_stream(stream, run.tokenizer.token_bytes, labels),
+        latents=known,
+        labelled=lambda: (
+            labels_of_stream(stream, run.tokenizer.token_bytes, labels)
+            if isinstance(known, str)
+            else table_of(known)
+        ),
         ngram_flags=(f"the n-grams see the first {len(seen):,} training tokens",) if cut else (),
     )
 

@@ -10,7 +10,17 @@ from pellucid.eval.bits_per_byte import (
     bits_saved_over_5gram,
     bytes_per_token,
 )
+from pellucid.eval.capability.calibration import calibration
+from pellucid.eval.capability.cross_entropy_by_class import cross_entropy_by_class
+from pellucid.eval.capability.identifier_recall import identifier_recall
+from pellucid.eval.capability.induction import induction
+from pellucid.eval.capability.minimal_pairs import minimal_pairs
+from pellucid.eval.capability.sample_validity import sample_validity
+from pellucid.eval.capability.tasks import tasks, tasks_quick
+from pellucid.eval.concepts import CONCEPTS
 from pellucid.eval.controls import CONTROLS
+from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
+from pellucid.eval.latents.regret import regret
 from pellucid.eval.rules.scores import (
     description_lengths,
     explained_loss_scores,
@@ -30,6 +40,7 @@ from pellucid.eval.workbench import Workbench
 
 QUICK, STANDARD, FULL = ("quick", "standard", "full"), ("standard", "full"), ("full",)
 """Suites that a metric can be part of: what is in one is in those after it."""
+SINCE = {"quick": QUICK, "standard": STANDARD, "full": FULL}
 
 RULED = ("labels:dev",)
 """Rules may ask for labels of this family."""
@@ -61,6 +72,20 @@ METRICS: dict[str, Metric] = {
     "description_length": Metric(description_lengths, QUICK),
     "output_purity": Metric(output_purities, QUICK),
     "intruder": Metric(intruder_scores, QUICK),
+    "regret": Metric(regret, QUICK),
+    "latent_f1": Metric(latent_f1),
+    "latent_auroc": Metric(latent_auroc),
+    "latent_mcc": Metric(latent_mcc),
+    "belief_mcc": Metric(belief_mcc),
+    "tasks_quick": Metric(tasks_quick, ("quick",), uses=("tasks:dev",)),
+    "tasks": Metric(tasks, uses=("tasks:dev",)),
+    "minimal_pairs": Metric(minimal_pairs),
+    "cross_entropy_by_class": Metric(cross_entropy_by_class, QUICK),
+    "identifier_recall": Metric(identifier_recall, QUICK),
+    "induction": Metric(induction),
+    "calibration": Metric(calibration),
+    "sample_validity": Metric(sample_validity),
+    **{name: Metric(c.measure, SINCE[c.since], c.uses) for name, c in CONCEPTS.items()},
 }
 
 

@@ -8,8 +8,10 @@ from time import perf_counter
 import numpy as np
 from jaxtyping import Integer
 
+from pellucid.data.tokenizer import Tokenizer
 from pellucid.eval.controls import CONTROLS, NOT_MADE, System
 from pellucid.eval.labels import LabelTable
+from pellucid.eval.latents.known import OTHER_CORPUS, Known
 from pellucid.eval.ngram import NGram
 from pellucid.eval.reader import Predictions, Reader
 from pellucid.eval.stream import Stream
@@ -36,7 +38,12 @@ class Workbench:
     """makes the labels of the stream, or says why there are none"""
     controls: dict[str, System | str] = field(default_factory=dict)
     """the controls of `eval/controls.py`, the twin among them, or why one is missing"""
+    latents: Known | str = OTHER_CORPUS
+    """the truth about the stream, where the corpus is one whose latents are known; else why not"""
+    tokenizer: Tokenizer | None = None
+    """the run's, for metrics that write texts of their own"""
     _ngrams: dict[int, Predictions] = field(default_factory=dict)
+    _fitted: dict[int, NGram] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = dict.fromkeys(CONTROLS, NOT_MADE)
@@ -55,9 +62,15 @@ class Workbench:
         """What the n-gram of the training tokens pays for the same stream."""
         if order not in self._ngrams:
             start = perf_counter()
-            for _ in self.reader.track([order], f"fitting the {order}-gram", 1):
-                fitted = NGram(self.train, self.vocab_size, order=order)
+            fitted = self.fitted_ngram(order)
             # The eot that begins the stream is given to both, not predicted.
             bits = -fitted.log2_probs(np.append(self.stream.tokens, self.stream.eot))[1:]
             self._ngrams[order] = Predictions(bits, {}, {}, perf_counter() - start)
         return self._ngrams[order]
+
+    def fitted_ngram(self, order: int) -> NGram:
+        """The n-gram of the training tokens itself, for texts other than the stream."""
+        if order not in self._fitted:
+            for _ in self.reader.track([order], f"fitting the {order}-gram", 1):
+                self._fitted[order] = NGram(self.train, self.vocab_size, order=order)
+        return self._fitted[order]

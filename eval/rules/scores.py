@@ -38,7 +38,7 @@ def rule_scores(bench: Workbench) -> list[Score]:
     reference = {site: table.density[table.living] for site, table in tables(bench.reader).items()}
     scores = []
     for what, budget, over in _asked():
-        name = f"rule_{what}_{budget}bits" + (f"_{over}" if over != "mass" else "")
+        name = f"rule:{what}_{budget}bits" + (f"_{over}" if over != "mass" else "")
 
         def measure(system: System, what=what, budget=budget, over=over) -> dict:
             found = tables(system)
@@ -91,7 +91,7 @@ def explained_loss_scores(bench: Workbench) -> list[Score]:
     scores = []
     for plan in plans:
         measure = lambda system, plan=plan: {None: arms(system).score(plan, seed=bench.seed)}
-        scores += _of_models(bench, f"explained_loss_{plan}", measure, "higher", flags)
+        scores += _of_models(bench, f"explained_loss:{plan}", measure, "higher", flags)
         nats = lambda system, plan=plan: {None: _nats(arms(system), plan, bench.seed)}
         scores += _of_models(bench, f"explained_loss_nats_{plan}", nats, "lower", flags)
     for arm in ("full", "ablated"):
@@ -131,7 +131,7 @@ def monosemantic_share(bench: Workbench) -> list[Score]:
     """Share of living units whose rule predicts activation and the sign of their effect."""
     return _of_models(
         bench,
-        f"monosemantic_share_{MIDDLE}bits",
+        f"monosemantic_share:{MIDDLE}bits",
         lambda system: _monosemantic(bench, system),
         "higher",
         dict.fromkeys(bench.reader.sites(), (OVER_UNITS,)),

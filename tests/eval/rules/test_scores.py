@@ -43,11 +43,11 @@ def planted() -> dict:
 
 
 def test_planted_rules_score_high_and_noise_of_equal_density_low(planted):
-    for name in ("rule_r2_64bits", "rule_f1_64bits", "rule_gain_64bits", "rule_r2_64bits_all"):
+    for name in ("rule:r2_64bits", "rule:f1_64bits", "rule:gain_64bits", "rule:r2_64bits_all"):
         assert planted[name].value > 0.95
         assert abs(planted[name].controls["random_twin"]) < 0.12
         assert not any("as well" in flag for flag in planted[name].flags)
-    assert planted["rule_r2_32bits"].value < planted["rule_r2_64bits"].value
+    assert planted["rule:r2_32bits"].value < planted["rule:r2_64bits"].value
 
 
 def test_intruders_are_found_among_planted_units_alone(planted):
@@ -58,8 +58,8 @@ def test_intruders_are_found_among_planted_units_alone(planted):
 def test_dead_units_count_where_all_are_asked_for():
     made = bench([lambda t: t == 4, lambda t: t < 0], [noise] * 2)
     found = {s.metric: s.value for s in rule_scores(made)}
-    assert found["rule_f1_64bits_all"] == pytest.approx(0.5, abs=0.02)
-    assert found["rule_f1_64bits_living"] == pytest.approx(1, abs=0.02)
+    assert found["rule:f1_64bits_all"] == pytest.approx(0.5, abs=0.02)
+    assert found["rule:f1_64bits_living"] == pytest.approx(1, abs=0.02)
 
 
 def test_scores_by_hand():

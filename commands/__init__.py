@@ -1,0 +1,1 @@
+"""The commands beside `train`, each told its own words; `cli.py` says which there are."""

@@ -1,0 +1,36 @@
+"""How commands read their words: a mistake is one sentence."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pellucid.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Options of one command; a mistake is a UserError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}")
+
+
+def run_folder(path: str) -> Any:
+    """The folder of an existing run; raises RunError where there is none."""
+    from pellucid.run import RunFolder
+
+    return RunFolder.open(Path(path))
+
+
+def parsed(command: str, argv: list[str], *arguments: tuple[str, dict]) -> argparse.Namespace:
+    """The words of a command as its arguments, each given by name and options."""
+    parser = Parser(f"pellucid {command}", allow_abbrev=False)
+    for name, options in arguments:
+        parser.add_argument(name, **options)
+    return parser.parse_args(argv)
+
+
+def at_least_one(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)

@@ -1,0 +1,1 @@
+"""What a model can do: tasks, minimal pairs, copying, calibration, the validity of what it writes."""

@@ -1,0 +1,102 @@
+"""The labels that a workbench's units are compared with, and what needs no units to tell them."""
+
+import weakref
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool
+
+from pellucid.eval.concepts.floors import Floor, always_on, best_of, chances, of_last_tokens
+from pellucid.eval.concepts.probe import Ceiling, ceilings, inputs_of
+from pellucid.eval.concepts.truth import Truth
+from pellucid.eval.halves import halves
+from pellucid.eval.labels import LabelTable
+from pellucid.eval.reader import Reader
+from pellucid.eval.score import NoValue
+from pellucid.eval.stream import Stream
+from pellucid.eval.workbench import Workbench
+
+FAMILY = {"val": "dev", "test": "test"}
+"""Family of labels that a split of the corpus is scored with."""
+AMBIGUOUS = (0.1, 0.9)
+"""P(label | current token) between which the token does not decide."""
+
+
+class Floors(NamedTuple):
+    """What the tokens alone tell."""
+
+    always_on: Floor
+    token_only: Floor
+    five_gram: Floor
+    best: Floor
+    """of the three, the one that is best on half A, by label"""
+
+
+@dataclass(eq=False)
+class Given:
+    """A run's labels, and what tells them without its units; made when first asked for."""
+
+    reader: Reader
+    truth: Truth
+    seed: int
+
+    @cached_property
+    def floors(self) -> Floors:
+        return floors_of(self.truth, self.reader.stream)
+
+    @cached_property
+    def ceilings(self) -> dict[str, Ceiling]:
+        return ceilings(inputs_of(self.reader), self.truth, seed=self.seed)
+
+    @cached_property
+    def is_open(self) -> Bool[np.ndarray, "token label"]:
+        return ambiguous(self.truth, self.reader.stream)
+
+
+_given: dict[int, Given] = {}
+"""By the identity of a workbench, until it is gone: it has no hash to be a weak key."""
+
+
+def given(bench: Workbench) -> Given:
+    """What a workbench's metrics share, kept as long as it is. Raises NoValue without labels."""
+    if id(bench) not in _given:
+        _given[id(bench)] = Given(bench.reader, truth_of(bench), bench.seed)
+        weakref.finalize(bench, _given.pop, id(bench), None)
+    return _given[id(bench)]
+
+
+def truth_of(bench: Workbench) -> Truth:
+    """Labels that hold, or do not, after each token, decided by the text up to it.
+
+    Functions of the token alone, or of where it stands, are left out. Raises NoValue without labels.
+    """
+    table = bench.labels
+    if isinstance(table, str):
+        raise NoValue(table)
+    chosen = table.select(family=FAMILY[bench.split], prefix=True, controls=False)
+    return truth_from(chosen, bench.stream, seed=bench.seed)
+
+
+def truth_from(table: LabelTable, stream: Stream, *, seed: int) -> Truth:
+    """The states after each token, cut into halves; only labels frequent enough to be scored."""
+    known = np.all([table.known_of(name) for name in table.names], axis=0)
+    in_a = halves(stream, seed)
+    return Truth(table.names, table.after, known, in_a, stream.document).scorable()
+
+
+def floors_of(truth: Truth, stream: Stream) -> Floors:
+    """Fit the floors on half A."""
+    every = (
+        always_on(truth),
+        of_last_tokens(truth, stream.tokens, order=1),
+        of_last_tokens(truth, stream.tokens, order=5),
+    )
+    return Floors(*every, best_of(*every))
+
+
+def ambiguous(truth: Truth, stream: Stream) -> Bool[np.ndarray, "token label"]:
+    """Whether the current token leaves a label open, by the counts of half A."""
+    chance = chances(truth, stream.tokens, order=1)
+    return (chance >= AMBIGUOUS[0]) & (chance <= AMBIGUOUS[1])

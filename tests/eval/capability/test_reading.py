@@ -1,0 +1,228 @@
+"""Cross-entropy by class, recall of names and calibration, on bits that are known."""
+
+import inspect
+import io
+import json
+import keyword
+import statistics
+import tokenize
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from support.answering import code_tokenizer, constant
+from support.planted import stream_of
+
+from pellucid.eval.capability.calibration import (
+    Guesses,
+    calibration,
+    expected_error,
+    guess,
+    selective,
+)
+from pellucid.eval.capability.classes import CLASSES, UNKNOWN, character_classes, token_classes
+from pellucid.eval.capability.cross_entropy_by_class import by_class, cross_entropy_by_class
+from pellucid.eval.capability.identifier_recall import NEW, NO_NAME, distances, identifier_recall
+from pellucid.eval.score import NoValue
+
+VOCAB = code_tokenizer().vocab_size
+BYTES = [bytes([i]) for i in range(1, 256)]
+
+
+def byte_stream(*texts):
+    """A stream in which every byte but the zero is a token, and 0 the eot."""
+    return stream_of([list(text.encode()) for text in texts]), [b"", *BYTES]
+
+
+def named(text):
+    return [CLASSES[c] for c in character_classes(text)]
+
+
+def test_every_character_has_the_class_of_its_token():
+    found = named("if ab(1): # c\n  x='é'\n")
+    expected = (
+        ["keyword"] * 2
+        + ["layout", "identifier_first", "identifier_rest", "bracket", "number"]
+        + ["bracket", "operator", "layout"]
+        + ["comment"] * 3
+        + ["layout"] * 3
+        + ["identifier_first", "operator"]
+        + ["string"] * 3
+        + ["layout"]
+    )
+    assert found == expected
+
+
+@pytest.mark.parametrize("module", [statistics, json.decoder])
+def test_classes_agree_with_the_lexer_on_real_files(module):
+    text = inspect.getsource(module)
+    found, lines = named(text), text.split("\n")
+    starts = np.cumsum([0, *(len(line) + 1 for line in lines)])
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        at = starts[token.start[0] - 1] + token.start[1]
+        if token.type == tokenize.NAME:
+            assert found[at] == (
+                "keyword" if keyword.iskeyword(token.string) else "identifier_first"
+            )
+        if token.type == tokenize.NUMBER:
+            assert text[at : at + len(token.string)] == token.string
+            assert found[at] == "number"
+
+
+def test_a_token_has_the_class_of_its_first_solid_character(texts, stream):
+    tokenizer = code_tokenizer()
+    found = token_classes(stream, texts, tokenizer.token_bytes)
+    assert (found[stream.offsets[:-1]] == CLASSES.index("end_of_text")).all()
+    assert (found != UNKNOWN).all()
+    by_token = {}
+    for token, name in zip(stream.tokens, found):
+        by_token.setdefault(tokenizer.token_bytes[token], set()).add(CLASSES[name])
+    assert by_token[b" if"] == {"keyword"}
+    assert by_token[b" ="] == {"operator"}
+    assert by_token[b"\n"] == {"layout"}
+
+
+def test_text_that_the_lexer_refuses_has_no_class():
+    stream, token_bytes = byte_stream("x = (1", "y = 2\n")
+    found = token_classes(stream, ["x = (1", "y = 2\n"], token_bytes)
+    assert (found[1:7] == UNKNOWN).all()
+    assert CLASSES[found[8]] == "identifier_first"
+
+
+def test_bits_are_those_of_the_token_that_is_predicted():
+    """A model that pays 7 bits for every bracket and none for the rest."""
+    texts = ["f(x)\n"] * 12
+    stream, token_bytes = byte_stream(*texts)
+    here = token_classes(stream, texts, token_bytes)
+    target = np.append(here[1:], CLASSES.index("end_of_text"))
+    bits = np.where(np.isin(stream.targets(), list(b"()")), 7.0, 0.0)
+    found = by_class(stream, bits, target, seed=0)
+    assert found["bracket"][:4] == (7.0, 7.0, 7.0, 12)
+    assert found["identifier_first"].value == 0
+    assert found[None].value == pytest.approx(14 / 6)
+
+
+def test_classes_stand_beside_their_controls(make_bench):
+    scores = {s.metric: s for s in cross_entropy_by_class(make_bench(constant(torch.zeros(VOCAB))))}
+    keyword_score = scores["cross_entropy_by_class:keyword"]
+    assert keyword_score.value == pytest.approx(np.log2(VOCAB), rel=1e-6)
+    assert keyword_score.controls["random_twin"] == pytest.approx(np.log2(VOCAB), rel=1e-6)
+    assert keyword_score.controls["kneser_ney_5gram"] < keyword_score.controls["bigram"]
+
+
+def test_distances_are_counted_in_tokens_within_a_row():
+    text = "ab = cd\nef = ab\ncd\n"
+    stream, token_bytes = byte_stream(text)
+    since = distances(stream, [text], token_bytes, context=100)
+    # Position p predicts token p + 1, and the text begins at token 1: character i is position i.
+    found = {i: int(since[i]) for i in np.flatnonzero(since != NO_NAME)}
+    assert found == {0: NEW, 5: NEW, 8: NEW, 13: 13, 16: 11}
+    short = distances(stream, [text], token_bytes, context=8)
+    assert {i: int(short[i]) for i in np.flatnonzero(short != NO_NAME)} == {
+        0: NEW,
+        5: NEW,
+        8: NEW,
+        13: NEW,
+        16: NEW,
+    }
+
+
+def test_names_are_not_recalled_across_documents():
+    stream, token_bytes = byte_stream("ab\n", "ab\n")
+    assert (distances(stream, ["ab\n", "ab\n"], token_bytes, context=100) <= NEW).all()
+
+
+def test_a_space_before_a_name_belongs_to_its_token(stream, texts):
+    tokenizer = code_tokenizer()
+    since = distances(stream, texts, tokenizer.token_bytes, context=512)
+    for at in np.flatnonzero(since > NEW):
+        one, before = stream.tokens[at + 1], stream.tokens[at + 1 - since[at]]
+        spelled = [tokenizer.token_bytes[t].strip(b" ([{\"'.\n") for t in (one, before)]
+        assert spelled[0][:1] == spelled[1][:1]
+
+
+def test_recall_stands_beside_its_controls(make_bench):
+    scores = {s.metric: s for s in identifier_recall(make_bench(constant(torch.zeros(VOCAB))))}
+    assert {"identifier_recall", "identifier_recall:new", "identifier_recall:9-32"} <= set(scores)
+    assert scores["identifier_recall"].value == pytest.approx(np.log2(VOCAB), rel=1e-6)
+    assert "kneser_ney_5gram" in scores["identifier_recall"].controls
+
+
+def sure_stream(n=40):
+    return stream_of([[1] * 9 for _ in range(n)])
+
+
+def test_a_model_that_is_as_right_as_it_is_sure_has_no_error():
+    """A model that says 0.7 and is right on 7 of every 10."""
+    stream = sure_stream()
+    right = np.tile([True] * 7 + [False] * 3, 40)
+    found = expected_error(Guesses(np.full(400, 0.7), right), stream, seed=0)
+    assert found.value == pytest.approx(0, abs=1e-12)
+    over = expected_error(Guesses(np.full(400, 0.95), right), stream, seed=0)
+    assert over[:3] == pytest.approx((0.25, 0.25, 0.25))
+
+
+def test_errors_of_opposite_signs_do_not_cancel_across_bins():
+    right = np.tile([True] * 5 + [False] * 5, 40)
+    sure = np.tile([0.6] * 5 + [0.4] * 5, 40)
+    found = expected_error(Guesses(sure, right), sure_stream(), seed=0)
+    assert found.value == pytest.approx(0.4)
+
+
+def test_the_interval_of_the_error_covers_it():
+    """Documents of a model that is overconfident by 0.1: how often the interval holds 0.1."""
+    stream, covered = stream_of([[1] * 49 for _ in range(60)]), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        right = rng.random(len(stream.tokens)) < 0.6
+        found = expected_error(Guesses(np.full(len(right), 0.7), right), stream, seed=seed)
+        covered += found.low <= 0.1 <= found.high
+    assert covered >= 52
+
+
+def test_the_surer_half_is_chosen_on_other_documents():
+    stream = sure_stream()
+    in_a = stream.document % 2 == 0
+    sure = np.tile([0.9] * 5 + [0.2] * 5, 40)
+    right = np.tile([True] * 4 + [False] * 6, 40)
+    assert selective(Guesses(sure, right), stream, in_a, seed=0).value == pytest.approx(0.8)
+    # What is known of half A is not what is scored.
+    on_a = np.where(in_a, True, right)
+    assert selective(Guesses(sure, on_a), stream, in_a, seed=0).value == pytest.approx(0.8)
+
+
+def test_guesses_are_the_likeliest_tokens(make_bench, stream):
+    logits = torch.zeros(VOCAB)
+    favourite = int(np.bincount(stream.tokens).argmax())
+    logits[favourite] = 4.0
+    found = guess(constant(logits), stream, context=32)
+    np.testing.assert_allclose(found.sure, float(logits.softmax(-1).max()), rtol=1e-5)
+    np.testing.assert_array_equal(found.right, stream.targets() == favourite)
+    scores = {s.metric: s for s in calibration(make_bench(constant(logits)))}
+    assert scores["calibration:accuracy"].value == pytest.approx(found.right.mean())
+    assert scores["calibration"].value == pytest.approx(abs(found.right.mean() - found.sure[0]))
+    assert scores["calibration"].better == "lower"
+
+
+def test_a_model_of_nan_is_a_sentence(stream):
+    with pytest.raises(NoValue, match="predicts NaN"):
+        guess(constant(torch.full((VOCAB,), torch.nan)), stream, context=32)
+
+
+def test_text_that_is_no_python_has_no_classes_and_no_names(make_bench):
+    bench = make_bench(constant(torch.zeros(VOCAB)))
+    broken = np.array([*code_tokenizer().encode("((( no python ")] * 3)
+    tokens = np.concatenate([[bench.stream.eot], broken])
+    other = replace(
+        bench.stream,
+        tokens=tokens,
+        offsets=np.array([0, len(tokens)]),
+        names=["x"],
+        doc_bytes=np.array([42]),
+    )
+    for reader in (bench.reader, bench.twin):
+        reader.stream = other
+    for metric in (cross_entropy_by_class, identifier_recall):
+        with pytest.raises(NoValue, match="held-out"):
+            metric(bench)

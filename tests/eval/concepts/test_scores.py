@@ -1,0 +1,72 @@
+"""The lines of the metric table: from a workbench to scores with controls, or to a sentence."""
+
+import gc
+
+import numpy as np
+import pytest
+from support.planted import random_stream
+from support.small import VOCAB, small_model
+
+from pellucid.eval.concepts import CONCEPTS, given
+from pellucid.eval.labels import Label, LabelTable
+from pellucid.eval.reader import Reader
+from pellucid.eval.workbench import Workbench
+
+CONTEXT = 24
+
+
+def bench(labels: LabelTable | str | None = None) -> Workbench:
+    text = random_stream(24, 60, vocab_size=VOCAB)
+    readers = [Reader(small_model("topk"), text, CONTEXT, keep_inputs=True) for _ in range(2)]
+    names = ("multiple_of_three", "after_multiple", "multiple_of_six")
+    third, sixth = text.tokens % 3 == 0, text.tokens % 6 == 0
+    after = np.stack([third, np.roll(third, 1), sixth], axis=1)
+    table = LabelTable.of(after, [Label(name, "lexer", "dev", True) for name in names])
+    given = table if labels is None else labels
+    shared = {"train": text.tokens, "vocab_size": VOCAB, "split": "val", "seed": 0}
+    return Workbench(reader=readers[0], twin=readers[1], labelled=lambda: given, **shared)
+
+
+def test_every_metric_gives_a_score_with_its_twin():
+    """The twin is the same model: whatever a metric finds, it finds twice."""
+    made = bench()
+    for name, concept in CONCEPTS.items():
+        scores = concept.measure(made)
+        assert [s.site for s in scores] == list(made.reader.sites()), name
+        for score in scores:
+            assert score.metric == name
+            if score.value is not None:
+                assert score.controls["random_twin"] == score.value, name
+            else:
+                assert score.flags[0].startswith("no value: "), name
+
+
+def test_coverage_stands_beside_floors_ceiling_and_null():
+    score = CONCEPTS["concept_coverage"].measure(bench())[0]
+    held = {name: score.controls[name] for name in ("floor_token_only", "floor_always_on")}
+    # Two of the three labels are functions of the token, the third is one of the two before.
+    assert held["floor_token_only"] > 0.7 > held["floor_always_on"]
+    assert score.controls["floor_best"] >= held["floor_token_only"]
+    assert 0 < score.controls["permutation_null"] < score.controls["ceiling_probe"] <= 1
+
+
+def test_without_labels_every_metric_says_why():
+    for name, concept in CONCEPTS.items():
+        (score,) = concept.measure(bench("the text has no labels"))
+        assert score.value is None and "no value: the text has no labels" in score.flags, name
+
+
+def test_what_is_shared_goes_with_its_workbench():
+    made = bench()
+    assert given.given(made) is given.given(made)
+    key = id(made)
+    assert key in given._given
+    del made
+    gc.collect()
+    assert key not in given._given
+
+
+@pytest.mark.parametrize("name", CONCEPTS)
+def test_families_of_labels_are_declared(name):
+    """So that a run trained on them is refused."""
+    assert set(CONCEPTS[name].uses) == {"labels:dev", "labels:test"}
