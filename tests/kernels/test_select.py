@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pellucid.kernels import cpu, dense, reference, topk_rows
-from pellucid.kernels.select import _largest
+from pellucid.kernels.select import contenders
 
 
 def assert_rows_agree(x, k, signed, relu=False):
@@ -62,11 +62,15 @@ def test_relu_by_hand():
     assert topk_rows(x[:1], 3, relu=True)[1].tolist() == [[1, 3, -1]]
 
 
-def test_pruning_keeps_the_largest():
-    x = torch.randn(50, 5000, generator=torch.Generator().manual_seed(0))
-    values, indices = _largest(x, 40)
-    assert torch.equal(x.gather(1, indices), values)
-    assert torch.equal(values.sort(descending=True).values, x.topk(40).values)
+@pytest.mark.parametrize("width", [1280, 1291, 5000])
+def test_contenders_are_few_and_hold_the_largest(width):
+    x = torch.randn(50, width, generator=torch.Generator().manual_seed(0))
+    row = torch.arange(50)[:, None]
+    entries = contenders(x, 40)
+    counts = (entries // width).bincount(minlength=50)
+    assert torch.equal(entries, entries.unique())
+    assert counts.min() >= 40 and counts.max() < 100
+    assert torch.isin(x.topk(40).indices + width * row, entries).all()
 
 
 def test_gradient_goes_to_what_was_taken():
