@@ -57,8 +57,8 @@ def _pruned(
     """What may be chosen is found in each chunk, and chosen from in one go: it is little."""
     found, values = [], []
     for part, held in chunks:
-        entries = contenders(held.abs() if signed else held, k)
-        values.append(held.take(entries))
+        entries, keys = contenders(held.abs() if signed else held, k)
+        values.append(held.take(entries) if signed else keys)
         found.append(entries.add_(part.start * shape[1]))
     entries, value = torch.cat(found), torch.cat(values)
     keys = value.abs() if signed else value

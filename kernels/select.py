@@ -36,8 +36,8 @@ def top_indices(keys: Tensor, k: int, *, positive: bool = False) -> Tensor:
         return torch.arange(width, device=keys.device).expand(rows, width)
     if not is_pruned(rows, width, k):
         return _from_all(keys, k, positive)
-    entries = contenders(keys, k)
-    chosen = best(entries, keys.take(entries), keys.shape, k, positive=positive)
+    entries, found = contenders(keys, k)
+    chosen = best(entries, found, keys.shape, k, positive=positive)
     return columns_of(entries.take(chosen), width)
 
 
@@ -46,8 +46,8 @@ def is_pruned(rows: int, width: int, k: int) -> bool:
     return rows > 0 and width >= LINES[-1] * COARSE * k
 
 
-def contenders(keys: Tensor, k: int) -> Tensor:
-    """Positions row * width + column, ascending, of k to CROWD * k entries of each row of keys.
+def contenders(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Positions row * width + column, ascending, of k to CROWD * k entries of each row, and keys.
 
     The k largest are among them, with every equal of the last of these or, of equals that are too
     many, those of the lowest columns.
@@ -63,10 +63,11 @@ def contenders(keys: Tensor, k: int) -> Tensor:
     held = lines.view(-1, length).index_select(0, line)
     floor_of_line = floor[:, 0].index_select(0, line // maxima.shape[1])
     place = (held >= floor_of_line[:, None]).flatten().nonzero()[:, 0]
-    entries = line.index_select(0, place // length) * length + place % length
+    left_out = (line - torch.arange(len(line), device=line.device)) * length
+    entries = place + left_out.index_select(0, place // length)
     if gap:
         entries -= entries // lines.shape[1] * gap
-    return _settled(entries, keys, k)
+    return _settled(entries, held.take(place), keys, k)
 
 
 def best(
@@ -120,17 +121,18 @@ def _bounds(entries: Tensor, rows: int, width: int) -> tuple[Tensor, Tensor]:
     return bounds[:-1, None], bounds.diff()[:, None]
 
 
-def _settled(entries: Tensor, keys: Tensor, k: int) -> Tensor:
+def _settled(entries: Tensor, found: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """`contenders` with the rows that have too few or too many replaced by their k largest."""
     rows, width = keys.shape
     counts = _bounds(entries, rows, width)[1][:, 0]
     unsettled = (counts < k) | (counts > CROWD * k)
     if not bool(unsettled.any()):
-        return entries
+        return entries, found
     row = unsettled.nonzero()
     chosen = row * width + _from_all(keys[row[:, 0]], k, False)
     kept = entries[~unsettled.repeat_interleave(counts)]
-    return torch.cat((kept, chosen.flatten())).sort().values
+    entries = torch.cat((kept, chosen.flatten())).sort().values
+    return entries, keys.take(entries)
 
 
 def _from_all(keys: Tensor, k: int, positive: bool) -> Tensor:

@@ -66,7 +66,8 @@ def test_relu_by_hand():
 def test_contenders_are_few_and_hold_the_largest(width):
     x = torch.randn(50, width, generator=torch.Generator().manual_seed(0))
     row = torch.arange(50)[:, None]
-    entries = contenders(x, 40)
+    entries, keys = contenders(x, 40)
+    assert torch.equal(keys, x.take(entries))
     counts = (entries // width).bincount(minlength=50)
     assert torch.equal(entries, entries.unique())
     assert counts.min() >= 40 and counts.max() < 100
