@@ -57,7 +57,7 @@ def _pruned(
     """What may be chosen is found in each chunk, and chosen from in one go: it is little."""
     found, values = [], []
     for part, held in chunks:
-        entries, keys = contenders(held.abs() if signed else held, k)
+        entries, keys = contenders(held.abs() if signed else held, k, positive=positive)
         values.append(held.take(entries) if signed else keys)
         found.append(entries.add_(part.start * shape[1]))
     entries, value = torch.cat(found), torch.cat(values)

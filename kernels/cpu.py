@@ -244,7 +244,8 @@ def _encoder_gradients(
     d_values: Tensor, slots: _Slots, by_unit: _ByUnit, x: Tensor, w_enc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     d_weight = _weight_gradient(d_values, by_unit, x)
-    d_bias = _weight_gradient(d_values, by_unit, x.new_ones(len(x), 1))[:, 0]
+    # Counts one slot after the other: the order of a unit's bag.
+    d_bias = torch.bincount(slots.unit, slots.take(wide(d_values)), len(w_enc)).to(x.dtype)
     return _decode(d_values, slots, w_enc), d_weight, d_bias
 
 

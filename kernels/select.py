@@ -19,7 +19,14 @@ COARSE = 2
 """Groups per slot for the floor: fewer are found sooner, but more entries reach their floor."""
 
 CROWD = 8
-"""Rows of which more than CROWD * k entries reach the floor are selected from as a whole."""
+"""Rows of which more than CROWD * k entries reach the floor are selected from level by level, and
+so are all rows if half as many do on average: ties, or large entries side by side."""
+
+GROUP = 4
+"""Columns per group of a level, which costs about as much as a `topk` of GROUP * k columns."""
+
+DIRECT = 16
+"""Rows of at most DIRECT * k columns are not worth a level."""
 
 POOLED = 16
 """Groups up to this size are faster pooled than reduced, on a CPU."""
@@ -35,8 +42,8 @@ def top_indices(keys: Tensor, k: int, *, positive: bool = False) -> Tensor:
     if k == width:
         return torch.arange(width, device=keys.device).expand(rows, width)
     if not is_pruned(rows, width, k):
-        return _from_all(keys, k, positive)
-    entries, found = contenders(keys, k)
+        return _by_levels(keys, k, positive)
+    entries, found = contenders(keys, k, positive=positive)
     chosen = best(entries, found, keys.shape, k, positive=positive)
     return columns_of(entries.take(chosen), width)
 
@@ -46,11 +53,11 @@ def is_pruned(rows: int, width: int, k: int) -> bool:
     return rows > 0 and width >= LINES[-1] * COARSE * k
 
 
-def contenders(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def contenders(keys: Tensor, k: int, *, positive: bool = False) -> tuple[Tensor, Tensor]:
     """Positions row * width + column, ascending, of k to CROWD * k entries of each row, and keys.
 
     The k largest are among them, with every equal of the last of these or, of equals that are too
-    many, those of the lowest columns.
+    many, those of the lowest columns. `positive` is as in `top_indices`.
     """
     length = next((n for n in LINES if keys.shape[1] >= n * FINE * k), LINES[-1])
     gap = -keys.shape[1] % length
@@ -60,14 +67,19 @@ def contenders(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
     # Where it is NaN nothing reaches it; nor where it is the least, which would let in the filling.
     reached = (maxima >= floor) & (floor > _least(keys))
     line = reached.flatten().nonzero()[:, 0]
+    if 4 * len(line) > 3 * maxima.numel():  # half of them at most, without ties
+        return _chosen_by_levels(keys, k, positive)
     held = lines.view(-1, length).index_select(0, line)
     floor_of_line = floor[:, 0].index_select(0, line // maxima.shape[1])
-    place = (held >= floor_of_line[:, None]).flatten().nonzero()[:, 0]
+    hits = held >= floor_of_line[:, None]
+    if 2 * int(hits.count_nonzero()) > CROWD * k * len(keys):
+        return _chosen_by_levels(keys, k, positive)
+    place = hits.flatten().nonzero()[:, 0]
     left_out = (line - torch.arange(len(line), device=line.device)) * length
     entries = place + left_out.index_select(0, place // length)
     if gap:
         entries -= entries // lines.shape[1] * gap
-    return _settled(entries, held.take(place), keys, k)
+    return _settled(entries, held.take(place), keys, k, positive)
 
 
 def best(
@@ -81,7 +93,7 @@ def best(
     slot = torch.arange(max(int(counts.max()), k + 1), device=keys.device)
     table = keys.take((starts + slot).clamp_(max=len(keys) - 1))
     table.masked_fill_(slot >= counts, _least(keys))
-    return starts + _from_all(table, k, positive)
+    return starts + _by_levels(table, k, positive)
 
 
 def columns_of(positions: Tensor, width: int) -> Tensor:
@@ -121,7 +133,15 @@ def _bounds(entries: Tensor, rows: int, width: int) -> tuple[Tensor, Tensor]:
     return bounds[:-1, None], bounds.diff()[:, None]
 
 
-def _settled(entries: Tensor, found: Tensor, keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _chosen_by_levels(keys: Tensor, k: int, positive: bool) -> tuple[Tensor, Tensor]:
+    row = torch.arange(len(keys), device=keys.device)[:, None]
+    entries = (_by_levels(keys, k, positive) + row * keys.shape[1]).flatten()
+    return entries, keys.take(entries)
+
+
+def _settled(
+    entries: Tensor, found: Tensor, keys: Tensor, k: int, positive: bool
+) -> tuple[Tensor, Tensor]:
     """`contenders` with the rows that have too few or too many replaced by their k largest."""
     rows, width = keys.shape
     counts = _bounds(entries, rows, width)[1][:, 0]
@@ -129,16 +149,16 @@ def _settled(entries: Tensor, found: Tensor, keys: Tensor, k: int) -> tuple[Tens
     if not bool(unsettled.any()):
         return entries, found
     row = unsettled.nonzero()
-    chosen = row * width + _from_all(keys[row[:, 0]], k, False)
+    chosen = _by_levels(keys[row[:, 0]], k, positive) + row * width
     kept = entries[~unsettled.repeat_interleave(counts)]
     entries = torch.cat((kept, chosen.flatten())).sort().values
     return entries, keys.take(entries)
 
 
-def _from_all(keys: Tensor, k: int, positive: bool) -> Tensor:
-    """`top_indices` by a selection from whole rows."""
+def _by_levels(keys: Tensor, k: int, positive: bool) -> Tensor:
+    """`top_indices` by maxima of maxima, with as many steps whatever the keys."""
     # One more than asked for: the smallest is dropped, and if it has an equal the row has a tie.
-    values, indices = keys.topk(k + 1, dim=-1, sorted=False)
+    values, indices = _largest(keys, k + 1)
     smallest, slot = values.min(dim=-1, keepdim=True)
     indices = indices.scatter(1, slot, keys.shape[1]).sort(dim=-1).values[:, :k]
     unclear = ((values == smallest).sum(dim=-1) > 1) | smallest[:, 0].isnan()
@@ -151,6 +171,23 @@ def _from_all(keys: Tensor, k: int, positive: bool) -> Tensor:
     return indices
 
 
+def _largest(keys: Tensor, m: int) -> tuple[Tensor, Tensor]:
+    """The m largest keys of each row in any order: exact values, ties between columns open."""
+    rows, width = keys.shape
+    if width <= max(DIRECT * m, 64):
+        return keys.topk(m, dim=-1, sorted=False)
+    n = width // GROUP
+    maxima = keys[:, : n * GROUP].unflatten(1, (GROUP, n)).amax(dim=1)
+    group = _largest(maxima, m)[1]
+    column = torch.arange(0, n * GROUP, n, device=keys.device)
+    candidates = (group[:, None, :] + column[:, None]).flatten(1)
+    if n * GROUP < width:  # the columns that fill no group are candidates always
+        rest = torch.arange(n * GROUP, width, device=keys.device).expand(rows, -1)
+        candidates = torch.cat((candidates, rest), dim=1)
+    values, slot = keys.gather(1, candidates).topk(m, dim=-1, sorted=False)
+    return values, candidates.gather(1, slot)
+
+
 def _resolve(keys: Tensor, k: int) -> Tensor:
     """`top_indices` for rows with ties or NaN, by a full pass over each row."""
     threshold = keys.topk(k, dim=-1).values[:, -1:]
@@ -158,5 +195,5 @@ def _resolve(keys: Tensor, k: int) -> Tensor:
     above = (keys > threshold) | (nan & ~threshold.isnan())
     equal = (keys == threshold) | (nan & threshold.isnan())
     room = k - above.sum(dim=-1, keepdim=True)
-    chosen = above | (equal & (equal.cumsum(dim=-1) <= room))
+    chosen = above | (equal & (equal.cumsum(dim=-1, dtype=torch.int32) <= room))
     return chosen.nonzero()[:, 1].view(-1, k)
