@@ -49,8 +49,8 @@ def top_indices(keys: Tensor, k: int, *, positive: bool = False) -> Tensor:
 
 
 def is_pruned(rows: int, width: int, k: int) -> bool:
-    """Whether `contenders` serves rows of this size: the floor needs COARSE * k lines."""
-    return rows > 0 and width >= LINES[-1] * COARSE * k
+    """Whether `contenders` is quicker than going level by level for rows of this size."""
+    return rows > 0 and width >= LINES[-1] * FINE * k
 
 
 def contenders(keys: Tensor, k: int, *, positive: bool = False) -> tuple[Tensor, Tensor]:
@@ -59,7 +59,7 @@ def contenders(keys: Tensor, k: int, *, positive: bool = False) -> tuple[Tensor,
     The k largest are among them, with every equal of the last of these or, of equals that are too
     many, those of the lowest columns. `positive` is as in `top_indices`.
     """
-    length = next((n for n in LINES if keys.shape[1] >= n * FINE * k), LINES[-1])
+    length = next(n for n in LINES if keys.shape[1] >= n * FINE * k)
     gap = -keys.shape[1] % length
     lines = (F.pad(keys, (0, gap), value=_least(keys)) if gap else keys).contiguous()
     maxima = group_maxima(lines, length)
@@ -67,7 +67,7 @@ def contenders(keys: Tensor, k: int, *, positive: bool = False) -> tuple[Tensor,
     # Where it is NaN nothing reaches it; nor where it is the least, which would let in the filling.
     reached = (maxima >= floor) & (floor > _least(keys))
     line = reached.flatten().nonzero()[:, 0]
-    if 4 * len(line) > 3 * maxima.numel():  # half of them at most, without ties
+    if 2 * len(line) > maxima.numel():  # about a third at most, without ties
         return _chosen_by_levels(keys, k, positive)
     held = lines.view(-1, length).index_select(0, line)
     floor_of_line = floor[:, 0].index_select(0, line // maxima.shape[1])
