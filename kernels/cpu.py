@@ -14,25 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pellucid.kernels.checks import check_range
+from pellucid.kernels.chunks import row_chunks, select
 from pellucid.kernels.csc import FeatureGradients
 from pellucid.kernels.modes import candidate_count
-from pellucid.kernels.near import best_candidates, choose, rounded
+from pellucid.kernels.near import best_candidates, rounded
 from pellucid.kernels.select import top_indices
-
-CHUNK_BYTES = 16 * 2**20
-"""Pre-activations held at a time: what stays in the cache between the product and the selection."""
-
-MIN_CHUNK_ROWS = 256
-"""Below this the encoder's matrix product loses more than the cache gives."""
 
 
 def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
     """Values (rows k) in the dtype of x, int32 indices (rows k) ascending."""
-    values, indices = _new_slots(x, k)
-    for part in _chunks(*x.shape, _compute_dtype(x).itemsize):
-        keys = wide(x[part])
-        chosen = top_indices(keys.abs() if signed else keys, k, positive=relu)
-        values[part], indices[part] = x[part].gather(1, chosen), chosen
+    parts = row_chunks(*x.shape, _compute_dtype(x).itemsize)
+    held = ((part, wide(x[part])) for part in parts)
+    values, indices = select(held, x.shape, k, signed=signed, positive=relu)
+    values = values.to(x.dtype)
     return drop_inactive(values.relu_(), indices) if relu else (values, indices)
 
 
@@ -49,12 +43,10 @@ def encode_topk(
     """One product over a chunk of rows at a time into one buffer, then the selection from it."""
     if mode == "fp8":
         return _encode_refined(x, w_enc, b_enc, k, signed)
-    values, indices = _new_slots(x, k)
-    for part, pre in _pre_activations(x, w_enc, b_enc):
-        chosen = choose(pre, k, signed, mode)
-        taken = pre.gather(1, chosen)
-        values[part], indices[part] = taken if signed else taken.relu_(), chosen
-    return drop_inactive(values, indices)
+    shape, chunks = (len(x), len(w_enc)), _pre_activations(x, w_enc, b_enc)
+    values, indices = select(chunks, shape, k, signed=signed, positive=not signed, mode=mode)
+    values = values.to(x.dtype)
+    return drop_inactive(values if signed else values.relu_(), indices)
 
 
 def _encode_refined(
@@ -73,8 +65,8 @@ def _encode_refined(
 def _pre_activations(x: Tensor, w_enc: Tensor, b_enc: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Chunks of rows and their pre-activations, which live until the next chunk is asked for."""
     inputs, weight, bias = wide(x), wide(w_enc).T, wide(b_enc)
-    parts = _chunks(len(x), len(w_enc), inputs.element_size())
-    buffer = inputs.new_empty(parts[0].stop if parts else 0, len(w_enc))
+    parts = row_chunks(len(x), len(w_enc), inputs.element_size())
+    buffer = inputs.new_empty(parts[0].stop, len(w_enc))
     for part in parts:
         yield part, torch.addmm(bias, inputs[part], weight, out=buffer[: part.stop - part.start])
 
@@ -149,21 +141,17 @@ def bwd_features(
     """Gradients of the weights from slots sorted by unit, as CSR matrices of units by rows."""
     used = slots[: int(offsets[-1])].long()
     d_w_dec = d_w_enc = d_b_enc = d_values = None
-
-    def matrix(entries: Tensor, like: Tensor, dense: Tensor) -> Tensor:
-        row = (used // like.shape[1]).int()
-        return _csr(offsets, row, entries, (len(offsets) - 1, len(dense)))
-
     if values is not None and dy is not None and w_dec is not None:
-        pattern = matrix(wide(dy).new_zeros(len(used)), values, dy)
+        row = (used // values.shape[1]).int()
+        pattern = _csr(offsets, row, wide(dy).new_zeros(len(used)), (len(w_dec), len(dy)))
         dots = torch.sparse.sampled_addmm(pattern, wide(w_dec), wide(dy).T, beta=0.0).values()
         flat = torch.zeros_like(values).flatten()
         grad_values = d_values = flat.index_copy_(0, used, dots.to(flat.dtype)).view(values.shape)
-        d_w_dec = (matrix(wide(values).flatten()[used], values, dy) @ wide(dy)).to(w_dec.dtype)
+        d_w_dec = _weighted_rows(offsets, row, values.flatten()[used], dy).to(w_dec.dtype)
     if grad_values is not None and x is not None:
-        by_unit = matrix(wide(grad_values).flatten()[used], grad_values, x)
-        d_w_enc = (by_unit @ wide(x)).to(x.dtype)
-        d_b_enc = (by_unit @ wide(x).new_ones(len(x), 1))[:, 0].to(x.dtype)
+        row, weights = (used // grad_values.shape[1]).int(), grad_values.flatten()[used]
+        d_w_enc = _weighted_rows(offsets, row, weights, x)
+        d_b_enc = _weighted_rows(offsets, row, weights, x.new_ones(len(x), 1))[:, 0]
     return FeatureGradients(d_w_dec, d_w_enc, d_b_enc, d_values)
 
 
@@ -187,10 +175,9 @@ class _ByUnit(NamedTuple):
     order: Tensor  # (used) positions in the row-by-row list
     slots: _Slots
 
-    def matrix(self, slot_values: Tensor) -> Tensor:
-        """(rows k) -> sparse (width rows)"""
-        size = len(self.offsets) - 1, len(self.slots.offsets) - 1
-        return _csr(self.offsets, self.row, self.slots.take(slot_values)[self.order], size)
+    def take(self, slot_values: Tensor) -> Tensor:
+        """(rows k) -> (used)"""
+        return self.slots.take(slot_values)[self.order]
 
 
 def _slots(indices: Tensor) -> _Slots:
@@ -216,17 +203,25 @@ def _by_unit(slots: _Slots, width: int) -> _ByUnit:
 
 
 def _decode(values: Tensor, slots: _Slots, weight: Tensor) -> Tensor:
-    if not len(slots.unit):
-        return weight.new_zeros(len(values), weight.shape[1])
+    return _weighted_rows(slots.offsets, slots.unit, slots.take(values), weight)
+
+
+def _weighted_rows(offsets: Tensor, row: Tensor, weights: Tensor, dense: Tensor) -> Tensor:
+    """CSR matrix of weights at columns `row`, times dense: an embedding bag for each of its rows.
+
+    Several times as fast as the product of a sparse tensor, and each bag is summed in its order.
+    """
+    if not len(row):
+        return dense.new_zeros(len(offsets) - 1, dense.shape[1])
     bags = F.embedding_bag(
-        slots.unit,
-        wide(weight),
-        slots.offsets,
-        per_sample_weights=slots.take(wide(values)),
+        row,
+        wide(dense),
+        offsets,
+        per_sample_weights=wide(weights),
         mode="sum",
         include_last_offset=True,
     )
-    return bags.to(weight.dtype)
+    return bags.to(dense.dtype)
 
 
 def _value_gradient(grad: Tensor, values: Tensor, slots: _Slots, w_dec: Tensor) -> Tensor:
@@ -242,15 +237,15 @@ def _value_gradient(grad: Tensor, values: Tensor, slots: _Slots, w_dec: Tensor) 
 
 
 def _weight_gradient(values: Tensor, by_unit: _ByUnit, dense: Tensor) -> Tensor:
-    return (by_unit.matrix(wide(values)) @ wide(dense)).to(dense.dtype)
+    return _weighted_rows(by_unit.offsets, by_unit.row, by_unit.take(values), dense)
 
 
 def _encoder_gradients(
     d_values: Tensor, slots: _Slots, by_unit: _ByUnit, x: Tensor, w_enc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    matrix = by_unit.matrix(wide(d_values))
-    d_weight = (matrix @ wide(x)).to(x.dtype)
-    d_bias = (matrix @ wide(d_values).new_ones(len(x), 1))[:, 0].to(x.dtype)
+    d_weight = _weight_gradient(d_values, by_unit, x)
+    # Counts one slot after the other: the order of a unit's bag.
+    d_bias = torch.bincount(slots.unit, slots.take(wide(d_values)), len(w_enc)).to(x.dtype)
     return _decode(d_values, slots, w_enc), d_weight, d_bias
 
 
@@ -260,15 +255,6 @@ def _csr(offsets: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]
 
 def _running_total(counts: Tensor) -> Tensor:
     return F.pad(counts.cumsum(dim=0, dtype=torch.int32), (1, 0))
-
-
-def _new_slots(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    return x.new_empty(len(x), k), x.new_empty(len(x), k, dtype=torch.int32)
-
-
-def _chunks(rows: int, width: int, itemsize: int) -> list[slice]:
-    size = max(CHUNK_BYTES // (width * itemsize), MIN_CHUNK_ROWS)
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

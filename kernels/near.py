@@ -1,16 +1,12 @@
 """Parts of the nearly exact modes that library calls do on any device; `modes.py` has the rules."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pellucid.kernels.modes import group_size
-from pellucid.kernels.select import top_indices
+from pellucid.kernels.select import group_maxima, top_indices
 
 FLOAT8 = torch.float8_e4m3fn
-POOLED = 8
-"""Groups up to this size are faster pooled than reduced, on a CPU."""
-
 LARGEST = torch.finfo(FLOAT8).max
 
 
@@ -37,15 +33,6 @@ def top_of_groups(keys: Tensor, k: int, group: int, *, positive: bool = False) -
     columns = (first + torch.arange(group, device=keys.device)).clamp_(max=width - 1).flatten(1)
     place = keys.gather(1, columns).view(rows, k, group).argmax(dim=2)  # the first of equals
     return first[:, :, 0] + place
-
-
-def group_maxima(keys: Tensor, group: int) -> Tensor:
-    """The largest key of each group: (rows width) -> (rows groups). NaN is the largest of all."""
-    if len(keys) == 0:  # no call pools or reduces nothing
-        return keys.new_empty(0, -(-keys.shape[1] // group))
-    if group > POOLED and keys.shape[1] % group == 0:
-        return keys.unflatten(1, (-1, group)).amax(dim=2)
-    return F.max_pool1d(keys, group, ceil_mode=True)
 
 
 def quantise(x: Tensor) -> tuple[Tensor, Tensor]:

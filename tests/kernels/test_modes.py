@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from pellucid.kernels import cpu, dense, encode_topk, reference, sparse_decode, topk_mlp
+from pellucid.kernels import chunks, cpu, dense, encode_topk, reference, sparse_decode, topk_mlp
 from pellucid.kernels.agreement import kept_mass, main, measure, recall, show
 from pellucid.kernels.modes import candidate_count, group_count, group_size, predicted_recall
-from pellucid.kernels.near import group_maxima, quantise, top_of_groups
+from pellucid.kernels.near import quantise, top_of_groups
+from pellucid.kernels.select import group_maxima
 
 NEAR = ("groupmax", "fp8")
 # rows, d, width, k: ragged last groups, one group, the most groups, every group size
@@ -136,8 +137,8 @@ def test_no_tokens(products):
 
 
 def test_several_chunks_of_rows(monkeypatch):
-    monkeypatch.setattr(cpu, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(cpu, "MIN_CHUNK_ROWS", 16)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 16)
     x, w_enc, b_enc, _ = inputs(50, 6, 300)
     for mode in NEAR:
         expected = reference.encode_topk(x, w_enc, b_enc, 9, mode=mode)

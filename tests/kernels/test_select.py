@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pellucid.kernels import cpu, dense, reference, topk_rows
-from pellucid.kernels.select import _largest
+from pellucid.kernels.select import contenders, top_indices
 
 
 def assert_rows_agree(x, k, signed, relu=False):
@@ -62,11 +62,41 @@ def test_relu_by_hand():
     assert topk_rows(x[:1], 3, relu=True)[1].tolist() == [[1, 3, -1]]
 
 
-def test_pruning_keeps_the_largest():
-    x = torch.randn(50, 5000, generator=torch.Generator().manual_seed(0))
-    values, indices = _largest(x, 40)
-    assert torch.equal(x.gather(1, indices), values)
-    assert torch.equal(values.sort(descending=True).values, x.topk(40).values)
+@pytest.mark.parametrize("width", [2560, 2571, 5500])
+def test_contenders_are_few_and_hold_the_largest(width):
+    x = torch.randn(50, width, generator=torch.Generator().manual_seed(0))
+    row = torch.arange(50)[:, None]
+    entries, keys = contenders(x, 40)
+    assert torch.equal(keys, x.take(entries))
+    counts = (entries // width).bincount(minlength=50)
+    assert torch.equal(entries, entries.unique())
+    assert counts.min() >= 40 and counts.max() < 100
+    assert torch.isin(x.topk(40).indices + width * row, entries).all()
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("width", [600, 611, 2048])
+def test_rows_where_too_many_or_too_few_reach_the_floor(width, positive):
+    """Alone among others, and all at once: ties, large entries side by side, NaN, -inf."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(9, width, generator=g) + 4
+    strange = x.clone()
+    strange[0] = 3.0
+    strange[1] = torch.arange(width)
+    strange[2, : width // 2] += 9
+    strange[3, 5:9] = float("nan")
+    strange[4, :-8] = -float("inf")
+    strange[5] = -float("inf")
+    for row in range(6):
+        mixed = x.clone()
+        mixed[4] = strange[row]
+        for rows in (mixed, strange[row : row + 1].expand(9, -1), strange):
+            got = top_indices(rows, 9, positive=positive)
+            expected = reference.topk_rows(rows, 9)[1]
+            if positive:  # which of those that are not fill a row is open
+                use = ~(rows.gather(1, expected.long()) <= 0)
+                got, expected = got.where(use, -1), expected.where(use, -1)
+            assert torch.equal(got, expected.long())
 
 
 def test_gradient_goes_to_what_was_taken():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pellucid.kernels import (
+    chunks,
     cpu,
     dense,
     encode_topk,
@@ -175,8 +176,8 @@ def test_repeats_give_the_same_bits():
 
 
 def test_several_chunks_of_rows(monkeypatch):
-    monkeypatch.setattr(cpu, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(cpu, "MIN_CHUNK_ROWS", 16)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 16)
     inputs = gaussian_inputs(50, 6, 300)
     expected = outcome(reference.topk_mlp, inputs, 9, False)
     assert_outcomes_agree(outcome(topk_mlp, inputs, 9, False), expected, 1e-13)
