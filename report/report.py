@@ -5,7 +5,7 @@ from pathlib import Path
 from pellucid.report.curves import curves
 from pellucid.report.page import write_page
 from pellucid.report.reading import Folder, RunFiles, read_run
-from pellucid.report.scores import opened, score_rows, shared_flags
+from pellucid.report.scores import families, opened, score_rows, shared_flags, shared_missing
 from pellucid.report.sites import browser_data, choices, site_rows
 from pellucid.report.summary import exactness, facts, flatten, slots
 
@@ -42,6 +42,25 @@ def write_report(folder: Folder) -> Path:
 
 
 def _context(run: RunFiles) -> dict[str, object]:
+    return _about(run) | _scored(run)
+
+
+def _scored(run: RunFiles) -> dict[str, object]:
+    """Scores in the order of the page: what they claim, what describes, what could not be had."""
+    rows = score_rows(run.scores)
+    measured = [row for row in rows if row["score"].get("value") is not None]
+    return {
+        "scores": rows,
+        "shared_missing": shared_missing(rows),
+        "claims": families([row for row in measured if row["better"]]),
+        "described": [row for row in measured if not row["better"]],
+        "absent": [row for row in rows if row not in measured],
+        "opened": opened(run.scores),
+        "shared_flags": shared_flags(run.scores),
+    }
+
+
+def _about(run: RunFiles) -> dict[str, object]:
     return {
         "title": run.name,
         "facts": facts(run),
@@ -52,9 +71,6 @@ def _context(run: RunFiles) -> dict[str, object]:
         "has_curves": bool(curves(run.metrics)["panels"]),
         "suite": (run.scores or {}).get("suite"),
         "checkpoint": (run.scores or run.units or {}).get("checkpoint"),
-        "scores": score_rows(run.scores),
-        "opened": opened(run.scores),
-        "shared_flags": shared_flags(run.scores),
         "units": run.units,
         "sites": site_rows(run.units),
         "choices": choices(run.units),

@@ -32,6 +32,39 @@ def shared_flags(scores: dict[str, Any] | None) -> list[str]:
     return [words(flag) for flag in every[0] if all(flag in flags for flags in every)]
 
 
+def families(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of each metric, `rule:f1` being one of `rule`: what is shown, and what on demand."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        kinds.setdefault(row["score"]["metric"].partition(":")[0], []).append(row)
+    found = []
+    for name, members in kinds.items():
+        first = members[0]["score"]["metric"]
+        shown = [row for row in members if row["score"]["metric"] == first]
+        found.append({"name": name, "shown": shown, "more": [r for r in members if r not in shown]})
+    return found
+
+
+def shared_missing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Controls that most rows lack for the same reason: said once, and taken from the rows."""
+    held: dict[tuple[str, str], int] = {}
+    for row in rows:
+        for missing in row["missing"]:
+            for name in missing["names"]:
+                held[name, missing["reason"]] = held.get((name, missing["reason"]), 0) + 1
+    common = {pair for pair, count in held.items() if count > max(1, len(rows) / 2)}
+    for row in rows:
+        row["missing"] = [
+            {**missing, "names": names}
+            for missing in row["missing"]
+            if (names := [n for n in missing["names"] if (n, missing["reason"]) not in common])
+        ]
+    said: dict[str, list[str]] = {}
+    for name, reason in sorted(common):
+        said.setdefault(reason, []).append(name)
+    return [{"names": names, "reason": reason} for reason, names in said.items()]
+
+
 def better(score: dict[str, Any]) -> str | None:
     """Whether "lower" or "higher" is better; None where the metric only describes."""
     if score.get("better") in ("lower", "higher"):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pellucid.errors import RunError
+from pellucid.eval.score import Score
 from pellucid.report import comparison, page, reading, scores, summary, wording, write_report
 from pellucid.report.curves import DRAWN, curves
 
@@ -99,6 +100,39 @@ def test_a_control_that_does_as_well_is_marked():
     assert scores.score_rows({"scores": [turned]})[0]["close"] == []
     described = score | {"metric": "living_share", "controls": controls}
     assert scores.score_rows({"scores": [described]})[0]["beaten"] == []
+
+
+def test_the_variants_of_a_metric_stand_behind_its_first():
+    names = ["rule:r2", "rule:r2", "rule:f1", "loss", "rule:gain"]
+    rows = [{"score": {"metric": name, "site": str(i)}} for i, name in enumerate(names)]
+    rule, loss = scores.families(rows)
+    assert (rule["name"], rule["shown"], rule["more"]) == ("rule", rows[:2], [rows[2], rows[4]])
+    assert (loss["shown"], loss["more"]) == ([rows[3]], [])
+
+
+def test_a_reason_that_most_rows_share_is_said_once():
+    lacks = {"names": ["pca", "ica"], "reason": "not made"}
+    rows = [{"missing": [dict(lacks)]}, {"missing": [dict(lacks)]}, {"missing": []}]
+    rows[0]["missing"].append({"names": ["dense"], "reason": "not named"})
+    assert scores.shared_missing(rows) == [{"names": ["ica", "pca"], "reason": "not made"}]
+    assert [row["missing"] for row in rows] == [
+        [{"names": ["dense"], "reason": "not named"}],
+        [],
+        [],
+    ]
+    assert scores.shared_missing(rows[:1]) == []
+
+
+def test_a_score_without_a_value_is_listed_with_its_reason(sample_run):
+    file = sample_run.path / "scores.json"
+    held = json.loads(file.read_text())
+    flags = ("no value: there is nothing to measure",)
+    absent = Score(metric="regret", value=None, n=0, seconds=0.0, tokens=0, flags=flags)
+    held["scores"].append(absent.to_json())
+    file.write_text(json.dumps(held))
+    html = write_report(sample_run).read_text()
+    assert "1 score that was asked for and could not be measured" in html
+    assert flags[0] in html
 
 
 def test_bars_start_at_zero_and_carry_the_interval():
