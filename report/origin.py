@@ -1,4 +1,4 @@
-"""Where a run's weights come from, as its manifest tells, and which runs may be ranked together."""
+"""What a run's weights come from, as its manifest tells, and which runs may be ranked together."""
 
 from typing import Any
 
@@ -15,18 +15,29 @@ def sources(run: RunFiles) -> dict[str, dict[str, Any]]:
     return {field: facts for field, facts in found.items() if isinstance(facts, dict)}
 
 
-def kin(run: RunFiles) -> tuple[tuple[str, Any], ...]:
-    """What runs that are ranked with each other share: the same weights to start or learn from."""
-    return tuple(
-        sorted((field, facts.get("weights_sha256")) for field, facts in sources(run).items())
-    )
+def losses(run: RunFiles) -> list[dict[str, Any]]:
+    """The functions of a user's own that entered a run's loss (`train.losses`)."""
+    found = run.manifest.get("losses")
+    return [facts for facts in found if isinstance(facts, dict)] if isinstance(found, list) else []
+
+
+def kin(run: RunFiles) -> tuple[tuple[Any, ...], ...]:
+    """What runs that are ranked with each other share: the same weights to start or learn from,
+    and the same functions, to the letter of their files, in their losses."""
+    given = [(field, str(facts.get("weights_sha256"))) for field, facts in sources(run).items()]
+    own = [
+        ("losses", str(facts.get("function")), str(facts.get("source_sha256")))
+        for facts in losses(run)
+    ]
+    return tuple(sorted([*given, *own]))
 
 
 def in_words(run: RunFiles) -> str:
-    """`from scratch`, or `starts from dense, taught by large`."""
+    """`from scratch`, or `starts from dense, taught by large, with the loss quiet:l1`."""
     told = [
         f"{VERBS.get(field, field)} {facts.get('run')}" for field, facts in sources(run).items()
     ]
+    told += [f"with the loss {facts.get('function')}" for facts in losses(run)]
     return ", ".join(told) or SCRATCH
 
 

@@ -475,3 +475,21 @@ def test_runs_of_other_origins_are_shown_and_never_ranked(dense, taught, tmp_pat
     (fact,) = [f for f in summary.facts(read_run(RunFolder(folders[3]))) if f["label"] == "Origin"]
     assert fact["value"] == "starts from dense"
     assert fact["note"].startswith("step 20 · gap ")
+
+
+def test_a_run_with_a_loss_of_its_own_is_not_ranked_with_one_from_scratch(dense, module, tmp_path):
+    words = [*DENSE, "train.steps=1"]
+    folders = [dense, trained(tmp_path / "plain", *words)]
+    own = (f"{module}:l1", f"{module}:l1", f"{module}:heavy")
+    for index, loss in enumerate(own):
+        folders.append(trained(tmp_path / f"own{index}", *words, f"train.losses={loss}"))
+    runs = [read_run(SimpleNamespace(path=folder)) for folder in folders]
+    heads = comparison._heads(runs)
+    assert [head["group"] for head in heads] == ["A", "A", "B", "B", "C"]
+    assert [head["origin"] for head in heads[1:]] == [
+        "from scratch",
+        *(f"with the loss {name}" for name in own),
+    ]
+    changed = dict(runs[2].manifest["losses"][0], source_sha256="0" * 64)
+    runs[3].manifest["losses"] = [changed]
+    assert [head["group"] for head in comparison._heads(runs[2:4])] == ["A", "B"]

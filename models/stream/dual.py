@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import ConfigError
+from pellucid.models.attention import ATTENTIONS
 from pellucid.models.cache import LayerCache
-from pellucid.models.filling import Told
+from pellucid.models.filling import Filling, Told
 from pellucid.models.position import Rotation
 from pellucid.models.stream.residual import Block, told_of
 from pellucid.models.units import UnitSite, see
@@ -37,12 +38,11 @@ class DualStream(Block):
 
         def refuse(self, model: "ModelConfig") -> None:
             for layer in range(model.n_layers):
-                attention = model.filling("attention", layer)
-                kind = attention.builds
-                if "source" not in inspect.signature(kind.forward).parameters:
+                if not _takes_source(model.filling("attention", layer).builds):
+                    accepted = [tag for tag, kind in ATTENTIONS.items() if _takes_source(kind)]
                     raise ConfigError(
                         "stream=dual_stream takes attention's values from the token stream alone; "
-                        "attention softmax or headwise is accepted"
+                        f"attention {', '.join(accepted[:-1])} or {accepted[-1]} is accepted"
                     )
 
     def __init__(self, config: Config, model: "ModelConfig", layer: int):
@@ -83,6 +83,11 @@ class DualStream(Block):
         context = context + self.dropout(self._at("mlp_out", y, watched))
         stream = torch.cat([token, context], dim=-1)
         return (see(self.site, stream) if "stream" in watched else stream), told_of(told_a, told_m)
+
+
+def _takes_source(attention: type[Filling]) -> bool:
+    """Whether a kind of attention can take its values from another stream than its queries."""
+    return "source" in inspect.signature(attention.forward).parameters
 
 
 def _both(d_model: int, owner: DualStream) -> Tensor:

@@ -160,7 +160,10 @@ def test_an_atom_of_crate_writes_what_its_ablation_removes(tokens):
     [
         (lambda: streamed("topk_stream", stream={"k": 17}), "stream.k is 17; at most d_model, 16"),
         (lambda: streamed("topk_stream", stream={"dense_last": 3}), "leaves no sparse layer"),
-        (lambda: streamed("dual_stream", attention="subspace"), "softmax or headwise is accepted"),
+        (
+            lambda: streamed("dual_stream", attention="subspace"),
+            "attention softmax, headwise, bilinear, codebook or gated is accepted",
+        ),
         (lambda: streamed("crate", stream={"n_heads": 3}), r"a divisor of d_model \(16\)"),
         (
             lambda: streamed("crate", per_layer={"mlp@0": MLPS["dense"].Config()}),
