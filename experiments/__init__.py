@@ -23,6 +23,21 @@ def preset(name: str) -> "RunConfig":
     return getattr(presets, name)()
 
 
+def beside(filling: str) -> tuple[str, ...]:
+    """The words that go with a filling `slot=tag`, without which a preset would refuse it.
+
+    Some learn from the corpus's labels. `site_sparsity=abs_topk` is sparse in the MLP's neurons too,
+    as in its paper's model, which is dense but for that (2511.13653): that MLP takes its place.
+    """
+    from pellucid.models import ModelConfig
+    from pellucid.settings.fields import declared
+
+    slot, _, tag = filling.partition("=")
+    labelled = slot in ("head", "gradient_rule") and declared(ModelConfig)[slot].table[tag].needs
+    plain = ("mlp=dense",) if filling == "site_sparsity=abs_topk" else ()
+    return (*plain, "data.labels=loop") if labelled else plain
+
+
 def split(words: Sequence[str]) -> tuple[str, list[str]]:
     """The name of the preset, and the other words; the first word may name it, as may `preset=`."""
     words = [word.removeprefix("preset=") for word in words]

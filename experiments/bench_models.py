@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from pellucid.errors import ConfigError, UserError
-from pellucid.experiments import run_config
+from pellucid.experiments import beside, run_config
 from pellucid.models import Account, ModelConfig, Transformer, account
 from pellucid.models.mlp.dense import DenseMLP
 from pellucid.settings.fields import declared
@@ -89,7 +89,7 @@ def variants(words: list[str], only: tuple[str, ...] | list[str] = ()) -> dict:
                 f"bench models: only={tag} is no filling; {', '.join(sorted(tags))} are"
             )
     return {
-        f"{slot}={tag}": run_config([*words, f"{slot}={tag}"])
+        f"{slot}={tag}": run_config([*words, f"{slot}={tag}", *beside(f"{slot}={tag}")])
         for slot, table in tables.items()
         for tag in table
         if not only or tag in only

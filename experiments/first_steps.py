@@ -2,10 +2,11 @@
 
 `pellucid bench fillings [word…]` prints per filling the held-out loss beside the bigram table's, the
 share of its units that spoke, and what the loss costs when what the slot writes is set to 0. Words:
-`only=…`, `json=PATH`, `out=FOLDER` (where runs go); all others change the run.
+`only=…` (tags, or `slot=tag`), `json=PATH`, `out=FOLDER` (where runs go); all others change the run.
+What the file of results already holds of the same filling and configuration is not trained again,
+and a run in the folder goes on where it was stopped.
 """
 
-import json
 import math
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from pellucid.config import RunConfig
 from pellucid.errors import UserError
 from pellucid.eval.ngram import NGram
-from pellucid.experiments import run_config
+from pellucid.experiments import beside, kept, run_config
 from pellucid.models import ModelConfig, ablate, intervene, record
 from pellucid.run import load
 from pellucid.settings.fields import declared
@@ -35,6 +36,7 @@ SLOTS = {
     "head": None,
     "site_sparsity": None,
     "constraint": None,
+    "gradient_rule": None,
 }
 """The slots that are tried, and the site that a slot writes to."""
 
@@ -62,18 +64,23 @@ def main(words: list[str]) -> int:
     """Print the table; 1 where a filling failed to train as it must."""
     options, words = _options(words)
     print(f"{'variant':28}{'loss':>8}{'bigram':>8}{'alive':>8}{'ablation':>10}")
-    trials, failed = [], {}
+    rows, failed, tried = kept.read(options["json"]), {}, []
     with nullcontext(options["out"]) if options["out"] else tempfile.TemporaryDirectory() as out:
         for name, config in configurations(words, options["only"]):
+            source = kept.digest(name.partition("=")[0], config)
             try:
-                trials.append(trial(name, config, Path(out) / name))
-                _show(trials[-1])
+                if rows.get(name, {}).get("source") != source:
+                    found = trial(name, config, Path(out) / f"{name}-{source[:12]}")
+                    rows[name] = asdict(found) | {"passes": found.passes, "source": source}
+                tried.append(rows[name])
+                _show(rows[name])
             except UserError as error:
                 failed[name] = str(error)
                 print(f"{name:28} {error}")
             if options["json"]:
-                _write(options["json"], trials, failed)
-    return 0 if not failed and all(trial.passes for trial in trials) else 1
+                facts = {"format": 1, "steps": STEPS, "torch": torch.__version__}
+                kept.write(options["json"], facts, rows, failed)
+    return 0 if not failed and all(row["passes"] for row in tried) else 1
 
 
 def _options(words: list[str]) -> tuple[dict, list[str]]:
@@ -87,16 +94,15 @@ def _options(words: list[str]) -> tuple[dict, list[str]]:
 def configurations(words: list[str], only: list[str]) -> Iterator[tuple[str, RunConfig]]:
     """(`slot=tag`, configuration) of every filling, or of those named."""
     tables = {slot: declared(ModelConfig)[slot].table for slot in SLOTS}
-    known = {tag for table in tables.values() for tag in table}
-    for tag in only:
-        if tag not in known:
-            raise UserError(f"only={tag} is no filling; {', '.join(sorted(known))} are")
-    for slot, table in tables.items():
-        for tag in table:
-            if tag in only if only else tag not in ("residual", "unembed", "none"):
-                first = [f"train.steps={STEPS}", f"train.eval_every={STEPS}"]
-                first += ["data.labels=loop"] if slot == "head" and table[tag].needs else []
-                yield f"{slot}={tag}", run_config(["tiny", f"{slot}={tag}", *first, *words])
+    names = {f"{slot}={tag}": tag for slot, table in tables.items() for tag in table}
+    for asked in only:
+        if asked not in {*names, *names.values()}:
+            known = ", ".join(sorted(set(names.values())))
+            raise UserError(f"only={asked} is no filling; {known} are")
+    for name, tag in names.items():
+        if {name, tag} & {*only} if only else tag not in ("residual", "unembed", "none"):
+            first = [f"train.steps={STEPS}", f"train.eval_every={STEPS}", *beside(name)]
+            yield name, run_config(["tiny", name, *first, *words])
 
 
 def trial(name: str, config: RunConfig, folder: Path) -> Trial:
@@ -165,16 +171,9 @@ def _ablation_cost(model: nn.Module, rows: Tensor, written: str | None) -> float
         return held_out(model, rows) - before
 
 
-def _show(trial: Trial) -> None:
-    alive = "" if trial.alive is None else f"{trial.alive:8.1%}"
-    cost = "" if trial.ablation_cost is None else f"{trial.ablation_cost:10.3f}"
-    verdict = "" if trial.passes else "  fails"
-    line = f"{trial.variant:28}{trial.loss:8.3f}{trial.bigram:8.3f}{alive:>8}{cost:>10}{verdict}"
-    print(line, flush=True)
-
-
-def _write(path: str, trials: list[Trial], failed: dict[str, str]) -> None:
-    rows = [asdict(trial) | {"passes": trial.passes} for trial in trials]
-    result = {"format": 1, "steps": STEPS, "torch": torch.__version__, "rows": rows}
-    text = json.dumps(result | {"failed": failed}, indent=1)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+def _show(row: kept.Row) -> None:
+    alive = "" if row["alive"] is None else f"{row['alive']:8.1%}"
+    cost = "" if row["ablation_cost"] is None else f"{row['ablation_cost']:10.3f}"
+    verdict = "" if row["passes"] else "  fails"
+    line = f"{row['variant']:28}{row['loss']:8.3f}{row['bigram']:8.3f}{alive:>8}{cost:>10}"
+    print(line + verdict, flush=True)
