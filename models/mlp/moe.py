@@ -15,6 +15,7 @@ from pellucid.kernels import topk_rows
 from pellucid.models.activations import Activations, canonical
 from pellucid.models.filling import Cost, Told
 from pellucid.models.firing import Firing, fired
+from pellucid.models.mlp.grouped import run_experts
 from pellucid.models.mlp.lookup import precise_linear
 from pellucid.models.mlp.slots import decode_slots, products_at
 from pellucid.models.sharding import like, set_rows
@@ -31,6 +32,9 @@ class MoEMLP(Firing):
     That is one wide MLP, `W_out (p ⊙ act(W_in x))`, with p constant within an expert and 0 outside
     the chosen ones (MoE-X, arXiv 2503.07639). Units are the experts' neurons with their gate;
     removing one removes exactly what it wrote. No expert is ever full: no token is dropped.
+
+    In training the tokens of an expert are multiplied together, and a product's last bits depend on
+    how many there are; in evaluation, and where the site is in use, each neuron is taken by itself.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -85,21 +89,41 @@ class MoEMLP(Firing):
             read=lambda: self.w_in,
         )
 
+    def forward(self, x: Float[Tensor, "batch token d_model"]) -> tuple[Tensor, Told]:
+        if not self.training:
+            return super().forward(x)
+        shares, gates, experts = self._chosen(x)
+        y, active = run_experts(
+            *(t.flatten(0, 1) for t in (x, gates, experts)),
+            *(self._by_expert(w) for w in (self.w_in, self.b_in, self.w_out)),
+            ACTIVATIONS[self.config.activation],
+        )
+        return self._with_bias(y.view_as(x)), self._told(shares, experts) | {"sum/fired": active}
+
     def encode(self, x: Float[Tensor, "batch token d_model"]) -> tuple[Activations, Told]:
-        shares = self.route(x.flatten(0, 1)).softmax(-1)
-        gates, experts = (t.unflatten(0, x.shape[:2]) for t in topk_rows(shares, self.config.k))
+        shares, gates, experts = self._chosen(x)
         neurons = self._neurons(experts)
         biases = F.embedding(experts, self.b_in.view(-1, self.expert_width)).flatten(2)
         hidden = products_at(x, self.w_in, neurons)
         values = ACTIVATIONS[self.config.activation](hidden + biases.to(hidden.dtype))
         values = values * gates.repeat_interleave(self.expert_width, -1).to(values.dtype)
         acts = canonical(values, neurons, self.site.n_units)
-        told = {
+        return acts, self._told(shares, experts) | {"sum/fired": fired(acts.indices, acts.n_units)}
+
+    def _chosen(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """All experts' shares `(tokens, expert)`; gates and experts of each token, by expert."""
+        shares = self.route(x.flatten(0, 1)).softmax(-1)
+        gates, experts = topk_rows(shares, self.config.k)
+        return shares, gates.unflatten(0, x.shape[:2]), experts.unflatten(0, x.shape[:2])
+
+    def _told(self, shares: Tensor, experts: Tensor) -> Told:
+        return {
             "loss/balance": self._balance(shares),
             "sum/load": fired(experts, self.config.n_experts),
-            "sum/fired": fired(acts.indices, acts.n_units),
         }
-        return acts, told
+
+    def _by_expert(self, weight: Tensor) -> Tensor:
+        return weight.unflatten(0, (self.config.n_experts, self.expert_width))
 
     def route(self, x: Float[Tensor, "tokens d_model"]) -> Float[Tensor, "tokens expert"]:
         """Logits of the experts for each token, computed in the precision of the weights."""
@@ -143,7 +167,9 @@ class MoEMLP(Firing):
         self.load.lerp_(load.to(self.load.dtype), 0.1)
 
     def decode(self, acts: Activations) -> Float[Tensor, "batch token d_model"]:
-        y = decode_slots(acts, self.w_out)
+        return self._with_bias(decode_slots(acts, self.w_out))
+
+    def _with_bias(self, y: Tensor) -> Tensor:
         return y + self.b_out.to(y.dtype)
 
     @torch.no_grad()

@@ -45,6 +45,27 @@ def test_the_layer_is_one_wide_sparse_mlp(router, activation, k):
     assert torch.allclose(mlp.encode(x)[0].to_dense(), values, atol=1e-12)
 
 
+@pytest.mark.parametrize("k", [1, 2, 6])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_an_expert_at_a_time_gives_what_a_neuron_at_a_time_gives(activation, k):
+    """In training, to rounding: outputs, what is told, and every gradient."""
+    mlp, x = layer("moe", activation=activation, k=k).train(), normal(3, 7, 16).requires_grad_()
+    with torch.no_grad():
+        mlp.b_in[8:16] = -20.0  # an expert whose neurons are silent
+        mlp.w_route[3] = 0.0  # and one that is rarely chosen
+    weights, found = normal(3, 7, 16, seed=1), []
+    for path in (mlp, mlp.split):
+        y, told = path(x)
+        loss = (y * weights).sum() + told["loss/balance"]
+        found.append((y, told, torch.autograd.grad(loss, [x, *mlp.parameters()])))
+    (y, told, grads), (y_split, told_split, grads_split) = found
+    assert torch.allclose(y, y_split, atol=1e-13)
+    assert told.keys() == told_split.keys()
+    assert all(torch.equal(told[key], told_split[key]) for key in ("sum/load", "sum/fired"))
+    for a, b in zip(grads, grads_split, strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+
+
 @pytest.mark.parametrize("router", ROUTERS)
 def test_gradients_are_those_of_the_wide_mlp(router):
     mlp, x = layer("moe", router=router), normal(2, 5, 16).requires_grad_()
