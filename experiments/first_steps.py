@@ -101,7 +101,9 @@ def configurations(words: list[str], only: list[str]) -> Iterator[tuple[str, Run
             raise UserError(f"only={asked} is no filling; {known} are")
     for name, tag in names.items():
         if {name, tag} & {*only} if only else tag not in ("residual", "unembed", "none"):
-            first = [f"train.steps={STEPS}", f"train.eval_every={STEPS}", *beside(name)]
+            # The held-out loss is found here; the run's own needs few tokens.
+            first = [f"train.steps={STEPS}", f"train.eval_every={STEPS}", "train.eval_tokens=2048"]
+            first += beside(name)
             yield name, run_config(["tiny", name, *first, *words])
 
 

@@ -16,7 +16,8 @@ def initialize(model: nn.Module, seed: int) -> None:
     fan-in, and by √(2 n_layers), so that the blocks together add about unit variance to the
     stream, the same for every filling, width and sparsity. Embeddings have that variance when
     untied; an untied unembedding is small, so that the first loss is close to log(vocabulary).
-    Gains start at 1, biases at 0. A filling may declare the deviation of parameters of its own.
+    Gains start at 1, biases at 0. A filling may declare the deviation of parameters of its own, and
+    a head sets last what is made of others. A stream may have embeddings start shorter.
     """
     generator = torch.Generator().manual_seed(seed)
     scales, declared = _write_scales(model), _declared(model)
@@ -30,9 +31,11 @@ def initialize(model: nn.Module, seed: int) -> None:
         elif kind in WRITES:
             _normal(parameter, n_writes**-0.5 / scales[owner], generator)
         elif owner in ("embedding", "position"):
-            _normal(parameter, 1.0 if not model.head.config.tied else d_model**-0.5, generator)
+            std = d_model**-0.5 if model.head.config.tied else model.blocks[0].embedding_std()
+            _normal(parameter, std, generator)
         elif name == "head.weight":
             _normal(parameter, 0.1 * d_model**-0.5, generator)
+    model.head.after_drawing()
 
 
 def _write_scales(model: nn.Module) -> dict[str, float]:

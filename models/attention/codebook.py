@@ -15,6 +15,7 @@ from pellucid.models.codebook import Codebook, Codes, of_codebook
 from pellucid.models.filling import Cost, Told
 from pellucid.models.position import Rotation
 from pellucid.models.units import UnitSite
+from pellucid.settings.fields import setting
 
 
 class CodebookAttention(SoftmaxAttention):
@@ -27,7 +28,8 @@ class CodebookAttention(SoftmaxAttention):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Codes, SoftmaxAttention.Config):
-        """The softmax attention's settings, then those of the codes."""
+        k: int = setting(16, low=1)
+        """Codes in a head's message."""
 
     def __init__(self, config: Config, d_model: int):
         super().__init__(config, d_model)

@@ -21,8 +21,9 @@ class GatedAttention(SoftmaxAttention):
     nothing of its key's value, and opening or closing one leaves the others as they are. In training
     a gate is a Bernoulli draw, differentiable as a Gumbel-sigmoid with a straight-through step, and
     the expected share of open edges is a loss; in evaluation it is open where that is likelier than
-    not. The paper fine-tunes, and weighs the loss by a multiplier that holds the model's loss; from
-    scratch there is none to hold, so that the weight is a setting.
+    not. The paper fine-tunes a model of open edges, and weighs the loss by a multiplier that holds
+    the model's loss; from scratch there is none to hold, so that the weight is a setting, and nearly
+    all edges are open at first: draws that close one in ten teach heads less before they attend.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class GatedAttention(SoftmaxAttention):
         """Share of the training over which that weight rises from 0: edges are first put to use."""
         temperature: float = setting(0.67, above=0.0)
         """Of the sigmoid through which a gate's draw is differentiated."""
-        first_open: float = setting(0.9, above=0.0, below=1.0)
+        first_open: float = setting(0.99, above=0.0, below=1.0)
         """Probability that a gate of logit form 0 is open when training starts."""
 
     def __init__(self, config: Config, d_model: int):

@@ -9,10 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.models.attention.softmax import SoftmaxAttention
-from pellucid.models.filling import Cost
+from pellucid.models.filling import Cost, Rule
 from pellucid.settings.fields import setting
 
 PROJECTIONS = ("w_q", "w_k", "w_v", "w_o")
+MIXING_LR = 10.0
+"""Learning rate of the scalars that mix heads, in those of the other weights: few and of size 1."""
 
 
 class HeadwiseAttention(SoftmaxAttention):
@@ -54,6 +56,14 @@ class HeadwiseAttention(SoftmaxAttention):
     def initial_std(self) -> dict[str, float]:
         # A block reads the d_head channels of its own head.
         return dict.fromkeys(PROJECTIONS[:3], self.d_head**-0.5)
+
+    def rules(self) -> dict[str, Rule]:
+        # Adam moves every weight as far, so that of a sum over fewer inputs each must move further
+        # (arXiv 2203.03466): a block reads one head's channels where a whole projection reads all.
+        blocks = dict.fromkeys(PROJECTIONS, Rule(lr=float(self.config.n_heads)))
+        if self.config.mixing == "independent":
+            return blocks
+        return blocks | {f"m_{name[-1]}": Rule(lr=MIXING_LR, decay=0.0) for name in PROJECTIONS}
 
     def write_scale(self) -> float:
         return self.d_head**0.5

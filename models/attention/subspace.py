@@ -7,12 +7,20 @@ from torch import Tensor
 
 from pellucid.models.attention.softmax import SoftmaxAttention
 from pellucid.models.cache import LayerCache
-from pellucid.models.filling import Told
+from pellucid.models.filling import Rule, Told
 from pellucid.models.position import Rotation
+
+SHARED_LR = 0.3
+"""Learning rate of both matrices, in those of the other weights: a step of the projection moves
+queries, keys and values at once. The authors train everything at about such a rate, 6e-4."""
 
 
 class SubspaceAttention(SoftmaxAttention):
-    """`softmax(p pᵀ / √d_head) p` with one projection p per head (arXiv 2306.01129, 2410.16443)."""
+    """`softmax(p pᵀ / √d_head) p` with one projection p per head (arXiv 2306.01129, 2410.16443).
+
+    A token's score with itself is |p|² / √d_head, with others it is about 0 at first. Projections
+    start as the authors' do, with variance 1 / 3 d_model: then heads do not see themselves alone.
+    """
 
     places = ()
 
@@ -35,3 +43,13 @@ class SubspaceAttention(SoftmaxAttention):
     ) -> tuple[Tensor, Told]:
         # Without `source`: keys and values of one projection cannot come from two streams.
         return super().forward(x, rotation, cache)
+
+    def initial_std(self) -> dict[str, float]:
+        return {"w_q": (3 * self.w_q.shape[1]) ** -0.5}
+
+    def write_scale(self) -> float:
+        # Values of variance 1 / 3.
+        return super().write_scale() / 3**0.5
+
+    def rules(self) -> dict[str, Rule]:
+        return {"w_q": Rule(lr=SHARED_LR), "w_o": Rule(lr=SHARED_LR)}

@@ -146,6 +146,12 @@ class Backpack(Unembed):
             "sense_out": senses,
         }
 
+    def after_drawing(self) -> None:
+        # Queries start as keys do, so that each token weighs its own senses most: in an even mixture
+        # of a whole text they drown, and α would take long to find them.
+        query, key = self.w_qk.chunk(2)
+        query.copy_(key)
+
     def cost(self, context: int) -> Cost:
         network = sum(p.numel() for p in (self.mix_in, self.mix_out, self.sense_in, self.sense_out))
         products = 2.0 * (network + self.w_qk.numel())

@@ -175,6 +175,11 @@ class ConceptHead(Unembed):
         std = d_model**-0.5
         return super().initial_std() | {"concepts_in": std, "concepts_out": std}
 
+    def after_drawing(self) -> None:
+        # Concepts write at first what they read, as in sparse autoencoders (2406.04093): the code
+        # then stands for the stream before it has learned to, and ε is what it leaves out.
+        self.concepts_out.copy_(self.concepts_in)
+
     def cost(self, context: int) -> Cost:
         d_model = self.concepts_in.shape[1]
         active = (self.config.n_known + self.config.k_free) * d_model

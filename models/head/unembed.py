@@ -93,6 +93,9 @@ class Unembed(Configurable, nn.Module):
         """As for fillings: deviations of parameters that `initialize` does not know by name."""
         return {"bigram": 0.02} if self.config.bigram else {}
 
+    def after_drawing(self) -> None:
+        """Set initial values that are made of others, once those are drawn."""
+
     def cost(self, context: int) -> Cost:
         """Parameters and operations of one token's logits."""
         row = self.weight.shape[0] if self.config.bigram else 0

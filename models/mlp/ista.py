@@ -62,8 +62,8 @@ class ISTA(Firing):
         return F.linear(acts.to_dense(), self.w_dec.T)
 
     def initial_std(self) -> dict[str, float]:
-        # Reads a normalized input as a unit-normal one.
-        return {"w_dec": self.w_dec.shape[1] ** -0.5}
+        # The authors' (He et al., 1502.01852): a normalized input is read with variance 2.
+        return {"w_dec": (2 / self.w_dec.shape[1]) ** 0.5}
 
     def cost(self, context: int) -> Cost:
         products = 8.0 * self.w_dec.numel()

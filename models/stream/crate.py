@@ -58,6 +58,11 @@ class Crate(Block):
                     f"is accepted"
                 )
 
+    def embedding_std(self) -> float:
+        # A block hands on its input's sparse code: no layer turns a token into another vector, so
+        # that embeddings have to be learned. Short ones, as the authors' are (GPT-2's), soon are.
+        return 0.02
+
     def body(
         self,
         stream: Tensor,

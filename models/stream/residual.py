@@ -69,6 +69,10 @@ class Block(Configurable, nn.Module):
         """What the head reads of the stream after the last block."""
         return stream
 
+    def embedding_std(self) -> float:
+        """Deviation of an untied embedding at first."""
+        return 1.0
+
     def parts(self, stream: Tensor) -> dict[str, Tensor]:
         """Vectors `(batch, token, d_model)` whose sum the head reads, by name."""
         return {"stream": self.leave(stream)}
