@@ -35,10 +35,12 @@ class BilinearAttention(HeadedAttention):
 
     def edges(self, q: Tensor, k: Tensor) -> tuple[Float[Tensor, "batch head query key"], Told]:
         """Products of two scores, exactly 0 for later keys, over the root of how many are visible."""
-        first, second = (q @ k.mT / self.d_head**0.5).chunk(2, dim=1)
         queries, keys = q.shape[2], k.shape[2]
-        seen = torch.arange(keys - queries + 1, keys + 1, device=q.device, dtype=first.dtype)
-        edges = first * second / seen[:, None].sqrt()
+        seen = torch.arange(keys - queries + 1, keys + 1, device=q.device, dtype=q.dtype)
+        (one, two), (k_one, k_two) = q.chunk(2, dim=1), k.chunk(2, dim=1)
+        # The divisors are the queries': far fewer numbers than there are edges.
+        one = one / (self.d_head * seen[:, None].sqrt())
+        edges = (one @ k_one.mT) * (two @ k_two.mT)
         return edges.masked_fill(~causal(queries, keys, q.device), 0.0), {}
 
     def forms(self, rotation: Rotation | None = None) -> Float[Tensor, "pair head d_model d_other"]:

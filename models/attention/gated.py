@@ -52,7 +52,7 @@ class GatedAttention(SoftmaxAttention):
         """Shares of the softmax where the gate is open, exactly 0 where it is closed."""
         (q, gate_q), (k, gate_k) = q.chunk(2, dim=1), k.chunk(2, dim=1)
         shares, told = super().edges(q, k)
-        logits = gate_q @ gate_k.mT / self.d_head**0.5 + self.b_gate[:, None, None]
+        logits = (gate_q / self.d_head**0.5) @ gate_k.mT + self.b_gate[:, None, None]
         gates = self._draw(logits) if self.training else (logits > 0).to(logits.dtype)
         told["loss/edges"] = self.weight * _visible_mean(logits.sigmoid())
         told["mean/open"] = _visible_mean(gates.detach())
@@ -60,10 +60,8 @@ class GatedAttention(SoftmaxAttention):
 
     def _draw(self, logits: Tensor) -> Tensor:
         """Gates of 0 or 1, with the gradient of the sigmoid that they were drawn from."""
-        uniform = torch.rand_like(logits).clamp_min(torch.finfo(logits.dtype).tiny)
-        noisy = logits + uniform.log() - torch.log1p(-uniform)
-        soft = (noisy / self.config.temperature).sigmoid()
-        return (noisy > 0).to(soft.dtype) + (soft - soft.detach())
+        noise = torch.rand_like(logits).logit(torch.finfo(logits.dtype).tiny)
+        return _Step.apply(logits + noise, self.config.temperature)
 
     def before_step(self, progress: float) -> None:
         rising = progress < self.config.annealing
@@ -82,10 +80,27 @@ class GatedAttention(SoftmaxAttention):
         return Cost(plain.active, plain.executed, plain.ideal - closed)
 
 
+class _Step(torch.autograd.Function):
+    """1 where a number is above 0, else 0, with the gradient of `sigmoid(number / temperature)`."""
+
+    @staticmethod
+    def forward(ctx, noisy: Tensor, temperature: float) -> Tensor:
+        ctx.save_for_backward(noisy)
+        ctx.temperature = temperature
+        return (noisy > 0).to(noisy.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (noisy,) = ctx.saved_tensors
+        soft = (noisy / ctx.temperature).sigmoid()
+        return torch.ops.aten.sigmoid_backward(grad / ctx.temperature, soft), None
+
+
 def _visible_mean(values: Float[Tensor, "batch head query key"]) -> Tensor:
     """Mean over the edges that causality allows."""
     queries, keys = values.shape[2:]
     visible = causal(queries, keys, values.device)
     dtype = torch.promote_types(values.dtype, torch.float32)
     n_visible = queries * (2 * keys - queries + 1) / 2
-    return values.to(dtype).where(visible, 0.0).sum((2, 3)).mean() / n_visible
+    # One product with the mask, which keeps no copy of the edges.
+    return (values.to(dtype).flatten(2) @ visible.flatten().to(dtype)).mean() / n_visible
