@@ -7,12 +7,8 @@ from torch import Tensor
 
 from pellucid.models.attention.softmax import SoftmaxAttention
 from pellucid.models.cache import LayerCache
-from pellucid.models.filling import Rule, Told
+from pellucid.models.filling import Told
 from pellucid.models.position import Rotation
-
-SHARED_LR = 0.3
-"""Learning rate of both matrices, in those of the other weights: a step of the projection moves
-queries, keys and values at once. The authors train everything at about such a rate, 6e-4."""
 
 
 class SubspaceAttention(SoftmaxAttention):
@@ -50,6 +46,3 @@ class SubspaceAttention(SoftmaxAttention):
     def write_scale(self) -> float:
         # Values of variance 1 / 3.
         return super().write_scale() / 3**0.5
-
-    def rules(self) -> dict[str, Rule]:
-        return {"w_q": Rule(lr=SHARED_LR), "w_o": Rule(lr=SHARED_LR)}
