@@ -12,10 +12,14 @@ from pellucid.errors import ConfigError
 from pellucid.models.activations import Activations
 from pellucid.models.attention.softmax import causal
 from pellucid.models.cache import LayerCache
-from pellucid.models.filling import Cost, Told
+from pellucid.models.filling import Cost, Rule, Told
 from pellucid.models.head.unembed import Side, Unembed
 from pellucid.models.units import UnitSite
 from pellucid.settings.fields import setting
+
+WEIGHTS_LR = 4.0
+"""Learning rate of queries and keys, in those of the other weights: each sense has few channels of
+them, and senses are told apart by α alone."""
 
 
 class Backpack(Unembed):
@@ -151,6 +155,9 @@ class Backpack(Unembed):
         # of a whole text they drown, and α would take long to find them.
         query, key = self.w_qk.chunk(2)
         query.copy_(key)
+
+    def rules(self) -> dict[str, Rule]:
+        return {"w_qk": Rule(lr=WEIGHTS_LR)}
 
     def cost(self, context: int) -> Cost:
         network = sum(p.numel() for p in (self.mix_in, self.mix_out, self.sense_in, self.sense_out))
