@@ -15,7 +15,6 @@ from pellucid.models.codebook import Codebook, Codes, of_codebook
 from pellucid.models.filling import Cost, Told
 from pellucid.models.position import Rotation
 from pellucid.models.units import UnitSite
-from pellucid.settings.fields import setting
 
 
 class CodebookAttention(SoftmaxAttention):
@@ -28,8 +27,7 @@ class CodebookAttention(SoftmaxAttention):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Codes, SoftmaxAttention.Config):
-        k: int = setting(16, low=1)
-        """Codes in a head's message."""
+        """The softmax attention's settings, then those of the codes."""
 
     def __init__(self, config: Config, d_model: int):
         super().__init__(config, d_model)
