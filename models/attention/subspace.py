@@ -7,8 +7,9 @@ from torch import Tensor
 
 from pellucid.models.attention.softmax import SoftmaxAttention
 from pellucid.models.cache import LayerCache
-from pellucid.models.filling import Told
+from pellucid.models.filling import Rule, Told
 from pellucid.models.position import Rotation
+from pellucid.settings.fields import setting
 
 
 class SubspaceAttention(SoftmaxAttention):
@@ -23,6 +24,9 @@ class SubspaceAttention(SoftmaxAttention):
     @dataclass(frozen=True, kw_only=True)
     class Config(SoftmaxAttention.Config):
         """As for softmax attention; queries, keys and values are the same and have no bias."""
+
+        lr: float = setting(1.0, above=0.0)
+        """Learning rate of both matrices, in those of the other weights."""
 
     def __init__(self, config: Config, d_model: int):
         super().__init__(config, d_model)
@@ -46,3 +50,6 @@ class SubspaceAttention(SoftmaxAttention):
     def write_scale(self) -> float:
         # Values of variance 1 / 3.
         return super().write_scale() / 3**0.5
+
+    def rules(self) -> dict[str, Rule]:
+        return dict.fromkeys(("w_q", "w_o"), Rule(lr=self.config.lr))

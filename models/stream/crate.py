@@ -17,6 +17,10 @@ from pellucid.settings.fields import setting
 if TYPE_CHECKING:
     from pellucid.models.config import ModelConfig
 
+ATTENTION_LR = 0.3
+"""Learning rate of attention, in those of the other weights: nothing passes by a block, so that a
+step too far loses the token. The authors train everything at about such a rate, 6e-4."""
+
 
 class Crate(Block):
     """x + MSSA(norm(x)), then the decoded code of its norm *instead of* the stream (2410.16443).
@@ -39,7 +43,9 @@ class Crate(Block):
 
         def owned(self, slot: str) -> Any:
             if slot == "attention":
-                return SubspaceAttention.Config(n_heads=self.n_heads, bias=self.bias)
+                return SubspaceAttention.Config(
+                    n_heads=self.n_heads, bias=self.bias, lr=ATTENTION_LR
+                )
             if slot == "mlp":
                 return ISTA.Config(
                     width=self.width, step_size=self.step_size, sparsity=self.sparsity
