@@ -88,5 +88,5 @@ def test_the_page_of_the_levers_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert origins["control"]["init_from"]["held_out"]["gap"] == 0
     assert origins["taught"]["teacher"]["run"] == "dense"
     heads = comparison._heads([read_run(RunFolder(Path("runs") / name)) for name in names])
-    assert [head["group"] for head in heads] == ["A", "B", "B", "C", "A"]
+    assert [head["group"] for head in heads] == ["A", "B", "B", "C", "D"]
     assert manifests["quiet"]["losses"][0]["sites"] == ["blocks.0.mlp", "blocks.1.mlp"]

@@ -150,12 +150,6 @@ class Backpack(Unembed):
             "sense_out": senses,
         }
 
-    def after_drawing(self) -> None:
-        # Queries start as keys do, so that each token weighs its own senses most: in an even mixture
-        # of a whole text they drown, and α would take long to find them.
-        query, key = self.w_qk.chunk(2)
-        query.copy_(key)
-
     def rules(self) -> dict[str, Rule]:
         return {"w_qk": Rule(lr=WEIGHTS_LR)}
 
