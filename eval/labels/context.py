@@ -52,8 +52,14 @@ class Context(NameReader):
 
     def state(self) -> int:
         """What holds here, whatever is read."""
-        bits = self.frames[-1].bits | self.block | self.just
-        bits |= BIT["in_fstring_expression"] if self.fields else 0
+        top = self.frames[-1]
+        bits = top.inherit | top.local | top.deep | self.block | self.just
+        if self.logical_start or self.colon or self.fields or self.continued or self.decorated:
+            return bits | self._seldom()
+        return bits
+
+    def _seldom(self) -> int:
+        bits = BIT["in_fstring_expression"] if self.fields else 0
         bits |= BIT["continued"] if self.continued else 0
         bits |= BIT["decorated"] if self.decorated else 0
         bits |= BIT["after_colon"] if self.colon else 0

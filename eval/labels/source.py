@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pellucid.eval.labels.collecting import paused
 from pellucid.eval.labels.marks import Marks, Projected, project
 from pellucid.eval.labels.table import Label, LabelTable
 from pellucid.eval.stream import Stream
@@ -35,12 +36,13 @@ def label_stream(stream: Stream, token_bytes: Sequence[bytes], source: Source) -
     sizes = np.array([len(raw) for raw in token_bytes], dtype=np.int64)
     texts = texts_of(stream, token_bytes)
     parts = []
-    for document, (text, name) in enumerate(zip(texts, stream.names)):
-        first, end = stream.offsets[document], stream.offsets[document + 1]
-        tokens = sizes[stream.tokens[first:end]]
-        tokens[0] = 0  # the eot, whatever bytes the tokenizer gives it
-        marks = source.marks(text, name) if len(text.encode()) == tokens.sum() else None
-        parts.append(_part(text, tokens, marks, len(source.labels)))
+    with paused():
+        for document, (text, name) in enumerate(zip(texts, stream.names)):
+            first, end = stream.offsets[document], stream.offsets[document + 1]
+            tokens = sizes[stream.tokens[first:end]]
+            tokens[0] = 0  # the eot, whatever bytes the tokenizer gives it
+            marks = source.marks(text, name) if len(text.encode()) == tokens.sum() else None
+            parts.append(_part(text, tokens, marks, len(source.labels)))
     arrays = [np.concatenate(pieces) for pieces in zip(*parts)]
     return LabelTable(source.labels, *arrays)
 
