@@ -1,8 +1,4 @@
-"""Labels of Python source, for documents whose name ends in `.py`."""
-
-import hashlib
-import platform
-from pathlib import Path
+"""Labels of Python source, for documents whose file's name ends in `.py`."""
 
 import numpy as np
 from jaxtyping import Bool
@@ -14,6 +10,7 @@ from pellucid.eval.labels.context import Context
 from pellucid.eval.labels.control import control_columns
 from pellucid.eval.labels.marks import Marks
 from pellucid.eval.labels.parsed import parsed_columns
+from pellucid.eval.labels.source import file_of
 
 PLACE = {label.name: place for place, label in enumerate(PYTHON)}
 AT_START = ("line_start", "logical_start", "level_0", "near_start")
@@ -46,14 +43,8 @@ class PythonLabels:
 
     labels = PYTHON
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the code that labels and of the version of Python whose parser it asks."""
-        here = Path(__file__).parent
-        files = [*sorted(here.glob("*.py")), here.parents[1] / "data" / "python_labels.py"]
-        code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-        return f"python-{'.'.join(platform.python_version_tuple()[:2])}-{code[:16]}"
+    fingerprint = "python"
 
     def marks(self, text: str, name: str) -> Marks | None:
         """The labels of a Python file; None for other names."""
-        return python_marks(text) if name.endswith(".py") else None
+        return python_marks(text) if file_of(name).endswith(".py") else None

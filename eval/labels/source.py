@@ -1,5 +1,6 @@
 """Where labels come from, and the labels of every token of a stream."""
 
+import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -10,17 +11,25 @@ from pellucid.eval.labels.marks import Marks, Projected, project
 from pellucid.eval.labels.table import Label, LabelTable
 from pellucid.eval.stream import Stream
 
+PIECE = re.compile(r"#\d+$")
+"""What a corpus puts behind the name of a file whose pieces are documents."""
+
 
 class Source(Protocol):
     """Something that labels texts."""
 
     labels: tuple[Label, ...]
     fingerprint: str
-    """changes whenever the labels of a text may change"""
+    """changes whenever the labels of a text may change, save with the code in this folder"""
 
     def marks(self, text: str, name: str) -> Marks | None:
         """The labels of a document by its text and name; None where it has none."""
         ...
+
+
+def file_of(name: str) -> str:
+    """The file that a document is of: `a.py#0001` is a piece of `a.py`."""
+    return PIECE.sub("", name)
 
 
 def texts_of(stream: Stream, token_bytes: Sequence[bytes]) -> list[str]:
