@@ -49,7 +49,8 @@ def place(stream: Stream, source: Source, *, data: str, split: str) -> Path:
 
 def read(path: Path, source: Source, *, tokens: int) -> LabelTable | None:
     """The labels that are kept in a file; None where there are none, or where it is damaged."""
-    with suppress(*DAMAGED), np.load(path, allow_pickle=False) as kept:
+    # In memory, since numpy leaves a damaged file open.
+    with suppress(*DAMAGED), np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as kept:
         return LabelTable(source.labels, *(_unpacked(kept[t], source, tokens) for t in TABLES))
     return None
 
