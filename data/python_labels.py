@@ -252,7 +252,8 @@ class PrefixLexer:
                 self.blocks.append((self.indent, _KINDS.get(self.header, "")))
                 self._count_blocks()
             self.logical_start, self.last, self.header = True, "", ""
-        self.continued, self.attribute = False, False
+            self.attribute = False
+        self.continued = False
         self.line_start, self.column = True, 0
 
 

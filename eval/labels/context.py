@@ -5,7 +5,7 @@ from pellucid.eval.labels.bits import BIT
 from pellucid.eval.labels.blocks import HEADERS, SOFT, Block, block_bits
 from pellucid.eval.labels.frames import Frame
 from pellucid.eval.labels.marking import Marking
-from pellucid.eval.labels.names import NameReader
+from pellucid.eval.labels.names import IMPORTS, NameReader
 from pellucid.eval.labels.scopes import Scopes
 
 TAB = 8
@@ -147,6 +147,8 @@ class Context(NameReader):
         """The first word of a logical line, or the first after `async`."""
         if word == "async":
             self.header_async = True
+        elif self.last == ":" and word in IMPORTS:
+            self.header = word  # a body on the line of its header
         elif self.header in ("", "async"):
             self.header = word
             if word in ("if", "elif", "while"):

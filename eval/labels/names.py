@@ -93,7 +93,8 @@ class NameReader(MarkReader):
         loops = top is self.for_frame and top.mark
         if not loops and not any(word in names for names in self.scopes.inner):
             self.scopes.see(word)
-        if top.kind != "call":
+        # Within a call nothing is assigned to but what a generator's `for` binds.
+        if top.kind != "call" or loops:
             top.targets.append(word)
 
     def _keyword(self, word: str) -> None:

@@ -49,6 +49,8 @@ def marked(text: str, name: str) -> str:
         ("f(a[1], {2})", "in_round", ".(a..], ..}."),
         ("f(a[1], {2})", "in_nested_brackets", "...[1...{2.."),
         ("a.bc + 1.5 .d", "attribute", "..bc........d"),
+        ("a. \\\n b + (c.\n d)", "attribute", ".. \\\n b......\n d."),
+        ("a.\nb", "attribute", "...."),
         ("a\n  b\n\n c", "line_start", ".\n  .\n\n ."),
     ],
 )

@@ -174,20 +174,22 @@ def blocks(told: Told) -> Answers:
         for name, kinds in BLOCKS.items():
             if isinstance(node, kinds) and not _on_header(told, node):
                 first, last = node.body[0], node.body[-1]
-                start = min([told.span(d)[0] for d in _decorators(first)] + [told.span(first)[0]])
+                start = _begin(told, first)
                 found[name][start : told.span(last)[1]] = True
     return {name: (column, told.code) for name, column in found.items()}
 
 
 def _on_header(told: Told, node: ast.stmt) -> bool:
-    first = node.body[0]
-    start = min(told.span(one)[0] for one in (first, *_decorators(first)))
-    before = told.text[told.text.rfind("\n", 0, start) + 1 : start]
-    return before.strip() not in ("", "@")
+    start = _begin(told, node.body[0])
+    return told.text[told.text.rfind("\n", 0, start) + 1 : start].strip() != ""
 
 
-def _decorators(node: ast.stmt) -> list[ast.expr]:
-    return getattr(node, "decorator_list", [])
+def _begin(told: Told, node: ast.stmt) -> int:
+    """The first character of a statement, that of its first decorator included."""
+    decorators = getattr(node, "decorator_list", [])
+    if not decorators:
+        return told.span(node)[0]
+    return told.text.rfind("@", 0, told.span(decorators[0])[0])
 
 
 def names(told: Told) -> Answers:
@@ -229,12 +231,14 @@ def _behind(told: Told, node: ast.stmt, word: str) -> tuple[int, int]:
 def _keyword_names(told: Told, parameters: set[tuple[int, int]]) -> list[tuple[int, int]]:
     """Names in round brackets with an = behind them that are no parameters, by the tokens."""
     _, inner = _open(told)
-    pairs = zip(told.tokens, told.tokens[1:], told.spans)
+    read = [p for p in zip(told.tokens, told.spans) if p[0].type != tokenize.COMMENT]
+    tokens, spans = zip(*read) if read else ((), ())
+    triples = zip(tokens, tokens[1:], tokens[2:], spans[1:])
     return [
         span
-        for token, behind, span in pairs
-        if is_name(token) and behind.string == "=" and inner[span[0]] == "("
-        if span not in parameters
+        for before, token, behind, span in triples
+        if is_name(token) and before.string in ("(", ",") and behind.string == "="
+        if inner[span[0]] == "(" and span not in parameters
     ]
 
 

@@ -1,5 +1,7 @@
 """The labels of the standard library against Python's own tokenizer and parser."""
 
+import sys
+
 import numpy as np
 import pytest
 from support.told import everything
@@ -40,5 +42,5 @@ def test_a_wrong_label_is_found(monkeypatch):
     columns = python_columns(text)
     for label, (_there, known) in told.items():
         swapped = dict(columns) | {label: columns[label] ^ known}
-        monkeypatch.setattr("test_library.python_columns", lambda _, s=swapped: s)
+        monkeypatch.setattr(sys.modules[__name__], "python_columns", lambda _, s=swapped: s)
         assert bool(disagreements("a", text)) == bool(known.any()), label
