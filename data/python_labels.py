@@ -33,12 +33,14 @@ FAMILIES = {"loop": LOOP}
 
 _BIT = {name: 1 << number for number, name in enumerate(LOOP)}
 _CLOSES = {")": "(", "]": "[", "}": "{"}
-_INNERMOST = {"(": "in_round", "[": "in_square", "{": "in_curly", "f": "in_curly"}
+_INNERMOST = {
+    mark: _BIT["in_brackets"] | _BIT[name]
+    for mark, name in (("(", "in_round"), ("[", "in_square"), ("{", "in_curly"), ("f", "in_curly"))
+}
 _KINDS = {"def": "in_function", "class": "in_class", "for": "in_loop", "while": "in_loop"}
 _STRING_RUN = re.compile(r"[^'\"\\\n{}]+")
 _COMMENT_RUN = re.compile(r"[^\n]+")
-_WORD_RUN = re.compile(r"\w+")
-_SPACE_RUN = re.compile(r" +")
+_CODE_RUN = re.compile(r"\w+| +")
 
 
 @dataclass
@@ -68,21 +70,21 @@ class PrefixLexer:
         self.brackets: list[str] = []
         self.blocks: list[tuple[int, str]] = []
         self.word = self.header = self.last = ""
-        self.column = self.indent = 0
+        self.column = self.indent = self.block_bits = 0
         self.line_start = self.logical_start = True
         self.attribute = self.continued = False
 
     def feed(self, text: str) -> Int32[np.ndarray, " character"]:
         """Labels, as bits in the order of `LOOP`, after each character of the next piece of text."""
-        labels = np.empty(len(text), dtype=np.int32)
-        at = 0
+        ends, labels, at = [0], [], 0
         while at < len(text):
             run = self._run(text, at)
             end = run.end() if run else at + 1
             self._read(text[at:end])
-            labels[at:end] = self.label()
+            labels.append(self.label())
+            ends.append(end)
             at = end
-        return labels
+        return np.repeat(np.array(labels, dtype=np.int32), np.diff(ends))
 
     def _run(self, text: str, at: int) -> re.Match | None:
         """Characters that may be read at once, because the state after each is the same."""
@@ -91,24 +93,28 @@ class PrefixLexer:
         if self.string:
             plain = self.string.escaped or self.string.brace
             return None if plain else _STRING_RUN.match(text, at)
-        return _WORD_RUN.match(text, at) or _SPACE_RUN.match(text, at)
+        return _CODE_RUN.match(text, at)
 
     def label(self) -> int:
         """The state now."""
+        label = self.block_bits
         if self.string:
-            label = _BIT["in_string"]
-        else:
-            label = _BIT["in_comment"] if self.comment else 0
-        depth = len(self.brackets)
-        if depth:
-            label |= _BIT["in_brackets"] | _BIT[_INNERMOST[self.brackets[-1]]]
-            label |= _BIT["in_nested_brackets"] if depth > 1 else 0
-        if self.blocks:
-            label |= _BIT["indented"] | (_BIT["indented_twice"] if len(self.blocks) > 1 else 0)
-        for _, kind in self.blocks:
-            label |= _BIT.get(kind, 0)
+            label |= _BIT["in_string"]
+        elif self.comment:
+            label |= _BIT["in_comment"]
+        if self.brackets:
+            label |= _INNERMOST[self.brackets[-1]]
+            label |= _BIT["in_nested_brackets"] if len(self.brackets) > 1 else 0
         label |= _BIT["line_start"] if self.line_start else 0
         return label | (_BIT["attribute"] if self.attribute else 0)
+
+    def _count_blocks(self) -> None:
+        """What the open blocks say, which they do until one opens or closes."""
+        bits = _BIT["indented"] if self.blocks else 0
+        bits |= _BIT["indented_twice"] if len(self.blocks) > 1 else 0
+        for _, kind in self.blocks:
+            bits |= _BIT.get(kind, 0)
+        self.block_bits = bits
 
     def _read(self, piece: str) -> None:
         if self.comment:
@@ -129,6 +135,9 @@ class PrefixLexer:
 
     def _in_string(self, piece: str) -> None:
         string = self.string
+        # A brace is no letter that a backslash could escape, in raw f-strings or in others.
+        escaped = string.escaped and not (string.formatted and piece in "{}")
+        string.escaped = False
         if string.brace:
             string.brace = False
             if piece != "{":
@@ -138,16 +147,14 @@ class PrefixLexer:
             string.spec = False
             self.strings.pop()
             self.brackets.pop()
-        elif string.escaped:
-            string.escaped = False
-        elif piece == "\\":
+        elif piece == "\\" and not escaped:
             string.escaped = True
         elif piece == "{" and string.formatted:
             string.brace = True
-        elif piece == "\n" and len(string.quote) == 1:
+        elif piece == "\n" and len(string.quote) == 1 and not escaped:
             self.string = None  # never closed
             self._newline()
-        elif piece == string.quote[0]:
+        elif piece == string.quote[0] and not escaped:
             self._quote(string, piece)
             return
         string.empty, string.run = False, 0
@@ -170,6 +177,11 @@ class PrefixLexer:
         self._in_code(piece)
 
     def _in_code(self, piece: str) -> None:
+        if piece[0].isalnum() or piece[0] == "_":
+            self._first_of_line()
+            self.word += piece
+            self.last = piece[-1]
+            return
         if piece == "\n":
             self._newline()
             return
@@ -188,12 +200,8 @@ class PrefixLexer:
         self._first_of_line()
         if piece == "\\":
             self.continued = True
-            return
-        if piece[0].isalnum() or piece[0] == "_":
-            self.word += piece
-            self.last = piece[-1]
-            return
-        self._symbol(piece)
+        else:
+            self._symbol(piece)
 
     def _symbol(self, piece: str) -> None:
         number = self.word[:1].isdigit()
@@ -231,8 +239,9 @@ class PrefixLexer:
     def _first_of_line(self) -> None:
         """Something that is no space and no comment: leave the blocks that it stands outside of."""
         if self.logical_start:
-            while self.blocks and self.blocks[-1][0] >= self.column:
-                self.blocks.pop()
+            if self.blocks and self.blocks[-1][0] >= self.column:
+                self.blocks = [block for block in self.blocks if block[0] < self.column]
+                self._count_blocks()
             self.indent, self.header = self.column, ""
         self.line_start = self.logical_start = False
 
@@ -241,8 +250,10 @@ class PrefixLexer:
         if not self.brackets and not self.continued and not self.logical_start:
             if self.last == ":":
                 self.blocks.append((self.indent, _KINDS.get(self.header, "")))
+                self._count_blocks()
             self.logical_start, self.last, self.header = True, "", ""
-        self.continued, self.attribute = False, False
+            self.attribute = False
+        self.continued = False
         self.line_start, self.column = True, 0
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from pellucid.errors import RunError
 from pellucid.eval import score, units_page
 from pellucid.eval.controls import NO_DENSE, NOT_MADE, System, made_units
-from pellucid.eval.labels.choose import labels_of_stream
+from pellucid.eval.labels.choose import labelling
 from pellucid.eval.latents.known import known_of
 from pellucid.eval.latents.labels import table_of
 from pellucid.eval.permuted import permuted_weights, rebuilt
@@ -53,7 +53,7 @@ def evaluate(
     as are an unknown suite or metric, and a split that is not held out.
     """
     _check(suite, split, metrics)
-    chosen = permitted(run, _of(suite, metrics), by_name=metrics is not None)
+    chosen = permitted(run, _of(suite, metrics), split=split, by_name=metrics is not None)
     about = {"checkpoint": run.step, "data_fingerprint": run.data.fingerprint}
     if split == "test":
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -110,6 +110,11 @@ def workbench(
     limits, train = SUITES[suite], run.data.split("train").tokens
     stream = sample(run.data.split(split), eot=run.tokenizer.eot, tokens=limits.tokens, seed=seed)
     known = known_of(run.data, split, stream, seed=seed)
+    if labels is None and not isinstance(known, str):
+        labelled = lambda: table_of(known)
+    else:
+        place = {"data": run.data.fingerprint, "split": split}
+        labelled = labelling(stream, run.tokenizer.token_bytes, labels, **place)
     shared = {"stream": stream, "context": run.config.model.context, "seed": seed}
     shared |= {"track": track} if track else {}
     cut = limits.ngram_tokens is not None and len(train) > limits.ngram_tokens
@@ -125,11 +130,7 @@ def workbench(
         split=split,
         seed=seed,
         latents=known,
-        labelled=lambda: (
-            labels_of_stream(stream, run.tokenizer.token_bytes, labels)
-            if isinstance(known, str)
-            else table_of(known)
-        ),
+        labelled=labelled,
         ngram_flags=(f"the n-grams see the first {len(seen):,} training tokens",) if cut else (),
     )
 

@@ -54,7 +54,7 @@ class Metric(NamedTuple):
     suites: tuple[str, ...] = STANDARD
     """suites that it runs in"""
     uses: tuple[str, ...] = ()
-    """families of labels and tasks it scores with, such as `labels:dev` or `tasks:test`"""
+    """`labels` or `tasks`, of the family that goes with the split; or one family: `labels:loop`"""
 
 
 METRICS: dict[str, Metric] = {
@@ -77,8 +77,8 @@ METRICS: dict[str, Metric] = {
     "latent_auroc": Metric(latent_auroc),
     "latent_mcc": Metric(latent_mcc),
     "belief_mcc": Metric(belief_mcc),
-    "tasks_quick": Metric(tasks_quick, ("quick",), uses=("tasks:dev",)),
-    "tasks": Metric(tasks, uses=("tasks:dev",)),
+    "tasks_quick": Metric(tasks_quick, ("quick",), uses=("tasks",)),
+    "tasks": Metric(tasks, uses=("tasks",)),
     "minimal_pairs": Metric(minimal_pairs),
     "cross_entropy_by_class": Metric(cross_entropy_by_class, QUICK),
     "identifier_recall": Metric(identifier_recall, QUICK),

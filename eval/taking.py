@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pellucid.errors import RunError
+from pellucid.eval.families import used
 from pellucid.eval.refusals import refusal, seen, watched
 from pellucid.eval.score import NO_VALUE, NoValue, Score
 from pellucid.eval.suite import Metric
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from pellucid.run import Run
 
 
-def permitted(run: "Run", metrics: Mapping[str, Metric], *, by_name: bool) -> dict[str, Metric]:
+def permitted(
+    run: "Run", metrics: Mapping[str, Metric], *, split: str, by_name: bool
+) -> dict[str, Metric]:
     """The metrics, with a refusal in place of each that the run has been trained or chosen by.
 
     Scores of units that a loss of the training saw say so. Raises RunError with the reason where
@@ -23,7 +26,7 @@ def permitted(run: "Run", metrics: Mapping[str, Metric], *, by_name: bool) -> di
     found = seen(run.folder)
     allowed = {}
     for name, metric in metrics.items():
-        reason = refusal(found, name, metric.measure.__module__, metric.uses)
+        reason = refusal(found, name, metric.measure.__module__, used(metric.uses, split))
         if reason and by_name:
             raise RunError(f"refused: {reason}")
         allowed[name] = _refused(metric, reason) if reason else _told(metric, found)

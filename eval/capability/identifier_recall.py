@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Integer
 
 from pellucid.eval.bootstrap import Interval
-from pellucid.eval.capability.classes import names_in
 from pellucid.eval.capability.cross_entropy_by_class import over_positions
+from pellucid.eval.capability.names import names_in
 from pellucid.eval.capability.parts import by_part, tokenizer_of
 from pellucid.eval.labels.source import texts_of
 from pellucid.eval.score import NoValue, Score

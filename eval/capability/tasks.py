@@ -21,6 +21,7 @@ from pellucid.eval.capability.answers import (
 from pellucid.eval.capability.parts import by_part, nothing, tokenizer_of
 from pellucid.eval.capability.solvability import LONGEST, solvable
 from pellucid.eval.controls import Found
+from pellucid.eval.families import FAMILY
 from pellucid.eval.score import NoValue, Score
 from pellucid.eval.tasks import TASKS, TaskBatch, draw
 
@@ -31,8 +32,6 @@ NEAR_PAIRS, FAR_PAIRS = 64, 16
 """Pairs of each task at distance 0, and of each stratum."""
 THREE = ("single_double_quote", "for_while", "final_kwarg")
 """Tasks of a quick look: a string, a header, a signature."""
-FAMILY = {"val": "dev", "test": "test"}
-"""Family of templates and names that goes with a split."""
 NO_PROBABILITY = "a table of endings gives no probabilities"
 ORDERS = {"unigram": 1, "bigram": 2, "kneser_ney_5gram": 5}
 

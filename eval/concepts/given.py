@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from pellucid.eval.concepts.floors import Floor, always_on, best_of, chances, of_last_tokens
 from pellucid.eval.concepts.probe import Ceiling, ceilings, inputs_of
 from pellucid.eval.concepts.truth import Truth
+from pellucid.eval.families import FAMILY
 from pellucid.eval.halves import halves
 from pellucid.eval.labels import LabelTable
 from pellucid.eval.reader import Reader
@@ -18,8 +19,6 @@ from pellucid.eval.score import NoValue
 from pellucid.eval.stream import Stream
 from pellucid.eval.workbench import Workbench
 
-FAMILY = {"val": "dev", "test": "test"}
-"""Family of labels that a split of the corpus is scored with."""
 AMBIGUOUS = (0.1, 0.9)
 """P(label | current token) between which the token does not decide."""
 

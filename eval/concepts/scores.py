@@ -94,8 +94,8 @@ class Concept(NamedTuple):
     measure: Line
     since: Literal["quick", "standard", "full"] = "standard"
     """the first suite that it is part of"""
-    uses: tuple[str, ...] = ("labels:dev", "labels:test")
-    """labels of one family on the validation split, of the other on the test split"""
+    uses: tuple[str, ...] = ("labels",)
+    """labels of the family that goes with the split"""
 
 
 _QUICK: dict[str, Measured] = {"concept_gain": _gain}

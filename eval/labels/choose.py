@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pellucid.eval.labels import kept
 from pellucid.eval.labels.english import EnglishLabels
 from pellucid.eval.labels.given import from_file, from_function
 from pellucid.eval.labels.python import PythonLabels
-from pellucid.eval.labels.source import Source, label_stream
+from pellucid.eval.labels.source import Source, file_of, label_stream
 from pellucid.eval.labels.table import LabelTable
 from pellucid.eval.stream import Stream
 
@@ -22,11 +23,34 @@ def labels_of_stream(
 
     `given` names a source; without it the names of the documents tell which one fits.
     """
+    return labelling(stream, token_bytes, given)()
+
+
+def labelling(
+    stream: Stream,
+    token_bytes: Sequence[bytes],
+    given: str | None = None,
+    *,
+    data: str | None = None,
+    split: str = "",
+) -> Callable[[], LabelTable | str]:
+    """What makes the labels of a stream when called; UserError at once for a bad source.
+
+    With the fingerprint of the prepared `data` that the stream is of, they are kept in its cache.
+    """
     source = _by_ending(stream.names) if given is None else source_of(given)
-    if source is None:
-        return f"no document has a name that ends in {' or '.join(ENDINGS)}"
-    table = label_stream(stream, token_bytes, source)
-    return table if table.valued.any() else "no document of the stream could be labelled"
+
+    def make() -> LabelTable | str:
+        if source is None:
+            return f"no document has a name that ends in {' or '.join(ENDINGS)}"
+        path = None if data is None else kept.place(stream, source, data=data, split=split)
+        table = kept.read(path, source, tokens=len(stream.tokens)) if path else None
+        if table is None:
+            table = label_stream(stream, token_bytes, source)
+            kept.keep(path, table) if path else None
+        return table if table.valued.any() else "no document of the stream could be labelled"
+
+    return make
 
 
 def source_of(word: str) -> Source:
@@ -38,6 +62,6 @@ def source_of(word: str) -> Source:
 
 def _by_ending(names: Sequence[str]) -> Source | None:
     for ending, source in ENDINGS.items():
-        if any(name.endswith(ending) for name in names):
+        if any(file_of(name).endswith(ending) for name in names):
             return BUILT_IN[source]()
     return None

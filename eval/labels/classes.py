@@ -9,6 +9,8 @@ CLASSES = (
     *("keyword", "operator", "bracket", "string", "identifier_first", "identifier_rest"),
     *("layout", "comment", "number", "other"),
 )
+UNKNOWN = -1
+"""Of tokens whose labels are not known, such as those of documents that are no Python."""
 NEEDED = (
     *("in_comment", "in_string", "in_number", "keyword", "operator", "bracket_mark", "in_word"),
     "logical_start",
@@ -16,7 +18,7 @@ NEEDED = (
 
 
 def classes(table: LabelTable) -> tuple[tuple[str, ...], Integer[np.ndarray, " token"]]:
-    """The names of the classes and the class of each token; -1 where its labels are not known.
+    """The names of the classes and the class of each token; `UNKNOWN` where its labels are not.
 
     A token is of one class, that of its last character: a comment and a string (its literal parts
     and its quotes) before anything else, then numbers, brackets, operators and keywords. A word is
@@ -41,5 +43,5 @@ def classes(table: LabelTable) -> tuple[tuple[str, ...], Integer[np.ndarray, " t
     found = np.full(len(table.after), CLASSES.index("other"))
     for name, holds in reversed(rules):
         found[holds] = CLASSES.index(name)
-    found[~table.select(names=NEEDED).known] = -1
+    found[~table.select(names=NEEDED).known] = UNKNOWN
     return CLASSES, found

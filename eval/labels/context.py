@@ -5,7 +5,7 @@ from pellucid.eval.labels.bits import BIT
 from pellucid.eval.labels.blocks import HEADERS, SOFT, Block, block_bits
 from pellucid.eval.labels.frames import Frame
 from pellucid.eval.labels.marking import Marking
-from pellucid.eval.labels.names import NameReader
+from pellucid.eval.labels.names import IMPORTS, NameReader
 from pellucid.eval.labels.scopes import Scopes
 
 TAB = 8
@@ -52,8 +52,14 @@ class Context(NameReader):
 
     def state(self) -> int:
         """What holds here, whatever is read."""
-        bits = self.frames[-1].bits | self.block | self.just
-        bits |= BIT["in_fstring_expression"] if self.fields else 0
+        top = self.frames[-1]
+        bits = top.inherit | top.local | top.deep | self.block | self.just
+        if self.logical_start or self.colon or self.fields or self.continued or self.decorated:
+            return bits | self._seldom()
+        return bits
+
+    def _seldom(self) -> int:
+        bits = BIT["in_fstring_expression"] if self.fields else 0
         bits |= BIT["continued"] if self.continued else 0
         bits |= BIT["decorated"] if self.decorated else 0
         bits |= BIT["after_colon"] if self.colon else 0
@@ -141,6 +147,8 @@ class Context(NameReader):
         """The first word of a logical line, or the first after `async`."""
         if word == "async":
             self.header_async = True
+        elif self.last == ":" and word in IMPORTS:
+            self.header = word  # a body on the line of its header
         elif self.header in ("", "async"):
             self.header = word
             if word in ("if", "elif", "while"):

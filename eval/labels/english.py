@@ -47,7 +47,7 @@ class EnglishLabels:
     """Built-in labels of documents of any name."""
 
     labels = ENGLISH
-    fingerprint = "english-1"
+    fingerprint = "english"
 
     def marks(self, text: str, name: str) -> Marks | None:
         """The labels of a text."""

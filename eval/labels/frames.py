@@ -34,16 +34,15 @@ class Frame:
     assigned: list[str] = field(default_factory=list)
     """names that the statement has assigned to so far, in `a = b = …`"""
     names: Names | None = None
-
-    @property
-    def bits(self) -> int:
-        return self.inherit | self.local | DEPTHS[min(self.depth, 4)]
+    deep: int = 0
+    """the bit of its depth"""
 
     def within(self, mark: str, kind: str) -> "Frame":
         """The frame of what is opened here."""
         depth = self.depth + (kind != "lambda")
         local = LOCAL.get(kind, self.local if kind == "lambda" else 0)
-        return Frame(mark, kind, depth, self.inherit, local, self.inherit, self.inherit)
+        deep = DEPTHS[min(depth, 4)]
+        return Frame(mark, kind, depth, self.inherit, local, self.inherit, self.inherit, deep=deep)
 
     def next_item(self) -> None:
         """A comma stands directly within."""

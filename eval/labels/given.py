@@ -83,7 +83,10 @@ def from_function(word: str) -> GivenLabels:
         raise UserError(f"labels {word!r} cannot be imported: {error}") from None
     if not callable(function):
         raise UserError(f"labels {word!r} is not a function(text, name)")
-    code = inspect.getsourcefile(function)
+    try:
+        code = inspect.getsourcefile(function)
+    except TypeError:  # built into Python
+        code = None
     raw = Path(code).read_bytes() if code else word.encode()
     return GivenLabels(function, f"{word}-{hashlib.sha256(raw).hexdigest()[:16]}")
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import UInt64
 
-HALF = 60
+WORD = 64
 
 
 class Marking:
@@ -18,12 +18,20 @@ class Marking:
         self.ends.append(end)
         self.bits.append(bits)
 
-    def halves(self, size: int) -> tuple[UInt64[np.ndarray, " character"], ...]:
-        """The lower 60 bits after each character, and the others."""
+    def put_each(self, start: int, bits: list[int]) -> None:
+        """Say what holds after each of the next characters."""
+        self.ends += range(start + 1, start + 1 + len(bits))
+        self.bits += bits
+
+    def words(self, size: int, *, shift: int) -> UInt64[np.ndarray, "character word"]:
+        """The bits after each character, moved up by `shift` and cut into two words of 64.
+
+        ValueError unless the pieces hold `size` characters.
+        """
         lengths = np.diff(np.array([0, *self.ends], dtype=np.int64))
         if lengths.sum() != size:
             raise ValueError(f"the pieces hold {lengths.sum()} characters, the text {size}")
-        mask = (1 << HALF) - 1
-        low = np.array([bits & mask for bits in self.bits], dtype=np.uint64)
-        high = np.array([bits >> HALF for bits in self.bits], dtype=np.uint64)
-        return np.repeat(low, lengths), np.repeat(high, lengths)
+        mask, rest = (1 << WORD - shift) - 1, WORD - shift
+        low = np.array([bits & mask for bits in self.bits], dtype=np.uint64) << np.uint64(shift)
+        high = np.array([bits >> rest for bits in self.bits], dtype=np.uint64)
+        return np.repeat(np.stack([low, high], axis=1), lengths, axis=0)

@@ -8,7 +8,7 @@ from pellucid.eval.labels.marking import Marking
 from pellucid.eval.labels.marks_read import MarkReader
 from pellucid.eval.labels.scan import PREFIXES
 from pellucid.eval.labels.scopes import ASSIGNED, IMPORTED, OUTER, PARAMETER, SEEN, Scopes
-from pellucid.eval.labels.words import KEYWORDS, spelling
+from pellucid.eval.labels.words import KEYWORDS, dotted_spelling, spelling
 
 KEYWORD_ARGUMENT = re.compile(r"\s*=(?!=)")
 IN_PARAMETER = BIT["in_default"] | BIT["in_annotation"]
@@ -58,14 +58,16 @@ class NameReader(MarkReader):
 
     def _spell(self, word: str, start: int, first: int, role: int, dotted: bool) -> None:
         """Say what holds after each character of a word."""
-        state, of, put = self.state() | first, self.scopes.of, self.out.put
-        for size, bits in enumerate(spelling(word), 1):
-            if dotted:
-                bits = 0 if bits is None else bits & BIT["constant_case"]
-            elif bits is not None:
-                bits |= of(word[:size])
-            said = state if bits is None else state | role | bits
-            put(start + size - 1, start + size, said)
+        state = self.state() | first
+        if dotted:
+            bits = [state | role | bits for bits in dotted_spelling(word)]
+        else:
+            known, with_role = self.scopes.known(), state | role
+            bits = [
+                state if bits is None else with_role | bits | known(so_far)
+                for so_far, bits in spelling(word)
+            ]
+        self.out.put_each(start, bits)
 
     def _use(self, word: str, end: int, role: int) -> None:
         """A name that is no keyword has been read."""
@@ -91,7 +93,8 @@ class NameReader(MarkReader):
         loops = top is self.for_frame and top.mark
         if not loops and not any(word in names for names in self.scopes.inner):
             self.scopes.see(word)
-        if top.kind != "call":
+        # Within a call nothing is assigned to but what a generator's `for` binds.
+        if top.kind != "call" or loops:
             top.targets.append(word)
 
     def _keyword(self, word: str) -> None:

@@ -10,6 +10,11 @@ from jaxtyping import Bool
 from pellucid.eval.labels.catalogue import PARSED
 
 CONTEXTS = {ast.Load: "load", ast.Store: "store"}
+TOLD = (
+    *(ast.Name, ast.Call, ast.keyword, ast.Compare, ast.Dict, ast.DictComp),
+    *(ast.Assign, ast.AugAssign, ast.AnnAssign),
+)
+"""Nodes that labels come from."""
 Columns = dict[str, Bool[np.ndarray, " character"]]
 
 
@@ -62,8 +67,13 @@ def parsed_columns(text: str) -> Columns:
         node = waiting.pop()
         if isinstance(node, ast.JoinedStr):
             continue
-        _tell(node, places, columns)
-        waiting.extend(ast.iter_child_nodes(node))
+        if isinstance(node, TOLD):
+            _tell(node, places, columns)
+        for value in vars(node).values():
+            if isinstance(value, list):
+                waiting += [child for child in value if isinstance(child, ast.AST)]
+            elif isinstance(value, ast.AST):
+                waiting.append(value)
     return columns
 
 

@@ -1,8 +1,4 @@
-"""Labels of Python source, for documents whose name ends in `.py`."""
-
-import hashlib
-import platform
-from pathlib import Path
+"""Labels of Python source, for documents whose file's name ends in `.py`."""
 
 import numpy as np
 from jaxtyping import Bool
@@ -12,23 +8,34 @@ from pellucid.eval.labels.bits import BIT
 from pellucid.eval.labels.catalogue import PYTHON
 from pellucid.eval.labels.context import Context
 from pellucid.eval.labels.control import control_columns
-from pellucid.eval.labels.marking import HALF
 from pellucid.eval.labels.marks import Marks
 from pellucid.eval.labels.parsed import parsed_columns
+from pellucid.eval.labels.source import file_of
 
-NAMES = tuple(label.name for label in PYTHON)
+PLACE = {label.name: place for place, label in enumerate(PYTHON)}
 AT_START = ("line_start", "logical_start", "level_0", "near_start")
 
 
 def python_columns(text: str) -> dict[str, Bool[np.ndarray, " character"]]:
     """What holds after each character of a Python file, by label; no parser labels if none parse."""
-    loop = PrefixLexer().feed(text)
-    halves = Context(text).run().halves(len(text))
-    columns = {name: (loop >> at) & 1 == 1 for at, name in enumerate(LOOP)}
-    for place, name in enumerate(BIT):
-        half, bit = divmod(place, HALF)
-        columns[name] = (halves[half] >> np.uint64(bit)) & np.uint64(1) == 1
-    return columns | parsed_columns(text) | control_columns(text)
+    marks = python_marks(text)
+    return {name: marks.column(at) for name, at in PLACE.items() if marks.valued[at]}
+
+
+def python_marks(text: str) -> Marks:
+    """The labels of a Python file, in the order of the catalogue: `LOOP`, those of `BIT`, others."""
+    marks = Marks(len(text), len(PYTHON))
+    marks.bits[:] = Context(text).run().words(len(text), shift=len(LOOP))
+    marks.bits[:, 0] |= PrefixLexer().feed(text).astype(np.uint64)
+    columns = parsed_columns(text) | control_columns(text)
+    for name, place in PLACE.items():
+        if name in columns:
+            marks.put(place, columns[name])
+        elif place >= len(LOOP) + len(BIT):
+            marks.valued[place] = False
+    for name in AT_START:
+        marks.put_start(PLACE[name])
+    return marks
 
 
 class PythonLabels:
@@ -36,19 +43,8 @@ class PythonLabels:
 
     labels = PYTHON
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the code that labels and of the version of Python whose parser it asks."""
-        here = Path(__file__).parent
-        files = [*sorted(here.glob("*.py")), here.parents[1] / "data" / "python_labels.py"]
-        code = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-        return f"python-{'.'.join(platform.python_version_tuple()[:2])}-{code[:16]}"
+    fingerprint = "python"
 
     def marks(self, text: str, name: str) -> Marks | None:
         """The labels of a Python file; None for other names."""
-        if not name.endswith(".py"):
-            return None
-        marks = Marks.of(python_columns(text), NAMES, len(text))
-        for label in AT_START:
-            marks.put_start(NAMES.index(label))
-        return marks
+        return python_marks(text) if file_of(name).endswith(".py") else None

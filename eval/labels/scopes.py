@@ -1,5 +1,7 @@
 """What is known of names where they are used: which were bound before, and to what."""
 
+from collections.abc import Callable
+
 from pellucid.eval.labels.bits import BIT
 
 SEEN, ASSIGNED = BIT["seen_in_scope"], BIT["assigned_before"]
@@ -23,12 +25,21 @@ class Scopes:
         self.bound: list[str] = []
         """names that the value being read is assigned to"""
 
-    def of(self, word: str) -> int:
-        """Bits of a word where it stands."""
-        bits = self.here.get(word, 0) | self.module.get(word, 0) & IMPORTED
-        for names in self.inner:
-            bits |= names.get(word, 0)
-        return bits
+    def known(self) -> Callable[[str], int]:
+        """A function that gives the bits of a word where it stands."""
+        here, module, inner = self.here, self.module, self.inner
+        if not inner and here is module:
+            return lambda word: here.get(word, 0)
+        if not inner:
+            return lambda word: here.get(word, 0) | module.get(word, 0) & IMPORTED
+
+        def of(word: str) -> int:
+            bits = here.get(word, 0) | module.get(word, 0) & IMPORTED
+            for names in inner:
+                bits |= names.get(word, 0)
+            return bits
+
+        return of
 
     def see(self, word: str) -> None:
         """A name was used here."""

@@ -24,9 +24,15 @@ CONSTANT = re.compile(r"[A-Z][A-Z0-9_]+")
 
 
 @lru_cache(maxsize=1 << 16)
-def spelling(word: str) -> tuple[int | None, ...]:
-    """Bits of the word so far, after each character; None where so far it is a keyword."""
-    return tuple(_so_far(word[:size]) for size in range(1, len(word) + 1))
+def spelling(word: str) -> tuple[tuple[str, int | None], ...]:
+    """The word so far, after each character, and its bits; None where so far it is a keyword."""
+    return tuple((word[:size], _so_far(word[:size])) for size in range(1, len(word) + 1))
+
+
+@lru_cache(maxsize=1 << 16)
+def dotted_spelling(word: str) -> tuple[int, ...]:
+    """Of a word behind a dot: bits of what its case says so far, for each character."""
+    return tuple((bits or 0) & BIT["constant_case"] for _, bits in spelling(word))
 
 
 def _so_far(word: str) -> int | None:

@@ -5,6 +5,7 @@ import pytest
 from pellucid.errors import RunError
 from pellucid.eval import evaluate
 from pellucid.eval import suite as suites
+from pellucid.eval.families import used
 from pellucid.eval.refusals import refusal, seen
 from pellucid.eval.score import Score
 from pellucid.eval.suite import QUICK, Metric
@@ -121,3 +122,25 @@ def test_every_opening_of_the_test_split_is_counted(make_run):
         counted.append(run.folder.read_scores()["test_openings"])
     assert counted == [0, 1, 1, 2]
     assert [o["suite"] for o in run.folder.read_openings()] == ["quick", "quick"]
+
+
+@pytest.mark.parametrize(("split", "family"), [("val", "dev"), ("test", "test")])
+@pytest.mark.parametrize("kind", ["labels", "tasks"])
+def test_a_family_follows_the_split(make_run, monkeypatch, tmp_path, split, family, kind):
+    """A run that was chosen by dev tasks or labels is still to be scored on the test split."""
+    run = make_run()
+    object.__setattr__(run, "folder", folder(tmp_path / "chosen", selected_by=[f"{kind}:dev"]))
+    monkeypatch.setitem(suites.METRICS, "made_up", Metric(made_up, QUICK, (kind,)))
+    chosen = {"metrics": ["made_up"], "split": split, "progress": False}
+    if family == "dev":
+        with pytest.raises(RunError, match=f"made_up uses {kind}:dev, but chosen was chosen by it"):
+            evaluate(run, **chosen)
+    else:
+        (score,) = evaluate(run, **chosen)
+        assert score.value == 1.0
+
+
+def test_what_scores_with_labels_and_tasks_says_so():
+    assert suites.METRICS["tasks"].uses == suites.METRICS["tasks_quick"].uses == ("tasks",)
+    assert suites.METRICS["concept_gain"].uses == ("labels",)
+    assert used(("labels", "labels:loop"), "test") == ("labels:test", "labels:loop")

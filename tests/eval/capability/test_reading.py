@@ -1,11 +1,5 @@
 """Cross-entropy by class, recall of names and calibration, on bits that are known."""
 
-import inspect
-import io
-import json
-import keyword
-import statistics
-import tokenize
 from dataclasses import replace
 
 import numpy as np
@@ -21,9 +15,19 @@ from pellucid.eval.capability.calibration import (
     guess,
     selective,
 )
-from pellucid.eval.capability.classes import CLASSES, UNKNOWN, character_classes, token_classes
-from pellucid.eval.capability.cross_entropy_by_class import by_class, cross_entropy_by_class
+from pellucid.eval.capability.cross_entropy_by_class import (
+    END,
+    PARTS,
+    by_class,
+    classes_of,
+    cross_entropy_by_class,
+    targets,
+)
 from pellucid.eval.capability.identifier_recall import NEW, NO_NAME, distances, identifier_recall
+from pellucid.eval.labels.classes import UNKNOWN, classes
+from pellucid.eval.labels.english import EnglishLabels
+from pellucid.eval.labels.python import PythonLabels
+from pellucid.eval.labels.source import label_stream
 from pellucid.eval.score import NoValue
 
 VOCAB = code_tokenizer().vocab_size
@@ -35,67 +39,37 @@ def byte_stream(*texts):
     return stream_of([list(text.encode()) for text in texts]), [b"", *BYTES]
 
 
-def named(text):
-    return [CLASSES[c] for c in character_classes(text)]
-
-
-def test_every_character_has_the_class_of_its_token():
-    found = named("if ab(1): # c\n  x='é'\n")
-    expected = (
-        ["keyword"] * 2
-        + ["layout", "identifier_first", "identifier_rest", "bracket", "number"]
-        + ["bracket", "operator", "layout"]
-        + ["comment"] * 3
-        + ["layout"] * 3
-        + ["identifier_first", "operator"]
-        + ["string"] * 3
-        + ["layout"]
-    )
-    assert found == expected
-
-
-@pytest.mark.parametrize("module", [statistics, json.decoder])
-def test_classes_agree_with_the_lexer_on_real_files(module):
-    text = inspect.getsource(module)
-    found, lines = named(text), text.split("\n")
-    starts = np.cumsum([0, *(len(line) + 1 for line in lines)])
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        at = starts[token.start[0] - 1] + token.start[1]
-        if token.type == tokenize.NAME:
-            assert found[at] == (
-                "keyword" if keyword.iskeyword(token.string) else "identifier_first"
-            )
-        if token.type == tokenize.NUMBER:
-            assert text[at : at + len(token.string)] == token.string
-            assert found[at] == "number"
-
-
-def test_a_token_has_the_class_of_its_first_solid_character(texts, stream):
+def test_a_token_has_the_class_of_what_it_is(make_bench, stream):
     tokenizer = code_tokenizer()
-    found = token_classes(stream, texts, tokenizer.token_bytes)
-    assert (found[stream.offsets[:-1]] == CLASSES.index("end_of_text")).all()
-    assert (found != UNKNOWN).all()
+    found = classes_of(make_bench(constant(torch.zeros(VOCAB))))
+    assert (np.flatnonzero(found == UNKNOWN) == stream.offsets[:-1]).all()
     by_token = {}
     for token, name in zip(stream.tokens, found):
-        by_token.setdefault(tokenizer.token_bytes[token], set()).add(CLASSES[name])
+        by_token.setdefault(tokenizer.token_bytes[token], set()).add(PARTS[name])
     assert by_token[b" if"] == {"keyword"}
     assert by_token[b" ="] == {"operator"}
     assert by_token[b"\n"] == {"layout"}
 
 
-def test_text_that_the_lexer_refuses_has_no_class():
-    stream, token_bytes = byte_stream("x = (1", "y = 2\n")
-    found = token_classes(stream, ["x = (1", "y = 2\n"], token_bytes)
-    assert (found[1:7] == UNKNOWN).all()
-    assert CLASSES[found[8]] == "identifier_first"
+def test_labels_of_another_source_do_not_change_the_classes(make_bench):
+    bench = make_bench(constant(torch.zeros(VOCAB)))
+    english = label_stream(bench.stream, code_tokenizer().token_bytes, EnglishLabels())
+    other = replace(bench, labelled=lambda: english)
+    np.testing.assert_array_equal(classes_of(other), classes_of(bench))
+
+
+def test_the_end_of_a_text_is_a_class_of_what_is_predicted():
+    stream, _ = byte_stream("ab", "c")
+    here = np.array([UNKNOWN, 4, 5, UNKNOWN, 4])
+    np.testing.assert_array_equal(targets(stream, here), [4, 5, END, 4, END])
 
 
 def test_bits_are_those_of_the_token_that_is_predicted():
     """A model that pays 7 bits for every bracket and none for the rest."""
     texts = ["f(x)\n"] * 12
     stream, token_bytes = byte_stream(*texts)
-    here = token_classes(stream, texts, token_bytes)
-    target = np.append(here[1:], CLASSES.index("end_of_text"))
+    named = replace(stream, names=[f"{i}.py" for i in range(len(texts))])
+    target = targets(stream, classes(label_stream(named, token_bytes, PythonLabels()))[1])
     bits = np.where(np.isin(stream.targets(), list(b"()")), 7.0, 0.0)
     found = by_class(stream, bits, target, seed=0)
     assert found["bracket"][:4] == (7.0, 7.0, 7.0, 12)

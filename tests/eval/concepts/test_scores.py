@@ -69,4 +69,4 @@ def test_what_is_shared_goes_with_its_workbench():
 @pytest.mark.parametrize("name", CONCEPTS)
 def test_families_of_labels_are_declared(name):
     """So that a run trained on them is refused."""
-    assert set(CONCEPTS[name].uses) == {"labels:dev", "labels:test"}
+    assert set(CONCEPTS[name].uses) == {"labels"}

@@ -1,31 +1,24 @@
-"""The labels of the standard library against Python's own tokenizer."""
+"""The labels of the standard library against Python's own tokenizer and parser."""
 
-import io
-import tokenize
+import sys
 
 import numpy as np
 import pytest
+from support.told import everything
 
 from pellucid.data.python_source import PythonCore
 from pellucid.eval.labels.python import python_columns
 
 
-def told(text: str) -> dict[str, np.ndarray]:
-    """Numbers and exact depths of brackets, as the tokenizer says; f-strings left out."""
-    lines = text.splitlines(keepends=True)
-    starts = np.concatenate([[0], np.cumsum([len(line) for line in lines])])
-    number, depth = np.zeros(len(text), bool), np.zeros(len(text) + 1, int)
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in (tokenize.ENDMARKER, tokenize.NEWLINE, tokenize.NL):
-            continue
-        first = int(starts[token.start[0] - 1] + token.start[1])
-        if token.type == tokenize.NUMBER:
-            number[first : first + len(token.string)] = True
-        elif token.type == tokenize.OP and token.string in "([{":
-            depth[first:] += 1
-        elif token.type == tokenize.OP and token.string in ")]}":
-            depth[first:] -= 1
-    return {"in_number": number, "depth_1": depth[:-1] == 1, "depth_3": depth[:-1] == 3}
+def disagreements(name: str, text: str) -> list[str]:
+    """The first place at which each label differs from what Python says, in words."""
+    columns, wrong = python_columns(text), []
+    for label, (there, known) in everything(text).items():
+        for i in np.flatnonzero((columns[label] != there) & known)[:1]:
+            wrong.append(
+                f"{name}: {label} at {text[max(0, i - 40) : i + 1]!r} is {columns[label][i]}"
+            )
+    return wrong
 
 
 @pytest.mark.parametrize("every", [40, pytest.param(1, marks=pytest.mark.slow)])
@@ -36,14 +29,18 @@ def test_the_standard_library_is_read_as_python_reads_it(every):
             text = path.read_text(encoding="utf-8").replace("\f", " ")
         except UnicodeDecodeError:
             continue
-        columns, read = python_columns(text), read + 1
-        known = ~columns["in_fstring"] & ~columns["in_fstring_expression"]
-        for name, there in told(text).items():
-            differ = np.flatnonzero((columns[name] != there) & known)
-            # The dot before a number shows what it is only with the digit behind it.
-            differ = [i for i in differ if text[i] != "." or name != "in_number"]
-            wrong += [
-                f"{path.name}: {name} at {text[max(0, i - 30) : i + 1]!r}" for i in differ[:1]
-            ]
+        wrong += disagreements(path.name, text)
+        read += 1
     assert read > 5
     assert wrong == []
+
+
+def test_a_wrong_label_is_found(monkeypatch):
+    text = "def f(a):\n    return [b for b in a if b]  # c\n"
+    assert disagreements("a", text) == []
+    told = everything(text)
+    columns = python_columns(text)
+    for label, (_there, known) in told.items():
+        swapped = dict(columns) | {label: columns[label] ^ known}
+        monkeypatch.setattr(sys.modules[__name__], "python_columns", lambda _, s=swapped: s)
+        assert bool(disagreements("a", text)) == bool(known.any()), label
