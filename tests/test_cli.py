@@ -12,6 +12,7 @@ import pellucid
 import pellucid.run
 import pellucid.train
 from pellucid import cli
+from pellucid.commands import runs
 from pellucid.errors import EXIT_USER, UserError
 from pellucid.experiments import preset, run_config
 
@@ -138,7 +139,7 @@ def test_only_the_first_process_prints(trained, capsys, monkeypatch):
 
 def test_eval_scores_and_reports(monkeypatch, capsys, tmp_path):
     calls, run = [], SimpleNamespace(folder="the folder")
-    monkeypatch.setattr(cli, "_run_folder", lambda path: path)
+    monkeypatch.setattr(runs, "run_folder", lambda path: path)
     monkeypatch.setattr(
         pellucid.run, "load", lambda path, step=None: calls.append((path, step)) or run
     )
@@ -152,7 +153,7 @@ def test_eval_scores_and_reports(monkeypatch, capsys, tmp_path):
 
 def test_compare_replay_and_bench_call_their_parts(monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(cli, "_run_folder", lambda path: f"<{path}>")
+    monkeypatch.setattr(runs, "run_folder", lambda path: f"<{path}>")
     module(monkeypatch, "report", write_comparison=lambda *args: calls.append(args) or args[1])
     module(monkeypatch, "kernels.bench", main=lambda words: calls.append(words) or 0)
     module(monkeypatch, "experiments.bench_train", main=lambda words: calls.append(words) or 4)
