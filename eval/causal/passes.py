@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from pellucid.eval.causal.chosen import Unit, by_site
-from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.score import NoValue
 from pellucid.eval.stream import Stream, chunk_rows
 from pellucid.models import Activations, Edit, intervene, record
@@ -31,19 +30,26 @@ class Rows:
 
 
 def rows_of(
-    stream: Stream, truth: Truth, *, context: int, tokens: int, seed: int, half: int = 1
+    stream: Stream,
+    half: Integer[np.ndarray, " token"],
+    *,
+    context: int,
+    tokens: int,
+    seed: int,
+    which: int = 1,
 ) -> Rows:
-    """About so many tokens in a seeded sample of rows that lie mostly in a half (0 is A, 1 is B).
+    """About so many tokens in a seeded sample of rows that lie mostly in half `which`.
 
-    Raises NoValue where there are fewer than two such rows.
+    `half` is 0 for A, 1 for B, and anything else for tokens that do not count. Raises NoValue where
+    there are fewer than two such rows.
     """
-    length = min(context, len(stream.tokens) // 4)
-    starts = np.arange(0, len(stream.tokens) - length, max(1, length))
+    length = max(1, min(context, len(stream.tokens) // 4))
+    starts = np.arange(0, len(stream.tokens) - length + 1, length)
     places = starts[:, None] + np.arange(length)
-    scored = truth.half[places] == half if len(starts) else np.zeros((0, 0), dtype=bool)
-    fit = np.flatnonzero(scored.mean(1) >= 0.5) if len(starts) else starts
+    scored = half[places] == which
+    fit = np.flatnonzero(scored.mean(1) >= 0.5)
     if len(fit) < 2:
-        raise NoValue(f"fewer than 2 rows of {length} tokens lie in half {'AB'[half]} of the text")
+        raise NoValue(f"fewer than 2 rows of {length} tokens lie in half {'AB'[which]} of the text")
     wanted = max(2, tokens // length)
     chosen = np.sort(np.random.default_rng(seed).permutation(fit)[:wanted])
     return Rows(torch.from_numpy(stream.tokens[places[chosen]]), places[chosen], scored[chosen])

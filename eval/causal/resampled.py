@@ -8,11 +8,11 @@ from jaxtyping import Float
 from pellucid.eval.bootstrap import DRAWS, FEWEST, Interval, effective, expanded_tail
 from pellucid.eval.score import NO_INTERVAL, NO_VALUE
 
-Statistic = Callable[[Float[np.ndarray, "draw *sums"]], Float[np.ndarray, " draw"]]
+Statistic = Callable[[Float[np.ndarray, "draw *axes sum"]], Float[np.ndarray, " draw"]]
 
 
 def over_documents(
-    sums: Float[np.ndarray, "document *sums"],
+    sums: Float[np.ndarray, "document *axes sum"],
     statistic: Statistic,
     *,
     seed: int,

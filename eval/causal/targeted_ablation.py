@@ -77,7 +77,7 @@ def targeted_ablation_quick(bench: Workbench) -> list[Score]:
 def _scores(bench: Workbench, plan: Plan) -> list[Score]:
     truth = some_labels(of_next(truth_of(bench)), plan.labels)
     rows = rows_of(
-        bench.stream, truth, context=bench.reader.context, tokens=plan.tokens, seed=bench.seed
+        bench.stream, truth.half, context=bench.reader.context, tokens=plan.tokens, seed=bench.seed
     )
     subject = Subject(truth, rows, bench.seed)
     taken: dict[int, dict[str, dict[str | None, Interval]]] = {}
