@@ -8,6 +8,7 @@ from jaxtyping import Float, Integer
 
 from pellucid.eval.concepts.counts import count
 from pellucid.eval.concepts.picks import f1_of
+from pellucid.eval.concepts.remembered import remembered
 from pellucid.eval.concepts.thresholds import at_fractions, tops
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.harvest import Harvest
@@ -65,6 +66,7 @@ def ranked(
     return [sorted(each, key=lambda pair: -pair[1])[:most] for each in found]
 
 
+@remembered
 def f1_on_a(harvest: Harvest, truth: Truth) -> Float[np.ndarray, "unit label"]:
     """The best F1 of every unit of a site with every label, over signs and thresholds."""
     a = truth.a[:: max(1, -(-len(truth.a) // SAMPLE))]
