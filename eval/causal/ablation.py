@@ -17,7 +17,7 @@ from pellucid.models import ablate, patch
 Kind = Literal["mean", "resample", "zero"]
 KINDS: tuple[Kind, ...] = ("mean", "resample", "zero")
 
-RESOLUTION = 1e-3
+RESOLUTION = 0.01
 """Nats: damage to other tokens below this counts as this, or a ratio could be anything."""
 
 Sums = Float[np.ndarray, "document 4"]

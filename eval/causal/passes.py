@@ -40,6 +40,7 @@ def rows_of(
 ) -> Rows:
     """About so many tokens in a seeded sample of rows that lie mostly in half `which`.
 
+    Rows are dealt from all documents in turn: intervals are over documents.
     `half` is 0 for A, 1 for B, and anything else for tokens that do not count. Raises NoValue where
     there are fewer than two such rows.
     """
@@ -51,8 +52,19 @@ def rows_of(
     if len(fit) < 2:
         raise NoValue(f"fewer than 2 rows of {length} tokens lie in half {'AB'[which]} of the text")
     wanted = max(2, tokens // length)
-    chosen = np.sort(np.random.default_rng(seed).permutation(fit)[:wanted])
+    drawn = np.random.default_rng(seed).permutation(fit)
+    turn = _turns(stream.document[places[drawn, length // 2]])
+    chosen = np.sort(drawn[np.argsort(turn, kind="stable")][:wanted])
     return Rows(torch.from_numpy(stream.tokens[places[chosen]]), places[chosen], scored[chosen])
+
+
+def _turns(document: Integer[np.ndarray, " row"]) -> Integer[np.ndarray, " row"]:
+    """How many rows of the same document stand before each."""
+    order = np.argsort(document, kind="stable")
+    first = np.searchsorted(document[order], document)
+    turn = np.empty(len(document), dtype=np.int64)
+    turn[order] = np.arange(len(document))
+    return turn - first
 
 
 @torch.no_grad()

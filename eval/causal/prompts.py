@@ -121,8 +121,11 @@ class Swapper:
         edits = {}
         for site, numbers in by_site(swap.units).items():
             picked = [self.units[site].index(number) for number in numbers]
-            theirs = self.values[site][source][..., picked]
-            laid = theirs.gather(1, taken[..., None].expand(*taken.shape, len(picked)))
+            own = self.values[site][..., picked]
+            laid = own[source].gather(1, taken[..., None].expand(*taken.shape, len(picked)))
+            if swap.place == "last":
+                # Nothing has changed there, so that a unit's own values change nothing either.
+                laid = torch.where((columns < last[:, None] - swap.shift)[..., None], own, laid)
             acts = as_source(laid, numbers, self.model.sites()[site].n_units)
             edits[site] = [
                 patch(acts, numbers, positions=positions, examples=rows)
@@ -132,8 +135,8 @@ class Swapper:
 
 
 def _where(prompts: Prompts, swap: Swap) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Rows and positions that are edited together."""
-    if swap.place == "all" and not swap.shift:
+    """Rows and positions that are edited together: all, where nothing is read behind the last."""
+    if not swap.shift:
         return [(None, None)]
     found = []
     for last in prompts.last.unique().tolist():

@@ -112,7 +112,7 @@ def test_selectivity_and_equal_damage_by_hand():
     # Sets of growing size: (0, 0) → (0.1, 0.01) → (0.3, 0.03); at 0.2 the price is 0.02.
     curve = np.array([[[[1.0, 10, 1.0, 100], [3.0, 10, 3.0, 100]]]])
     assert at_equal_damage(curve, 0.2) == pytest.approx([10.0])
-    assert at_equal_damage(curve, 0.05) == pytest.approx([0.05 / 0.005])
+    assert at_equal_damage(curve, 0.05) == pytest.approx([0.05 / 0.01])
     assert np.isnan(at_equal_damage(curve, 0.5)).all()
 
 
@@ -133,6 +133,15 @@ def test_units_are_ranked_by_what_they_announce_on_half_a():
     assert [unit.number for unit, _ in best] == [1, 2] and 0.2 < best[1][1] < 0.3
     assert better_than_always(best, 0.2, 3) == (Unit(SITE, 1),)
     assert better_than_always(best, 0.01, 3) == (Unit(SITE, 1), Unit(SITE, 2))
+
+
+def test_rows_come_from_as_many_documents_as_there_are_rows():
+    reader = a_reader([CUED, OTHER], [torch.zeros(VOCAB)] * 2)
+    half, context = truth_of(reader).half, 32
+    rows = rows_of(reader.stream, half, context=context, tokens=10 * context, seed=0)
+    document = reader.stream.document[rows.places[:, context // 2]]
+    assert len(rows.tokens) == len(set(document.tolist())) == 10
+    assert (half[rows.places[rows.scored]] == 1).all() and rows.scored.mean() > 0.5
 
 
 def test_every_row_is_resampled_from_another():
