@@ -17,10 +17,7 @@ from pellucid.eval.capability.induction import induction
 from pellucid.eval.capability.minimal_pairs import minimal_pairs
 from pellucid.eval.capability.sample_validity import sample_validity
 from pellucid.eval.capability.tasks import tasks, tasks_quick
-from pellucid.eval.causal.interchange import interchange, interchange_quick
-from pellucid.eval.causal.logit_share import logit_share
-from pellucid.eval.causal.steering import steering
-from pellucid.eval.causal.targeted_ablation import targeted_ablation, targeted_ablation_quick
+from pellucid.eval.causal.metrics import CAUSAL
 from pellucid.eval.concepts import CONCEPTS
 from pellucid.eval.controls import CONTROLS
 from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
@@ -90,12 +87,7 @@ METRICS: dict[str, Metric] = {
     "calibration": Metric(calibration),
     "sample_validity": Metric(sample_validity),
     **{name: Metric(c.measure, SINCE[c.since], c.uses) for name, c in CONCEPTS.items()},
-    "targeted_ablation_quick": Metric(targeted_ablation_quick, ("quick",), uses=("labels:dev",)),
-    "targeted_ablation": Metric(targeted_ablation, uses=("labels:dev",)),
-    "interchange_quick": Metric(interchange_quick, ("quick",), uses=("tasks:dev",)),
-    "interchange": Metric(interchange, uses=("tasks:dev",)),
-    "steering": Metric(steering, uses=("labels:dev",)),
-    "logit_share": Metric(logit_share),
+    **{name: Metric(*line) for name, line in CAUSAL.items()},
 }
 
 

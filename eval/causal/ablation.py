@@ -15,7 +15,6 @@ from pellucid.eval.controls import System
 from pellucid.models import ablate, patch
 
 Kind = Literal["mean", "resample", "zero"]
-KINDS: tuple[Kind, ...] = ("mean", "resample", "zero")
 
 RESOLUTION = 0.01
 """Nats: damage to other tokens below this counts as this, or a ratio could be anything."""

@@ -24,11 +24,11 @@ from pellucid.eval.score import NoValue, Score
 from pellucid.eval.tasks import TASKS, TaskBatch, draw
 from pellucid.eval.workbench import Workbench
 
-PAIRS = 48
+PAIRS = 32
 """Pairs of a task: on the first half units are chosen, on the other they are scored."""
 MOST = 4
 """Units of a set."""
-TRIED = 8
+TRIED = 6
 """Units that are tried out one by one, of those with the largest attributions."""
 PLACES: tuple[Place, ...] = ("last", "all")
 SIX = (
@@ -37,7 +37,6 @@ SIX = (
 )
 """Tasks of two answers: of strings, brackets, headers, variables and signatures."""
 
-FLIP = "interchange_accuracy"
 SAME, WRONG = "same_value_preserved", "wrong_position_preserved"
 SOLVED = "solved"
 
@@ -62,22 +61,22 @@ class Rates(NamedTuple):
     """… that are answered right, and still are with the partner's units one token too early"""
 
 
-def interchange(bench: Workbench) -> list[Score]:
+def interchange_accuracy(bench: Workbench) -> list[Score]:
     """Interchange accuracy on six tasks, with its controls."""
-    return _scores(bench, SIX)
+    return _scores(bench, "interchange_accuracy", SIX)
 
 
-def interchange_quick(bench: Workbench) -> list[Score]:
+def interchange_accuracy_quick(bench: Workbench) -> list[Score]:
     """Interchange accuracy on one task."""
-    return _scores(bench, SIX[:1])
+    return _scores(bench, "interchange_accuracy_quick", SIX[:1])
 
 
-def _scores(bench: Workbench, names: Iterable[str]) -> list[Score]:
+def _scores(bench: Workbench, metric: str, names: Iterable[str]) -> list[Score]:
     batches = drawn(bench, names)
     read = sum(batch.tokens_a.numel() + batch.tokens_b.numel() for batch in batches.values())
     return by_part(
         bench,
-        FLIP,
+        metric,
         lambda system: measure(system, batches),
         better=lambda part: None if part and SOLVED in part else "higher",
         tokens=read,

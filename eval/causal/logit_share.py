@@ -48,22 +48,35 @@ class Baselines(NamedTuple):
 
 
 def logit_share(bench: Workbench) -> list[Score]:
-    """Share of the logits through all units, and through those of each site; cross-entropy of it."""
-    texts, kept = Texts.of(bench), {}
+    """Share of the logits through all units, and through those of each site."""
+    return _scores(bench, "logit_share", {})
 
-    def of(system: System) -> dict[str, Found]:
-        if id(system) not in kept:
-            kept[id(system)] = measure(system, texts)
-        return kept[id(system)]
 
-    about = {"controls": MODELS}
+def cross_entropy_through_units_mean(bench: Workbench) -> list[Score]:
+    """Cross-entropy where what flows past units is held at its mean."""
+    return _cross_entropy(bench, MEAN)
+
+
+def cross_entropy_through_units_zero(bench: Workbench) -> list[Score]:
+    """Cross-entropy of what flows through units alone."""
+    return _cross_entropy(bench, ZERO)
+
+
+def _cross_entropy(bench: Workbench, metric: str) -> list[Score]:
+    whole = whole_cross_entropy(bench.reader, Texts.of(bench))
+    return _scores(bench, metric, {"ceiling_whole_logits": {None: whole}})
+
+
+def _scores(bench: Workbench, metric: str, references: Mapping[str, Found]) -> list[Score]:
+    texts = Texts.of(bench)
     scores = under_controls(
-        bench, "logit_share", lambda s: of(s)["logit_share"], better="higher", **about
+        bench,
+        metric,
+        lambda system: measure(system, texts)[metric],
+        better="higher" if metric == "logit_share" else "lower",
+        controls=MODELS,
+        references=references,
     )
-    whole = {"ceiling_whole_logits": {None: whole_cross_entropy(bench.reader, texts)}}
-    for name in (MEAN, ZERO):
-        measured = lambda system, name=name: of(system)[name]
-        scores += under_controls(bench, name, measured, better="lower", references=whole, **about)
     return [replace(score, tokens=texts.b.tokens.numel()) for score in scores]
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from pellucid.eval.bootstrap import Interval
 from pellucid.eval.capability.parts import by_part, nothing
 from pellucid.eval.causal import ablation
-from pellucid.eval.causal.ablation import KINDS, Ablator, Kind, Sums, damage
+from pellucid.eval.causal.ablation import Ablator, Kind, Sums, damage
 from pellucid.eval.causal.chosen import (
     Unit,
     better_than_always,
@@ -39,20 +39,18 @@ LEVEL = 0.05
 """Nats added to tokens that realise a label, at which labels and models are compared."""
 DAMAGE = "damage"
 """Part that holds the nats themselves."""
-PREFIX = "targeted_ablation_"
+QUICKLY = (5, 2048)
+"""Labels and tokens of a quick look."""
 
 
 class Plan(NamedTuple):
-    """How much is done: labels, tokens of half B, kinds of ablation, sizes of growing sets."""
+    """What is done: the kind of ablation, how many labels, and on how many tokens of half B."""
 
-    labels: int
-    tokens: int
-    kinds: tuple[Kind, ...]
+    kind: Kind
+    labels: int = 10
+    tokens: int = 4096
     sizes: tuple[int, ...] = ()
-
-
-QUICK = Plan(labels=5, tokens=2048, kinds=("mean", "resample"))
-STANDARD = Plan(labels=12, tokens=4096, kinds=KINDS, sizes=SIZES)
+    """sizes of growing sets, where equal damage is sought"""
 
 
 @dataclass(frozen=True)
@@ -64,43 +62,49 @@ class Subject:
     seed: int
 
 
-def targeted_ablation(bench: Workbench) -> list[Score]:
-    """Mean, resample and zero ablation of twelve labels' units, and at equal damage."""
-    return _scores(bench, STANDARD)
+def targeted_ablation_mean(bench: Workbench) -> list[Score]:
+    """Units of ten labels held at their means."""
+    return _scores(bench, "targeted_ablation_mean", Plan("mean"))
 
 
-def targeted_ablation_quick(bench: Workbench) -> list[Score]:
-    """Mean and resample ablation of five labels' units."""
-    return _scores(bench, QUICK)
+def targeted_ablation_resample(bench: Workbench) -> list[Score]:
+    """Units of ten labels given what they did in another row."""
+    return _scores(bench, "targeted_ablation_resample", Plan("resample"))
 
 
-def _scores(bench: Workbench, plan: Plan) -> list[Score]:
+def targeted_ablation_zero(bench: Workbench) -> list[Score]:
+    """Units of ten labels set to 0."""
+    return _scores(bench, "targeted_ablation_zero", Plan("zero"))
+
+
+def targeted_ablation_mean_equal(bench: Workbench) -> list[Score]:
+    """Units of ten labels held at their means, as many as do equal damage."""
+    return _scores(bench, "targeted_ablation_mean_equal", Plan("mean", sizes=SIZES))
+
+
+def targeted_ablation_mean_quick(bench: Workbench) -> list[Score]:
+    """Units of five labels held at their means."""
+    return _scores(bench, "targeted_ablation_mean_quick", Plan("mean", *QUICKLY))
+
+
+def targeted_ablation_resample_quick(bench: Workbench) -> list[Score]:
+    """Units of five labels given what they did in another row."""
+    return _scores(bench, "targeted_ablation_resample_quick", Plan("resample", *QUICKLY))
+
+
+def _scores(bench: Workbench, metric: str, plan: Plan) -> list[Score]:
     truth = some_labels(of_next(truth_of(bench)), plan.labels)
-    rows = rows_of(
-        bench.stream, truth.half, context=bench.reader.context, tokens=plan.tokens, seed=bench.seed
-    )
+    about = {"context": bench.reader.context, "tokens": plan.tokens, "seed": bench.seed}
+    rows = rows_of(bench.stream, truth.half, **about)
     subject = Subject(truth, rows, bench.seed)
-    taken: dict[int, dict[str, dict[str | None, Interval]]] = {}
-
-    def of(system: System, random: bool = False) -> dict[str, dict[str | None, Interval]]:
-        key = -1 if random else id(system)
-        if key not in taken:
-            taken[key] = measure(system, subject, plan, random=random)
-        return taken[key]
-
-    names = [*plan.kinds, *(["mean_at_equal_damage"] if plan.sizes else [])]
-    scores = []
-    for name in names:
-        beside = {"random_units": of(bench.reader, random=True)[name]}
-        scores += by_part(
-            bench,
-            PREFIX + name,
-            lambda system, name=name: of(system)[name],
-            better=lambda part: None if part == DAMAGE else "higher",
-            references=beside,
-            tokens=rows.tokens.numel(),
-        )
-    return scores
+    return by_part(
+        bench,
+        metric,
+        lambda system: measure(system, subject, plan),
+        better=lambda part: None if part == DAMAGE else "higher",
+        references={"random_units": measure(bench.reader, subject, plan, random=True)},
+        tokens=rows.tokens.numel(),
+    )
 
 
 def some_labels(truth: Truth, most: int) -> Truth:
@@ -111,28 +115,25 @@ def some_labels(truth: Truth, most: int) -> Truth:
 
 def measure(
     system: System, subject: Subject, plan: Plan, *, random: bool = False
-) -> dict[str, dict[str | None, Interval]]:
-    """By kind of ablation: U of all labels together (None) and of each, and the damage in nats.
+) -> dict[str | None, Interval]:
+    """U of all labels together (None) and of each, and the damage in nats.
 
-    `random` takes living units of equal density in the place of those that were chosen.
+    `random` takes living units of equal density in the place of those that were chosen. Raises
+    NoValue for a system without units.
     """
     lists, sets = _chosen(system, subject, max(SET, *plan.sizes, SET))
+    units = lists if plan.sizes else sets
     if random:
         density = densities(system.harvest, subject.truth.a)
-        alike = lambda units: of_equal_density(units, density, seed=subject.seed, avoid=units)
-        lists, sets = [alike(each) for each in lists], [alike(each) for each in sets]
-    ablate = _ablating(system, subject, [*sets, *(lists if plan.sizes else [])], plan)
-    found = {
-        kind: _intervals(subject, [ablate(i, kind, each) for i, each in enumerate(sets)])
-        for kind in plan.kinds
-    }
-    if plan.sizes:
-        curves = [
-            np.stack([ablate(i, "mean", each[:size]) for size in plan.sizes], axis=1)
-            for i, each in enumerate(lists)
-        ]
-        found["mean_at_equal_damage"] = _at_equal(subject, curves)
-    return found
+        units = [of_equal_density(u, density, seed=subject.seed, avoid=u) for u in units]
+    ablate = _ablating(system, subject, units, plan)
+    if not plan.sizes:
+        return _intervals(subject, [ablate(i, each) for i, each in enumerate(units)])
+    curves = [
+        np.stack([ablate(i, each[:size]) for size in plan.sizes], axis=1)
+        for i, each in enumerate(units)
+    ]
+    return _at_equal(subject, curves)
 
 
 Sets = list[tuple[Unit, ...]]
@@ -148,7 +149,7 @@ def _chosen(system: System, subject: Subject, most: int) -> tuple[Sets, Sets]:
 
 def _ablating(
     system: System, subject: Subject, sets: Sets, plan: Plan
-) -> Callable[[int, Kind, tuple[Unit, ...]], Sums]:
+) -> Callable[[int, tuple[Unit, ...]], Sums]:
     """What an ablation costs a label, each set of units ablated once."""
     model, stream, rows = system.model, system.stream, subject.rows
     made = Ablator(
@@ -156,16 +157,16 @@ def _ablating(
         rows,
         subject.truth,
         all_units(sets),
-        resample="resample" in plan.kinds,
+        resample=plan.kind == "resample",
         seed=subject.seed,
     )
     clean = nats(model, rows, stream)
-    kept: dict[tuple[Kind, frozenset[Unit]], np.ndarray] = {}
+    kept: dict[frozenset[Unit], np.ndarray] = {}
 
-    def cost(label: int, kind: Kind, units: tuple[Unit, ...]) -> Sums:
-        key = kind, frozenset(units)
+    def cost(label: int, units: tuple[Unit, ...]) -> Sums:
+        key = frozenset(units)
         if key not in kept:
-            kept[key] = nats(model, rows, stream, made.edits(kind, units)) - clean
+            kept[key] = nats(model, rows, stream, made.edits(plan.kind, units)) - clean
         return damage(kept[key], rows, subject.truth, label)
 
     return cost

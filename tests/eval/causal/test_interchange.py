@@ -15,7 +15,7 @@ from pellucid.eval.causal.interchange import (
     SIX,
     choose,
     drawn,
-    interchange_quick,
+    interchange_accuracy_quick,
     measure,
     of_task,
 )
@@ -149,9 +149,12 @@ def test_scores_of_a_transformer_stand_beside_its_twin():
     tokens = readers[0].stream.tokens
     about = {"split": "val", "seed": 0, "tokenizer": tokenizer}
     bench = Workbench(*readers, tokens, tokenizer.vocab_size, **about)
-    quick = {score.metric: score for score in interchange_quick(bench)}
-    assert quick["interchange_accuracy"].n == PAIRS // 2
-    assert isinstance(quick["interchange_accuracy"].controls["random_twin"], float)
-    assert "interchange_accuracy:single_double_quote" in quick
-    assert quick["interchange_accuracy"].value <= quick["interchange_accuracy:solved"].value
+    quick = {score.metric: score for score in interchange_accuracy_quick(bench)}
+    assert quick["interchange_accuracy_quick"].n == PAIRS // 2
+    assert isinstance(quick["interchange_accuracy_quick"].controls["random_twin"], float)
+    assert "interchange_accuracy_quick:single_double_quote" in quick
+    assert (
+        quick["interchange_accuracy_quick"].value
+        <= quick["interchange_accuracy_quick:solved"].value
+    )
     assert set(drawn(bench, SIX)) == set(SIX)

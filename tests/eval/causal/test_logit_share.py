@@ -6,7 +6,14 @@ import torch
 from support.causes import Caused
 from support.planted import EOT, random_stream
 
-from pellucid.eval.causal.logit_share import MEAN, ZERO, Texts, logit_share, measure
+from pellucid.eval.causal.logit_share import (
+    MEAN,
+    ZERO,
+    Texts,
+    cross_entropy_through_units_mean,
+    logit_share,
+    measure,
+)
 from pellucid.eval.causal.through_units import scale_of, written_by
 from pellucid.eval.reader import Reader
 from pellucid.eval.workbench import Workbench
@@ -115,7 +122,8 @@ def test_an_empty_slot_writes_nothing():
 
 
 def test_scores_of_a_transformer_stand_beside_its_twin():
-    scores = logit_share(a_bench(a_transformer("rms"), a_transformer("layer")))
+    bench = a_bench(a_transformer("rms"), a_transformer("layer"))
+    scores = logit_share(bench) + cross_entropy_through_units_mean(bench)
     named = {(score.metric, score.site): score for score in scores}
     assert ("logit_share", "blocks.1.mlp") in named
     whole = named["logit_share", None]
