@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
-from pellucid.eval.concepts.counts import count
+from pellucid.eval.concepts.counts import blocks, count
 from pellucid.eval.concepts.picks import f1_of
 from pellucid.eval.concepts.remembered import remembered
 from pellucid.eval.concepts.thresholds import at_fractions, tops
@@ -102,8 +102,12 @@ def densities(
     for site, kept in harvest.items():
         active, here = np.zeros(kept.about.n_units), np.zeros(kept.n_tokens, dtype=bool)
         here[tokens] = True
-        for first, rows in kept.chunks(1024):
-            active += (rows[here[first : first + len(rows)]] != 0).sum(0)
+        if kept.sparse:
+            for places in blocks(kept):
+                active += np.bincount(places.unit[here[places.token]], minlength=len(active))
+        else:
+            for first, rows in kept.chunks(1024):
+                active += (rows[here[first : first + len(rows)]] != 0).sum(0)
         found[site] = active / max(len(tokens), 1)
     return found
 

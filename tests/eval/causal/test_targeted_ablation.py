@@ -7,7 +7,14 @@ from support.causes import Caused
 from support.planted import stream_of
 
 from pellucid.eval.causal.ablation import another_row, at_equal_damage, selectivity
-from pellucid.eval.causal.chosen import Unit, better_than_always, of_next, ranked
+from pellucid.eval.causal.chosen import (
+    Unit,
+    better_than_always,
+    densities,
+    of_equal_density,
+    of_next,
+    ranked,
+)
 from pellucid.eval.causal.passes import rows_of
 from pellucid.eval.causal.resampled import over_documents
 from pellucid.eval.causal.targeted_ablation import (
@@ -17,6 +24,7 @@ from pellucid.eval.causal.targeted_ablation import (
 )
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.halves import halves
+from pellucid.eval.harvest import harvested
 from pellucid.eval.labels.table import Label, LabelTable
 from pellucid.eval.reader import Reader
 from pellucid.eval.suite import METRICS
@@ -134,6 +142,21 @@ def test_units_are_ranked_by_what_they_announce_on_half_a():
     assert [unit.number for unit, _ in best] == [1, 2] and 0.2 < best[1][1] < 0.3
     assert better_than_always(best, 0.2, 3) == (Unit(SITE, 1),)
     assert better_than_always(best, 0.01, 3) == (Unit(SITE, 1), Unit(SITE, 2))
+
+
+def test_random_units_are_living_ones_of_like_density():
+    values = np.zeros((100, 40), dtype=np.float32)
+    for unit in range(39):
+        values[: unit + 1, unit] = 1.0
+    expected = [(unit + 1) / 50 for unit in range(39)] + [0.0]
+    for kept in harvested({"sparse": values, "dense": np.repeat(values[:50], 2, axis=0)}).values():
+        every = np.arange(50) if kept.sparse else np.arange(100)
+        density = densities({SITE: kept}, every)
+        assert density[SITE].tolist() == expected
+    (drawn,) = of_equal_density([Unit(SITE, 20)], density, seed=0)
+    assert drawn.number != 20 and abs(drawn.number - 20) <= 8
+    everyone = [Unit(SITE, unit) for unit in range(39)]
+    assert of_equal_density(everyone[:1], density, seed=0, avoid=everyone) == ()
 
 
 def test_rows_come_from_as_many_documents_as_there_are_rows():
