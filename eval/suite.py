@@ -17,6 +17,7 @@ from pellucid.eval.capability.induction import induction
 from pellucid.eval.capability.minimal_pairs import minimal_pairs
 from pellucid.eval.capability.sample_validity import sample_validity
 from pellucid.eval.capability.tasks import tasks, tasks_quick
+from pellucid.eval.causal.metrics import CAUSAL
 from pellucid.eval.concepts import CONCEPTS
 from pellucid.eval.controls import CONTROLS
 from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
@@ -86,6 +87,7 @@ METRICS: dict[str, Metric] = {
     "calibration": Metric(calibration),
     "sample_validity": Metric(sample_validity),
     **{name: Metric(c.measure, SINCE[c.since], c.uses) for name, c in CONCEPTS.items()},
+    **{name: Metric(*line) for name, line in CAUSAL.items()},
 }
 
 

@@ -1,0 +1,30 @@
+"""The metrics of what units do, for the table in `eval/suite.py`."""
+
+from pellucid.eval.causal import interchange, logit_share, steering, targeted_ablation
+
+QUICK, STANDARD = ("quick",), ("standard", "full")
+LABELS, TASKS = ("labels:dev",), ("tasks:dev",)
+
+CAUSAL = {
+    "targeted_ablation_mean_quick": (targeted_ablation.targeted_ablation_mean_quick, QUICK, LABELS),
+    "targeted_ablation_resample_quick": (
+        targeted_ablation.targeted_ablation_resample_quick,
+        QUICK,
+        LABELS,
+    ),
+    "targeted_ablation_mean": (targeted_ablation.targeted_ablation_mean, STANDARD, LABELS),
+    "targeted_ablation_resample": (targeted_ablation.targeted_ablation_resample, STANDARD, LABELS),
+    "targeted_ablation_zero": (targeted_ablation.targeted_ablation_zero, STANDARD, LABELS),
+    "targeted_ablation_mean_equal": (
+        targeted_ablation.targeted_ablation_mean_equal,
+        STANDARD,
+        LABELS,
+    ),
+    "steering": (steering.steering, STANDARD, LABELS),
+    "interchange_accuracy_quick": (interchange.interchange_accuracy_quick, QUICK, TASKS),
+    "interchange_accuracy": (interchange.interchange_accuracy, STANDARD, TASKS),
+    "logit_share": (logit_share.logit_share, STANDARD, ()),
+    logit_share.MEAN: (logit_share.cross_entropy_through_units_mean, STANDARD, ()),
+    logit_share.ZERO: (logit_share.cross_entropy_through_units_zero, STANDARD, ()),
+}
+"""By name: what measures it, the suites it runs in, and the families of labels and tasks it uses."""
