@@ -6,7 +6,7 @@ Axes are called the same everywhere: `batch token unit slot d_model head query k
 from pellucid.models.account import Account, account
 from pellucid.models.activations import Activations
 from pellucid.models.config import ModelConfig
-from pellucid.models.edits import Edit, ablate, add, patch, scale, set_to
+from pellucid.models.edits import Edit, ablate, add, mix, patch, scale, set_to
 from pellucid.models.transformer import Output, Transformer
 from pellucid.models.units import Trace, UnitSite, UnknownSite, intervene, record, unwrap
 
@@ -24,6 +24,7 @@ __all__ = [
     "account",
     "add",
     "intervene",
+    "mix",
     "patch",
     "record",
     "scale",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pellucid.models.activations import Activations, canonical, where
-from pellucid.models.edits import Edit
+from pellucid.models.edits import Edit, Mixture
 
 
 def apply(edit: Edit, acts: Activations, start: int) -> Activations:
@@ -30,7 +30,11 @@ def apply(edit: Edit, acts: Activations, start: int) -> Activations:
 
 def _on(edit: Edit, device: torch.device) -> Edit:
     ids = (None if i is None else i.to(device) for i in (edit.units, edit.positions, edit.examples))
-    value = edit.value.to(device) if isinstance(edit.value, Tensor) else edit.value
+    value = edit.value
+    if isinstance(value, Mixture):
+        value = Mixture(*(v.to(device) if isinstance(v, Tensor) else v for v in value))
+    elif isinstance(value, Tensor):
+        value = value.to(device)
     return Edit(edit.op, value, *ids)
 
 
@@ -43,10 +47,23 @@ def _changed(edit: Edit, old: Tensor, source: Tensor | None) -> Tensor:
     """The selected units' new values; `old (…, picked)`."""
     if edit.op == "patch":
         return source
+    if edit.op == "mix":
+        return _mixed(edit.value, old)
     value = torch.as_tensor(edit.value, dtype=old.dtype, device=old.device)
     if edit.op == "set":
         return value.expand_as(old)
     return old * value if edit.op == "scale" else old + value
+
+
+def _mixed(mixture: Mixture, old: Tensor) -> Tensor:
+    """`old (batch, token, picked)`, each unit as far from its base as its share says.
+
+    A share of 1 gives `old` and a share of 0 the base, bit for bit.
+    """
+    share = mixture.share.to(old)
+    share = share[:, None] if share.ndim == 2 else share
+    base = torch.as_tensor(mixture.base, dtype=old.dtype, device=old.device)
+    return share * old + (1 - share) * base
 
 
 def _last_selected(edit: Edit, start: int, token: int) -> int | None:
@@ -124,6 +141,10 @@ def _apply_sparse(
     if _only_shrinks(edit):
         return _scale_slots(acts, units, mask, edit.value if edit.op == "scale" else 0.0)
     new = _changed(edit, acts.select(units), None if source is None else source.select(units))
+    if edit.op == "mix" and edit.units is None:
+        # Silent units keep their slots: a share of 1 has a gradient at a base that is not 0.
+        new = torch.where(mask[..., None], new, acts.to_dense())
+        return Activations(new, units.int().expand(new.shape), acts.n_units)
     kept = _scale_slots(acts, units, mask, 0.0)
     columns = units.int().expand(*new.shape)
     new = torch.where(mask[..., None], new, 0.0)
@@ -155,6 +176,9 @@ def _apply_edges(
     mask = mask & _chosen(edit.positions, queries, start, device)[None, None, :, None]
     mask = mask & _past(queries, keys, start, device)
     per_head = edit.value
+    if edit.op == "mix":
+        new = _mixed_heads(edit, acts.values)
+        return replace(acts, values=torch.where(mask, new, acts.values))
     if isinstance(per_head, Tensor) and per_head.ndim == 1:
         full = acts.values.new_zeros(heads)
         full[slice(None) if edit.units is None else edit.units] = per_head.to(full.dtype)
@@ -163,6 +187,15 @@ def _apply_edges(
         replace(edit, value=per_head), acts.values, None if source is None else source.values
     )
     return replace(acts, values=torch.where(mask, new, acts.values))
+
+
+def _mixed_heads(edit: Edit, old: Tensor) -> Tensor:
+    """Edges `(batch, head, query, key)` mixed by head."""
+    heads = torch.arange(old.shape[1], device=old.device) if edit.units is None else edit.units
+    share, base = edit.value.share.to(old), torch.as_tensor(edit.value.base).to(old)
+    share = share.expand(old.shape[0], len(heads))[..., None, None]
+    base = base.expand(len(heads))[:, None, None]
+    return old.index_copy(1, heads, share * old[:, heads] + (1 - share) * base)
 
 
 def _past(queries: int, keys: int, start: int, device: torch.device) -> Tensor:

@@ -1,9 +1,9 @@
-"""Edits of a site's activations: ablate, set, scale, add, patch, by unit, position and example."""
+"""Edits of a site's activations: ablate, set, scale, add, mix, patch, by unit, position, example."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,12 +13,21 @@ from pellucid.models.activations import Activations
 Selection = Sequence[int] | Tensor | None
 
 
+class Mixture(NamedTuple):
+    """`share · x + (1 − share) · base`, of activations x."""
+
+    share: Tensor
+    """(units,), or (batch, units) where each example has its own"""
+    base: float | Tensor
+    """a number, (units,), or (batch, token, units)"""
+
+
 @dataclass(frozen=True)
 class Edit:
     """One change of activations; `None` selects all units, positions or examples."""
 
-    op: Literal["set", "scale", "add", "patch"]
-    value: float | Tensor | Activations
+    op: Literal["set", "scale", "add", "mix", "patch"]
+    value: float | Tensor | Mixture | Activations
     units: Tensor | None
     positions: Tensor | None
     examples: Tensor | None
@@ -27,10 +36,12 @@ class Edit:
         """Raise ValueError where units or values do not fit a site of so many units."""
         if self.units is not None:
             _check_units(name, self.units, n_units)
+        n_selected = n_units if self.units is None else len(self.units)
         if self.op == "patch":
             _check_source(name, self.value, n_units)
+        elif self.op == "mix":
+            _check_mixture(name, self.value, n_selected)
         else:
-            n_selected = n_units if self.units is None else len(self.units)
             _check_value(name, self.value, n_selected)
 
 
@@ -57,6 +68,17 @@ def _check_value(name: str, value: object, n_selected: int) -> None:
             f"edit of {name}: a number or {n_selected} values, one for each selected unit, "
             f"are accepted; got shape {tuple(value.shape)}"
         )
+
+
+def _check_mixture(name: str, mixture: Mixture, n_selected: int) -> None:
+    for part, value, most in (("share", mixture.share, 2), ("base", mixture.base, 3)):
+        if isinstance(value, Real):
+            continue
+        if not 1 <= value.ndim <= most or value.shape[-1] != n_selected:
+            raise ValueError(
+                f"edit of {name}: the {part} of a mixture has a last axis of {n_selected}, one for "
+                f"each selected unit, and at most {most} axes; got shape {tuple(value.shape)}"
+            )
 
 
 def _check_source(name: str, source: Activations, n_units: int) -> None:
@@ -112,6 +134,22 @@ def add(
 ) -> Edit:
     """Add a number or values `(units,)` to units; silent units become active."""
     return _edit("add", value, units, positions, examples)
+
+
+def mix(
+    share: Tensor,
+    base: float | Tensor = 0.0,
+    units: Selection = None,
+    *,
+    positions: Selection = None,
+    examples: Selection = None,
+) -> Edit:
+    """Move units towards `base` as far as `share` falls below 1: soft ablation, differentiable.
+
+    `share` is `(units,)` or `(batch, units)`; `base` a number, `(units,)` or `(batch, token,
+    units)`. Gradients reach both. On attention edges the base is a number or `(units,)`.
+    """
+    return _edit("mix", Mixture(share, base), units, positions, examples)
 
 
 def patch(

@@ -9,7 +9,17 @@ import torch
 from support.small import small_model
 
 from pellucid.errors import UserError
-from pellucid.models import Activations, ablate, add, intervene, patch, record, scale, set_to
+from pellucid.models import (
+    Activations,
+    ablate,
+    add,
+    intervene,
+    mix,
+    patch,
+    record,
+    scale,
+    set_to,
+)
 from pellucid.models.cache import Cache
 
 SITE, EDGES = "blocks.0.mlp", "blocks.0.attention"
@@ -214,3 +224,38 @@ def test_rows_longer_than_the_context_are_refused(model, tokens):
     model(tokens, cache=cache)
     with pytest.raises(UserError, match="25 long; at most the context, 24"):
         model(tokens[:, :1], cache=cache)
+
+
+@pytest.mark.parametrize("mlp", ["dense", "topk"])
+def test_a_mixture_is_each_examples_own_and_has_gradients_at_its_ends(mlp, tokens):
+    """At a share of 1 too, of units that are silent: their base is what they would get instead."""
+    model = small_model(mlp)
+    n_units = model.sites()[SITE].n_units
+    base = torch.linspace(0.5, 1.5, n_units).double()
+    share = torch.ones(3, n_units, dtype=torch.float64)
+    share[1], share[2, ::2] = 0.0, 0.0
+    share.requires_grad_()
+    before = recorded(model, tokens, SITE).to_dense()
+    with intervene(model, {SITE: mix(share, base)}), record(model, SITE, grad=True) as trace:
+        logits = model(tokens).logits
+    after = trace[SITE].to_dense()
+    mixed = torch.where(share[:, None].detach() == 1, before, base)
+    assert torch.equal(after.detach(), mixed)
+    assert torch.equal(logits[0], model(tokens[:1]).logits[0]) or mlp == "topk"
+    (gradient,) = torch.autograd.grad(after.sum(), share)
+    assert torch.allclose(gradient, (before - base).sum(1))
+
+
+def test_a_mixture_of_edges_goes_by_heads(tokens):
+    model = small_model("dense")
+    before = recorded(model, tokens, EDGES).values
+    share = torch.tensor([[1.0, 0.25], [0.5, 0.0], [0.0, 1.0]]).double()
+    after = recorded(model, tokens, EDGES, mix(share, 0.0, [3, 1])).values
+    expected = before.clone()
+    expected[:, [3, 1]] *= share[..., None, None]
+    assert torch.equal(after, expected)
+    with (
+        pytest.raises(ValueError, match="last axis of 2"),
+        intervene(model, {EDGES: mix(torch.ones(3), 0.0, [0, 1])}),
+    ):
+        model(tokens)

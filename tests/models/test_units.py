@@ -10,6 +10,7 @@ from pellucid.models import (
     ablate,
     add,
     intervene,
+    mix,
     patch,
     record,
     scale,
@@ -79,6 +80,11 @@ def test_sparse_activations_are_canonical(tokens):
         acts.to_dense(max_bytes=100)
 
 
+def half_way(values, share):
+    """Values on their way to 2."""
+    return share * values + (1 - share) * 2.0
+
+
 @pytest.mark.parametrize("selection", [{}, {"positions": [2, 5]}, {"examples": [1]}])
 @pytest.mark.parametrize("units", [None, [0, 17, 40]])
 def test_every_edit_does_what_it_says(model, tokens, selection, units):
@@ -100,6 +106,7 @@ def test_every_edit_does_what_it_says(model, tokens, selection, units):
         "scale": (scale(-3.0, units, **selection), -3.0 * before),
         "scale each": (scale(per_unit, units, **selection), before * spread),
         "add": (add(0.5, units, **selection), before + 0.5),
+        "mix": (mix(spread[columns] / 64, 2.0, units, **selection), half_way(before, spread / 64)),
         "patch": (patch(source, units, **selection), source.to_dense()),
     }
     for name, (edit, changed) in cases.items():

@@ -1,0 +1,75 @@
+"""What a node that is left out is held at: zero, a mean, or what it does on another prompt."""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Integer
+from torch import Tensor, nn
+
+from pellucid.eval.circuits.nodes import Nodes
+from pellucid.models import record
+
+Ablation = Literal["zero", "mean", "mean_task", "resample"]
+"""Zero; the mean over training text; the mean over the task's prompts; another prompt's values."""
+
+Base = Mapping[str, float | Tensor]
+"""By site: a number, values `(unit,)`, or `(batch, token, unit)`."""
+
+
+def zeros(nodes: Nodes) -> Base:
+    """Zero at every site."""
+    return dict.fromkeys(nodes.sites, 0.0)
+
+
+@torch.no_grad()
+def means(
+    model: nn.Module,
+    nodes: Nodes,
+    rows: Iterable[Integer[Tensor, "row token"]],
+    last: Iterable[Integer[Tensor, " row"]] | None = None,
+) -> Base:
+    """Means `(unit,)` over all tokens of all rows, in float64 sums; 0 for edges of attention.
+
+    `last` gives the last token of each row that counts, where rows are padded.
+    """
+    device = next(model.parameters()).device
+    sums: dict[str, Tensor | float] = {}
+    total = 0
+    ends = iter(last) if last is not None else None
+    with record(model, nodes.sites) as trace:
+        for some in rows:
+            model(some.to(device))
+            counted = _counted(some, next(ends) if ends is not None else None).to(device)
+            total += int(counted.sum())
+            for site, acts in trace.items():
+                if acts.values.ndim == 4:
+                    sums[site] = 0.0
+                    continue
+                here = (acts.to_dense().double() * counted[..., None]).sum((0, 1))
+                sums[site] = sums.get(site, 0.0) + here
+    dtype = next(model.parameters()).dtype
+    return {s: v if isinstance(v, float) else (v / total).to(dtype) for s, v in sums.items()}
+
+
+def _counted(rows: Tensor, last: Tensor | None) -> Tensor:
+    columns = torch.arange(rows.shape[1])
+    if last is None:
+        return torch.ones(rows.shape, dtype=torch.bool)
+    return columns[None] <= last[:, None].cpu()
+
+
+@torch.no_grad()
+def resampled(
+    model: nn.Module,
+    nodes: Nodes,
+    tokens: Integer[Tensor, "row token"],
+    source: Integer[Tensor, " row"],
+) -> Base:
+    """Each row's base is what the units do in row `source`, `(row, token, unit)`; 0 for edges."""
+    with record(model, nodes.sites) as trace:
+        model(tokens)
+    return {
+        site: 0.0 if acts.values.ndim == 4 else acts.to_dense()[source.to(tokens.device)]
+        for site, acts in trace.items()
+    }

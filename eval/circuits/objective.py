@@ -1,0 +1,127 @@
+"""What a circuit is asked to do: the loss of a task, from the logits at the end of each prompt."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from pellucid.eval.circuits.bases import Base
+from pellucid.eval.circuits.nodes import Nodes
+from pellucid.eval.tasks import TaskBatch
+from pellucid.models import Edit, intervene
+from pellucid.models.edits import mix
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The margin of a circuit, scaled and shifted: a circuit may be right and less sure of it."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The prompts of a task: A of all pairs, then B of all pairs."""
+
+    tokens: Int[Tensor, "row token"]
+    last: Int[Tensor, " row"]
+    first: Int[Tensor, " row"]
+    """answer A of the row's pair"""
+    second: Int[Tensor, " row"]
+    """answer B of the row's pair; -1 where all other tokens stand against A"""
+    wants_first: Tensor
+    """(row,) bool: whether A is right"""
+
+    @classmethod
+    def of(cls, batch: TaskBatch, device: torch.device | str = "cpu") -> Self:
+        """The prompts of a batch of a task, on a device."""
+        n = len(batch)
+        both = [
+            torch.cat([batch.tokens_a, batch.tokens_b]),
+            torch.cat([batch.last_a, batch.last_b]),
+            batch.answer_a.repeat(2),
+            batch.answer_b.repeat(2),
+            torch.arange(2 * n) < n,
+        ]
+        return cls(*(each.to(device) for each in both))
+
+    def __len__(self) -> int:
+        """Rows: two for each pair."""
+        return len(self.tokens)
+
+    @property
+    def partner(self) -> Int[Tensor, " row"]:
+        """The row of the other prompt of the pair."""
+        return torch.arange(len(self), device=self.tokens.device).roll(len(self) // 2)
+
+    def margins(self, logits: Float[Tensor, "copies_row vocab"]) -> Float[Tensor, " copies_row"]:
+        """By how much A is likelier than B, or than all other tokens, in nats, at each row's end.
+
+        `logits` may hold the rows several times over.
+        """
+        copies = len(logits) // len(self)
+        first = self.first.repeat(copies)[:, None]
+        second = self.second.repeat(copies)[:, None]
+        a = logits.gather(1, first)[:, 0]
+        rest = logits.scatter(1, first, float("-inf")).logsumexp(-1)
+        b = logits.gather(1, second.clamp(min=0))[:, 0]
+        return a - torch.where(second[:, 0] < 0, rest, b)
+
+    def loss(
+        self, margins: Float[Tensor, " copies_row"], readout: Readout = Readout()
+    ) -> Float[Tensor, " copy"]:
+        """Mean over pairs of −½ [log p(A | x⁺) + log p(B | x⁻)], in nats, for each copy of the rows.
+
+        Chance is ln 2 (arXiv 2511.13653).
+        """
+        seen = margins.view(-1, len(self)) * readout.scale + readout.shift
+        right = torch.where(self.wants_first, seen, -seen)
+        return F.softplus(-right).mean(-1)
+
+
+def edits_of(nodes: Nodes, share: Float[Tensor, "*copies node"], base: Base) -> dict[str, Edit]:
+    """The edits that leave each node its share of itself, the rest being its base.
+
+    `share` is `(node,)`, or `(row, node)` where each row has its own.
+    """
+    return {site: mix(kept, base[site]) for site, kept in nodes.by_site(share).items()}
+
+
+def margins_of(
+    model: nn.Module,
+    nodes: Nodes,
+    asked: Asked,
+    share: Float[Tensor, "*copies node"] | None = None,
+    base: Base | None = None,
+) -> Float[Tensor, " copies_row"]:
+    """Margins of the prompts under nodes that are left out.
+
+    `share (copy, node)` reads the prompts once for each copy, in one pass (restarts of a pruning,
+    or several circuits); without it the model is as it is. A base `(row, token, unit)` is one for
+    the rows of the task, and is repeated for the copies.
+    """
+    tokens, last = asked.tokens, asked.last
+    if share is None:
+        return asked.margins(_ends(model, tokens, last))
+    if share.ndim == 2:
+        copies = len(share)
+        tokens, last = tokens.repeat(copies, 1), last.repeat(copies)
+        share = share.repeat_interleave(len(asked), dim=0)
+        base = {site: _repeated(value, copies) for site, value in base.items()}
+    with intervene(model, edits_of(nodes, share, base)):
+        return asked.margins(_ends(model, tokens, last))
+
+
+def _repeated(value: float | Tensor, copies: int) -> float | Tensor:
+    if isinstance(value, Tensor) and value.ndim == 3:
+        return value.repeat(copies, 1, 1)
+    return value
+
+
+def _ends(model: nn.Module, tokens: Tensor, last: Tensor) -> Float[Tensor, "row vocab"]:
+    logits = model(tokens).logits
+    return logits[torch.arange(len(tokens), device=tokens.device), last]
