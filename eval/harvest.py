@@ -100,7 +100,9 @@ class Harvest:
         self._by_token = np.concatenate([[0], np.cumsum(counts)])
         self._values = _mapped(self._folder / "values", np.float32)
         self._units = _mapped(self._folder / "units", np.int32)
-        order = np.argsort(self._units, kind="stable")
+        # Numbers of 16 bits are sorted by their digits, twice as fast.
+        narrow = np.uint16 if self.about.n_units <= 2**16 else np.int32
+        order = np.argsort(self._units.astype(narrow), kind="stable")
         held = np.bincount(self._units, minlength=self.about.n_units)
         self._by_unit = np.concatenate([[0], np.cumsum(held)])
         token = np.repeat(np.arange(self.n_tokens, dtype=np.int32), counts)
@@ -159,11 +161,11 @@ class Harvest:
             for first in range(0, self.n_tokens, CHUNK):
                 chosen[first : first + CHUNK] = self._dense[first : first + CHUNK][:, units]
             return chosen
-        made = np.zeros((self.n_tokens, len(units)), dtype=np.float32)
-        for column, unit in enumerate(units):
+        made = np.zeros((len(units), self.n_tokens), dtype=np.float32)
+        for row, unit in zip(made, units):
             tokens, values = self.active(int(unit))
-            made[tokens, column] = values
-        return made
+            row[tokens] = values
+        return made.T
 
     def active(
         self, unit: int
