@@ -23,6 +23,16 @@ def number(value: Any, digits: int = 4) -> str:
     return text.replace("-", MINUS)
 
 
+def significant(value: Any, digits: int = 3) -> str:
+    """A number with as many digits from its first that is not 0: 0.00412, −0.031, 1.2e-5."""
+    if not isinstance(value, int | float) or not math.isfinite(value) or value == 0:
+        return number(value)
+    if abs(value) < 1e-4 or abs(value) >= 10**digits:
+        return number(value, digits)
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}".replace("-", MINUS)
+
+
 def _magnitude(value: float) -> int:
     return max(0, math.floor(math.log10(abs(value)))) if value else 0
 
@@ -61,6 +71,7 @@ def short(digest: Any) -> str:
 
 FILTERS = {
     "number": number,
+    "significant": significant,
     "count": count,
     "share": share,
     "density": density,

@@ -198,7 +198,7 @@ def test_a_comparison_replaces_nothing_but_a_comparison(sample_run, pages, tmp_p
     refused(tmp_path / ("x" * 300), "cannot write the page .*: file name too long")
     for _ in range(2):
         out = comparison.write_comparison([sample_run, sample_run], tmp_path / "out.html")
-    assert comparison._is_comparison(out)
+    assert comparison._is_page(out, comparison.MARK)
 
 
 def test_settings_are_flat_and_slots_are_named():
