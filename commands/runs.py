@@ -68,9 +68,7 @@ def _compare_grid(args: Any) -> int:
 
     grid = Path(args.runs[0])
     others = {
-        name: Path(path)
-        for name in ("markdown", "csv", "figures")
-        if (path := getattr(args, name))
+        name: Path(path) for name in ("markdown", "csv", "figures") if (path := getattr(args, name))
     }
     page = write_grid(grid, Path(args.out) if args.out else grid / "compare.html", **others)
     print(f"comparison: {page}")

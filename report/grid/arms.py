@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pellucid.report.grid.reading import BASELINE, CellFiles, GridFiles
+from pellucid.report.wording import words
 from pellucid.sweep.statistics import Effect, effect
 
 NGRAM, INDUCTION = "bits_saved_over_5gram", "induction"
 BITS = "bits_per_byte"
+COLORS = 8
 
 
 @dataclass(kw_only=True)
@@ -30,13 +32,24 @@ class Arm:
         return BASELINE in self.values
 
     @property
+    def kind(self) -> str:
+        """How it is drawn everywhere: one of the colors, or as a baseline."""
+        return "base" if self.is_baseline else f"c{self.index % COLORS}"
+
+    @property
     def marks(self) -> list[str]:
         """What a reader must know of its cells: each mark once, with the seeds it is true of."""
         seeds: dict[str, list[int]] = {}
         for cell in self.cells:
-            for mark in cell.marks:
+            refused = [f"{words(metric)} refused" for metric in cell.refused]
+            for mark in (*cell.marks, *refused):
                 seeds.setdefault(mark, []).append(cell.seed)
-        return [f"seed {', '.join(map(str, which))}: {mark}" for mark, which in seeds.items()]
+        every = len(self.cells)
+        said = {
+            mark: "" if len(which) == every else f"seed {', '.join(map(str, which))}: "
+            for mark, which in seeds.items()
+        }
+        return [where + mark for mark, where in said.items()]
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """The metric, or the cost, of each seed that has it."""
@@ -64,7 +77,9 @@ def groups(files: GridFiles) -> list[Group]:
     keys = list(dict.fromkeys(cell.key for cell in files.cells if cell.state == "done"))
     found, index = [], 0
     for number, key in enumerate(keys):
-        arms = _arms([c for c in files.cells if c.state == "done" and c.key == key], _letter(number))
+        arms = _arms(
+            [c for c in files.cells if c.state == "done" and c.key == key], _letter(number)
+        )
         for arm in arms:
             index += 1
             arm.index = index

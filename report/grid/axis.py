@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pellucid.report.wording import count, number
+from pellucid.report.wording import MINUS, count
 
 WIDE = 4.0
 """Ratio of largest to smallest from which positive numbers are drawn on a logarithmic axis."""
@@ -42,7 +42,7 @@ class Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Places and labels of a few round numbers."""
         values = self._decades() if self.log else _round(self.low, self.high)
-        say = count if self.log or self.high >= 1e4 else number
+        say = count if self.high >= 1e4 or (self.log and self.low >= 0) else _plain
         return [(self.place(value), say(value)) for value in values]
 
     def _decades(self) -> list[float]:
@@ -52,7 +52,12 @@ class Axis:
         return [value for value in found if self.low <= math.log10(value) <= self.high]
 
 
-def _round(low: float, high: float, wanted: int = 4) -> list[float]:
+def _plain(value: float) -> str:
+    """A tick's number without digits that say nothing: 0.0015, 1.4."""
+    return f"{value:.4g}".replace("-", MINUS)
+
+
+def _round(low: float, high: float, wanted: int = 5) -> list[float]:
     """About as many round numbers as wanted between two."""
     raw = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(raw))

@@ -27,6 +27,8 @@ class Difference:
     declared: bool
     better: str | None
     index: int = 0
+    kind: str = ""
+    """how the arm is drawn"""
     p_holm: float | None = None
     """corrected over all declared comparisons of the grid"""
 
@@ -69,6 +71,7 @@ def _against(group: Group, metric: str, declared: bool) -> list[Difference]:
             declared=declared,
             better=ways.get(metric),
             index=arm.index,
+            kind=arm.kind,
         )
         for arm in group.arms
         if arm is not reference
@@ -86,7 +89,7 @@ def of_axes(group: Group, axes: dict[str, Any], metrics: Sequence[str]) -> list[
     """The effect of each value of each axis against its first, for each metric."""
     ways = better_of(group.arms)
     plain = [arm for arm in group.arms if not arm.is_baseline]
-    return [
+    found = [
         Difference(
             metric=metric,
             label=f"{axis}: {value or 'as it is'}",
@@ -99,6 +102,7 @@ def of_axes(group: Group, axes: dict[str, Any], metrics: Sequence[str]) -> list[
         for axis, values in axes.items()
         for value in values[1:]
     ]
+    return [item for item in found if item.found.n]
 
 
 def _of_axis(arms: Sequence[Arm], axis: str, value: str, first: str, metric: str) -> Effect:

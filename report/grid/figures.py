@@ -9,14 +9,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pellucid.report.grid.arms import BITS, Arm, better_of
+from pellucid.report.grid.arms import BITS, COLORS, Arm, better_of
 from pellucid.report.grid.axis import Axis
 from pellucid.report.grid.reading import COSTS
 from pellucid.report.wording import number, words
 
 WIDTH, HEIGHT = 400, 300
-LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 42
-COLORS = 8
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 42
 STRIP = 190
 PALETTE = "#0d7377 #c8591a #5b5fc7 #a83279 #6c7a1d #2f7fc1 #8a5a34 #5a616d".split()
 STYLE = "".join(
@@ -63,10 +62,9 @@ def frontier(arms: Sequence[Arm], metric: str) -> Figure | None:
     twin = sum(twins) / len(twins) if twins else None
     at = [(arm.mean(metric), arm.mean(BITS)) for arm in drawn]
     inside = [x.value for x, _ in at] + ([] if twin is None else [twin])
-    x = Axis.around(
-        [*inside, *_ends(at, 0, inside)], LEFT, WIDTH - RIGHT, log=metric in COSTS
-    )
-    y = Axis.around([y.value for _, y in at], HEIGHT - BOTTOM, TOP)
+    x = Axis.around([*inside, *_ends(at, 0, inside)], LEFT, WIDTH - RIGHT, log=metric in COSTS)
+    bits = [y.value for _, y in at]
+    y = Axis.around([*bits, *_ends(at, 1, bits)], HEIGHT - BOTTOM, TOP)
     label = COSTS.get(metric, words(metric))
     way = "lower" if metric in COSTS else better_of(arms).get(metric)
     parts = [_grid(x, y, _named(label, way), "bits per byte (lower is better)")]
@@ -78,10 +76,10 @@ def frontier(arms: Sequence[Arm], metric: str) -> Figure | None:
 
 
 def _ends(at: Sequence[tuple[Any, Any]], which: int, inside: Sequence[float]) -> Iterable[float]:
-    """Ends of intervals that do not stretch the axis out of all proportion."""
+    """Ends of intervals, cut where they would make the arms a single dot."""
     span = max(inside) - min(inside)
     ends = [end for pair in at for end in (pair[which].low, pair[which].high) if end is not None]
-    return [end for end in ends if min(inside) - span / 2 <= end <= max(inside) + span / 2]
+    return [min(max(end, min(inside) - span), max(inside) + span) for end in ends]
 
 
 def _named(label: str, way: str | None) -> str:
@@ -106,7 +104,7 @@ def _grid(x: Axis, y: Axis, x_label: str, y_label: str) -> Markup:
         parts.append(text.format(place, foot + 15, "middle", said))
     parts.append(text.format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "middle", x_label))
     middle = (TOP + foot) / 2
-    turned = Markup('<text transform="translate(12 {}) rotate(-90)" text-anchor="middle">{}</text>')
+    turned = Markup('<text transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>')
     return Markup("").join([*parts, turned.format(middle, y_label)])
 
 
@@ -146,9 +144,8 @@ def _point(arm: Arm, x: Axis, y: Axis, across: Any, up: Any) -> Markup:
     label = Markup('<text class="num" x="{}" y="{}" text-anchor="middle">{}</text>')
     parts.append(label.format(at[0], round(at[1] + 3.2, 1), arm.index))
     said = f"{arm.index}. {arm.label}: {number(up.value)} bits per byte at {number(across.value)}"
-    kind = "base" if arm.is_baseline else f"c{arm.index % COLORS}"
     opening = Markup('<g class="point {}" data-arm="{}"><title>{}</title>')
-    return opening.format(kind, arm.index, said) + Markup("").join(parts) + Markup("</g>")
+    return opening.format(arm.kind, arm.index, said) + Markup("").join(parts) + Markup("</g>")
 
 
 def tuning_curve(name: str, arm: dict[str, Any]) -> Figure | None:
@@ -161,20 +158,28 @@ def tuning_curve(name: str, arm: dict[str, Any]) -> Figure | None:
     parts = [_grid(x, y, "learning rate", "validation bits per byte")]
     for index, dial in enumerate(dict.fromkeys(p.get("dial", "") for p in points)):
         line = sorted((p["rate"], p["bits"]) for p in points if p.get("dial", "") == dial)
-        places = [(x.place(rate), y.place(bits)) for rate, bits in line]
-        drawn = Markup('<g class="c{}"><title>{}</title><polyline class="curve" points="{}"/>')
-        parts.append(drawn.format(index % COLORS, dial or "as it is", " ".join(f"{a},{b}" for a, b in places)))
-        parts += [Markup('<circle class="dot" cx="{}" cy="{}" r="3.5"/>').format(*p) for p in places]
-        parts.append(Markup("</g>"))
-    chosen = arm.get("chosen")
-    if chosen:
-        found = [p for p in points if (p["rate"], p.get("dial", "")) == (chosen["rate"], chosen.get("dial", ""))]
-        parts += [_ring(x.place(p["rate"]), y.place(p["bits"])) for p in found]
+        parts.append(_line(index, dial, [(x.place(rate), y.place(bits)) for rate, bits in line]))
+    chosen = arm.get("chosen") or {}
+    for point in points:
+        if all(point.get(key) == chosen.get(key) for key in ("rate", "dial")):
+            parts.append(_ring(x.place(point["rate"]), y.place(point["bits"])))
     return Figure(f"tuning-{name}", name, _svg(f"Tuning of {name}", parts))
 
 
+def _line(index: int, dial: str, places: Sequence[tuple[float, float]]) -> Markup:
+    curve = Markup('<polyline class="curve" points="{}"/>')
+    dot = Markup('<circle class="dot" cx="{}" cy="{}" r="3.5"/>')
+    opening = Markup('<g class="c{}"><title>{}</title>').format(index % COLORS, dial or "as it is")
+    drawn = [
+        curve.format(" ".join(f"{a},{b}" for a, b in places)),
+        *(dot.format(*p) for p in places),
+    ]
+    return opening + Markup("").join(drawn) + Markup("</g>")
+
+
 def _ring(x: float, y: float) -> Markup:
-    return Markup('<circle class="ring" cx="{}" cy="{}" r="8" fill="none" stroke="#d9731a"/>').format(x, y)
+    ring = Markup('<circle class="ring" cx="{}" cy="{}" r="8" fill="none" stroke="#d9731a"/>')
+    return ring.format(x, y)
 
 
 def strip(low: float, high: float, found: Any) -> Markup:
@@ -186,7 +191,7 @@ def strip(low: float, high: float, found: Any) -> Markup:
         line = Markup('<line class="whisker" x1="{}" x2="{}" y1="10" y2="10"/>')
         parts.append(line.format(axis.place(found.low), axis.place(found.high)))
     parts.append(Markup('<circle class="dot" cx="{}" cy="10" r="4"/>').format(dot))
-    size = Markup('<svg class="strip" viewBox="0 0 {0} 20" width="{0}" height="20" aria-hidden="true">')
+    size = Markup(
+        '<svg class="strip" viewBox="0 0 {0} 20" width="{0}" height="20" aria-hidden="true">'
+    )
     return size.format(STRIP) + Markup("").join(parts) + Markup("</svg>")
-
-

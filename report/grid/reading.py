@@ -14,7 +14,7 @@ from pellucid.report import origin
 from pellucid.report.reading import RunFiles, read_json, read_run
 from pellucid.report.scores import better, is_number
 from pellucid.report.summary import parameters
-from pellucid.report.wording import number, words
+from pellucid.report.wording import number
 
 COSTS = {
     "active": "Active parameters",
@@ -43,6 +43,8 @@ class CellFiles:
     better: dict[str, str] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    """metrics that may not evaluate it, and why"""
 
     @property
     def label(self) -> str:
@@ -130,7 +132,7 @@ def _score(cell: CellFiles, scores: list[dict[str, Any]]) -> None:
         if is_number(score.get("value")):
             found.setdefault(metric, []).append(score["value"])
         elif refused := [f for f in score.get("flags") or [] if "refused" in str(f)]:
-            cell.marks.append(f"{words(metric)}: {str(refused[0]).removeprefix('no value: ')}")
+            cell.refused[metric] = str(refused[0]).removeprefix("no value: ")
         twin = (score.get("controls") or {}).get("random_twin")
         if is_number(twin):
             twins.setdefault(metric, []).append(twin)

@@ -113,6 +113,7 @@ def _group(read: GridFiles, group: Group, declared: list[Difference]) -> dict[st
     whole = [m for m in metrics if ":" not in m]
     claims = [m for m in whole if m in ways and m not in endpoints]
     first = dict.fromkeys(m for m in (*endpoints, BITS, NGRAM, *claims, *whole) if m in metrics)
+    claimed = [m for m in first if m in (*endpoints, BITS, *claims)]
     figures = [frontier(group.arms, m) for m in (*COSTS, *whole) if _drawn(m, endpoints)]
     figures = [figure for figure in figures if figure is not None]
     lead = [f for f in figures if _leads(f, (*COSTS, *endpoints), ways)]
@@ -127,11 +128,16 @@ def _group(read: GridFiles, group: Group, declared: list[Difference]) -> dict[st
         "hidden": max(0, len(metrics) - COLUMNS),
         "costs": [cost for cost in COSTS if any(arm.by_seed(cost) for arm in group.arms)],
         "better": ways,
+        "refused": {m: why for a in group.arms for c in a.cells for m, why in c.refused.items()},
         "frontier": lead,
         "further": [figure for figure in figures if figure not in lead],
         "endpoints": _strips(declared),
         "others": _strips(others[group.letter]),
-        "axes": _strips(of_axes(group, read.grid["axes"], [m for m in first if m in (*endpoints, BITS, *claims)])),
+        "axes": _strips(
+            of_axes(
+                group, read.grid["axes"], [m for m in first if m in (*endpoints, BITS, *claims)]
+            )
+        ),
     }
 
 

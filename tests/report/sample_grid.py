@@ -102,7 +102,9 @@ def tuning(combos: list[dict]) -> dict:
     """A curve for every arm but the last."""
     arms = {}
     for number, values in enumerate(combos[:-1]):
-        label = values.get("baseline") or " · ".join(v or f"{a}: as it is" for a, v in values.items())
+        label = values.get("baseline") or " · ".join(
+            v or f"{a}: as it is" for a, v in values.items()
+        )
         rates = [0.00075, 0.0015, 0.003, 0.006]
         curve = [
             {"rate": rate, "dial": "", "bits": 1.5 + 0.05 * abs(i - 2) + 0.01 * number}
