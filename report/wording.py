@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 NONE = "–"
+NO_VALUE = "no value: "
 MINUS = "\u2212"
 
 
@@ -69,6 +70,13 @@ def short(digest: Any) -> str:
     return str(digest)[:12] if digest else NONE
 
 
+def reason(score: Any) -> str:
+    """Why a score has no value, as its flags say."""
+    flags = [str(flag) for flag in score.get("flags") or []]
+    told = [flag.removeprefix(NO_VALUE) for flag in flags if flag.startswith(NO_VALUE)]
+    return told[0] if told else "not measured"
+
+
 FILTERS = {
     "number": number,
     "significant": significant,
@@ -77,4 +85,5 @@ FILTERS = {
     "density": density,
     "words": words,
     "short": short,
+    "reason": reason,
 }

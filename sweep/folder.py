@@ -67,7 +67,7 @@ class GridFolder:
         return RunFolder(self.cells / name)
 
     def state(self, name: str, suite: str) -> State:
-        """What is left to do for a cell."""
+        """What is left to do for a cell; with no suite it need not be scored."""
         run = self.run(name)
         if (self.failures / f"{name}.json").exists():
             return "failed"
@@ -75,6 +75,8 @@ class GridFolder:
             return "missing"
         if not run.is_finished:
             return "begun"
+        if not suite:
+            return "done"
         scores = run.read_scores()
         return "done" if scores and scores.get("suite") == suite else "trained"
 
@@ -133,6 +135,7 @@ def describe(grid: Grid, cells: Sequence[Cell]) -> dict[str, Any]:
         "seeds": list(grid.seeds),
         "endpoints": list(grid.endpoints),
         "suite": grid.suite,
+        "split": grid.split,
         "cells": {
             cell.name: {
                 "words": list(cell.words),

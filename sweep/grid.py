@@ -11,6 +11,7 @@ from pellucid.config import RunConfig, identity_hash
 from pellucid.errors import ConfigError, UserError
 from pellucid.experiments import run_config
 from pellucid.experiments.matching import match
+from pellucid.sweep.tuning import Tuning, disjoint
 
 ENDPOINTS = 2
 """Primary endpoints that a grid may declare."""
@@ -34,6 +35,8 @@ class Cell:
     values: Mapping[str, str]
     """the value of each axis; of a baseline, its name under `baseline`"""
     seed: int
+    selected_by: tuple[str, ...] = ()
+    """metrics that chose its settings, for its manifest"""
 
     @property
     def arm(self) -> str:
@@ -70,11 +73,19 @@ class Grid:
     """metrics, declared before anything is run: at most two, the rest is exploratory"""
     suite: str = "quick"
     """what each finished cell is scored with"""
+    tune: Tuning | None = None
+    """the search that chooses every arm's learning rate; without it nothing is ranked"""
+
+    @property
+    def split(self) -> str:
+        """Where cells are scored: tuning has seen the val split."""
+        return "test" if self.tune else "val"
 
     def cells(self) -> list[Cell]:
         """All cells, baselines last; every one a different run."""
         self._check()
         cells = [*self._combinations(), *self._baselines()]
+        self._check_tuned(cells)
         known: dict[str, Cell] = {}
         for cell in cells:
             other = known.setdefault(cell.identity, cell)
@@ -84,6 +95,20 @@ class Grid:
                     f"same run; each cell must differ from every other"
                 )
         return cells
+
+    def _check_tuned(self, cells: Sequence[Cell]) -> None:
+        if self.tune is None:
+            return
+        disjoint(self.tune, self.seeds)
+        names = {self.tune.name, self.tune.name.removeprefix("train.")}
+        for cell in cells:
+            self.tune.dial_of(cell.values)
+            values = " ".join(v for k, v in cell.values.items() if k != "baseline").split()
+            if told := next((w for w in values if w.partition("=")[0] in names), None):
+                raise GridError(
+                    f"{self.name}: [{cell.arm}] sets {told}, which tune chooses; an axis of other "
+                    f"fields is accepted, or a grid without tune"
+                )
 
     def _combinations(self) -> Iterator[Cell]:
         for values in product(*self.axes.values()):
@@ -115,7 +140,7 @@ class Grid:
         words = [*(whole or [*self.base.split(), *words]), f"seed={seed}"]
         with _named(self.name, ", ".join(f"{axis} = {v!r}" for axis, v in values.items())):
             config = run_config(words)
-        return Cell(_name(values, config), tuple(words), config, values, seed)
+        return Cell(cell_name(values, config), tuple(words), config, values, seed)
 
     def _check(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -138,7 +163,7 @@ class Grid:
                 )
 
 
-def _name(values: Mapping[str, str], config: RunConfig) -> str:
+def cell_name(values: Mapping[str, str], config: RunConfig) -> str:
     """A cell's folder: the words of its axes and its seed; where they are long, a hash beside."""
     plain = ",".join(word for value in values.values() for word in value.split()) or "base"
     slug = re.sub(r"[^\w=.,@+-]", "_", plain, flags=re.ASCII)

@@ -105,16 +105,20 @@ def _arms(cells: Sequence[CellFiles], letter: str) -> list[Arm]:
 
 def barred(arm: Arm, tuning: Mapping[str, Any] | None) -> list[str]:
     """Why an arm is not ranked: untuned, no better than a 5-gram, or copying like noise."""
-    reasons = []
-    tuned = (tuning or {}).get("arms", {}).get(arm.label)
-    if tuned is None or tuned.get("chosen") is None:
-        reasons.append("untuned")
+    reasons = _untuned(arm, (tuning or {}).get("arms", []))
     saved = arm.mean(NGRAM).value
     if saved is None:
         reasons.append("not compared with a 5-gram")
     elif saved <= 0:
         reasons.append("does not beat the 5-gram")
     return reasons + _copies(arm)
+
+
+def _untuned(arm: Arm, searched: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = next((one for one in searched if one.get("values") == dict(arm.values)), None)
+    if found is None or found.get("chosen") is None:
+        return ["untuned"]
+    return ["best learning rate at the edge of the search"] if found.get("at_edge") else []
 
 
 def _copies(arm: Arm) -> list[str]:

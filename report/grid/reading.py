@@ -14,7 +14,7 @@ from pellucid.report import origin
 from pellucid.report.reading import RunFiles, read_json, read_run
 from pellucid.report.scores import better, is_number
 from pellucid.report.summary import parameters
-from pellucid.report.wording import number
+from pellucid.report.wording import number, reason
 
 COSTS = {
     "active": "Active parameters",
@@ -49,10 +49,14 @@ class CellFiles:
     @property
     def label(self) -> str:
         """What the cell has in common with those of other seeds, as a reader wants it."""
-        if BASELINE in self.values:
-            return self.values[BASELINE]
-        said = [value or f"{axis}: as it is" for axis, value in self.values.items()]
-        return " · ".join(said) or "base"
+        return label_of(self.values)
+
+
+def label_of(values: Mapping[str, str]) -> str:
+    """An arm's name: its words, or its baseline's name."""
+    if BASELINE in values:
+        return values[BASELINE]
+    return " · ".join(value or f"{axis}: as it is" for axis, value in values.items()) or "base"
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,8 @@ def _score(cell: CellFiles, scores: list[dict[str, Any]]) -> None:
         metric = str(score.get("metric"))
         if is_number(score.get("value")):
             found.setdefault(metric, []).append(score["value"])
-        elif refused := [f for f in score.get("flags") or [] if "refused" in str(f)]:
-            cell.refused[metric] = str(refused[0]).removeprefix("no value: ")
+        elif reason(score).startswith("refused"):
+            cell.refused[metric] = reason(score)
         twin = (score.get("controls") or {}).get("random_twin")
         if is_number(twin):
             twins.setdefault(metric, []).append(twin)

@@ -12,7 +12,7 @@ from pellucid.report.grid import papers
 from pellucid.report.grid.arms import BITS, NGRAM, Group, better_of, groups, metrics_of
 from pellucid.report.grid.effects import Difference, of_axes, to_baseline
 from pellucid.report.grid.figures import Figure, frontier, strip, tuning_curve
-from pellucid.report.grid.reading import COSTS, GridFiles, read_grid
+from pellucid.report.grid.reading import COSTS, GridFiles, label_of, read_grid
 from pellucid.report.page import write_page
 from pellucid.report.wording import short
 from pellucid.storage import files
@@ -133,11 +133,7 @@ def _group(read: GridFiles, group: Group, declared: list[Difference]) -> dict[st
         "further": [figure for figure in figures if figure not in lead],
         "endpoints": _strips(declared),
         "others": _strips(others[group.letter]),
-        "axes": _strips(
-            of_axes(
-                group, read.grid["axes"], [m for m in first if m in (*endpoints, BITS, *claims)]
-            )
-        ),
+        "axes": _strips(of_axes(group, read.grid["axes"], claimed)),
     }
 
 
@@ -172,6 +168,6 @@ def _drawn_rows(metric: str, rows: list[Difference]) -> dict[str, Any]:
 
 
 def _tuning(read: GridFiles) -> list[Figure]:
-    arms = (read.tuning or {}).get("arms", {})
-    drawn = [tuning_curve(name, arm) for name, arm in arms.items()]
+    arms = (read.tuning or {}).get("arms", [])
+    drawn = [tuning_curve(label_of(arm["values"]), arm) for arm in arms]
     return [figure for figure in drawn if figure is not None]

@@ -95,22 +95,19 @@ def _oddities(path: Path, cells: dict, seeds: tuple[int, ...]) -> None:
         name = f"other-seed{seed}"
         values = {"k": f"mlp.k=5 {HOSTILE}", "width": ""}
         cells[name] = {"words": [], "values": values, "seed": seed, "identity": name}
-        write_cell(path / "cells" / name, 50 + seed % 2 * 0, seed, -0.5, False, 5, data="text")
+        write_cell(path / "cells" / name, 50, seed, -0.5, False, 5, data="text")
 
 
 def tuning(combos: list[dict]) -> dict:
     """A curve for every arm but the last."""
-    arms = {}
+    arms = []
     for number, values in enumerate(combos[:-1]):
-        label = values.get("baseline") or " · ".join(
-            v or f"{a}: as it is" for a, v in values.items()
-        )
-        rates = [0.00075, 0.0015, 0.003, 0.006]
         curve = [
             {"rate": rate, "dial": "", "bits": 1.5 + 0.05 * abs(i - 2) + 0.01 * number}
-            for i, rate in enumerate(rates)
+            for i, rate in enumerate((0.00075, 0.0015, 0.003, 0.006))
         ]
-        arms[label] = {"curve": curve, "chosen": {"rate": 0.003, "dial": ""}}
+        chosen = {"rate": 0.003, "dial": ""}
+        arms.append({"values": values, "curve": curve, "chosen": chosen, "at_edge": False})
     return {"format": 1, "by": "bits_per_byte", "seeds": [100], "arms": arms}
 
 

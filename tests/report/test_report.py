@@ -228,3 +228,12 @@ def test_numbers(value, shown):
 def test_shares_and_counts():
     assert [wording.share(x) for x in (0.0123, 1.0, None)] == ["1.23 %", "100 %", "–"]
     assert [wording.count(x) for x in (12_300_000, 950, 2.3e9)] == ["12.3M", "950", "2.3G"]
+
+
+def test_a_score_without_a_value_says_why(sample_run):
+    file = sample_run.path / "scores.json"
+    held = json.loads(file.read_text())
+    why = "no value: refused: it chose the run"
+    held["scores"][0] |= {"value": None, "low": None, "high": None, "flags": [why]}
+    file.write_text(json.dumps(held))
+    assert "refused: it chose the run</span>" in write_report(sample_run).read_text()
