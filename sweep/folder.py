@@ -1,6 +1,6 @@
 """A grid's folder: which grid it is of, its cells' runs, what failed and why."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,6 +56,25 @@ class GridFolder:
                 f"cells may be added to a grid, endpoints may not change"
             )
         files.write_json(self.grid_file, wanted, RunError)
+
+    def matched(self, grid: Grid) -> dict[str, list[str]]:
+        """The words of the grid's matched baselines: as they were found before, or now."""
+        file = self.path / "matched.json"
+        known = files.read_object(file, (), RunError) if file.exists() else {}
+        found = {}
+        for name, value in grid.baselines.items():
+            if "match=" in value:
+                old = known.get(name, {})
+                same = old.get("asked") == [grid.base, value]
+                found[name] = old["words"] if same else grid.resolved(name, value)
+        return found
+
+    def keep_matched(self, grid: Grid, words: Mapping[str, Sequence[str]]) -> None:
+        """Remember what was matched: a time measured again would match another width."""
+        if words:
+            asked = {name: [grid.base, grid.baselines[name]] for name in words}
+            kept = {n: {"asked": asked[n], "words": list(found)} for n, found in words.items()}
+            files.write_json(self.path / "matched.json", kept, RunError)
 
     def read(self) -> dict[str, Any]:
         """What `grid.json` holds."""

@@ -81,10 +81,13 @@ class Grid:
         """Where cells are scored: tuning has seen the val split."""
         return "test" if self.tune else "val"
 
-    def cells(self) -> list[Cell]:
-        """All cells, baselines last; every one a different run."""
+    def cells(self, matched: Mapping[str, Sequence[str]] | None = None) -> list[Cell]:
+        """All cells, baselines last; every one a different run.
+
+        `matched` gives the words of baselines that were matched before: times differ every time.
+        """
         self._check()
-        cells = [*self._combinations(), *self._baselines()]
+        cells = [*self._combinations(), *self._baselines(matched or {})]
         self._check_tuned(cells)
         known: dict[str, Cell] = {}
         for cell in cells:
@@ -117,12 +120,13 @@ class Grid:
             for seed in self.seeds:
                 yield self._cell(named, words, seed)
 
-    def _baselines(self) -> Iterator[Cell]:
+    def _baselines(self, matched: Mapping[str, Sequence[str]]) -> Iterator[Cell]:
         for name, value in self.baselines.items():
+            words = matched.get(name) or self.resolved(name, value)
             for seed in self.seeds:
-                yield self._cell({"baseline": name}, self._resolved(name, value), seed)
+                yield self._cell({"baseline": name}, words, seed)
 
-    def _resolved(self, name: str, value: str) -> list[str]:
+    def resolved(self, name: str, value: str) -> list[str]:
         """A baseline's words; where they ask for a match, those of what matches the base."""
         words = value.split()
         asked = dict(word.split("=", 1) for word in words if word.startswith(("match=", "by=")))

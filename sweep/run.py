@@ -39,7 +39,9 @@ def sweep(
     on. Raises GridError, before anything is started, for a grid that contradicts itself and for a
     folder of another one.
     """
-    cells, folder, console = grid.cells(), GridFolder(out), Console()
+    folder, console = GridFolder(out), Console()
+    matched = folder.matched(grid)
+    cells = grid.cells(matched)
     gpus = list(range(torch.cuda.device_count()))
     workers = workers or (per_gpu * len(gpus) if gpus else os.cpu_count() or 1)
     states = [folder.state(cell.name, grid.suite) for cell in cells]
@@ -54,6 +56,7 @@ def sweep(
         )
         return EXIT_OK
     folder.open(grid, cells)
+    folder.keep_matched(grid, matched)
     if retry:
         folder.forget_failures()
     if said := snapshot.take(folder.code):
