@@ -37,6 +37,8 @@ class Cell:
     seed: int
     selected_by: tuple[str, ...] = ()
     """metrics that chose its settings, for its manifest"""
+    untuned: "Cell | None" = None
+    """the cell as the grid asks for it, where tuning has told it more"""
 
     @property
     def arm(self) -> str:

@@ -46,14 +46,8 @@ def sweep(
     workers = workers or (per_gpu * len(gpus) if gpus else os.cpu_count() or 1)
     states = [folder.state(cell.name, grid.suite) for cell in cells]
     if dry_run:
-        print(
-            "\n".join(
-                [
-                    *_plan_of_tuning(grid, cells, folder, workers),
-                    *table.plan(grid, cells, states, workers),
-                ]
-            )
-        )
+        lines = _plan_of_tuning(grid, cells, folder, workers)
+        print("\n".join([*lines, *table.plan(grid, cells, states, workers)]))
         return EXIT_OK
     folder.open(grid, cells)
     folder.keep_matched(grid, matched)
@@ -65,6 +59,7 @@ def sweep(
     if grid.tune:
         code, cells = tuned(grid, cells, folder, run)
         if code:
+            console.print(f"{grid.name}: stopped while it was tuned; the same command goes on")
             return code
         folder.open(grid, cells)
     code = run(grid, cells)

@@ -107,7 +107,8 @@ def _tuned(cell: Cell, point: Point | None, tuning: Tuning) -> Cell:
     if point is None:
         return cell
     words = [*_unseeded(cell.words), *told_by(point, tuning), f"seed={cell.seed}"]
-    return replace(cell, words=tuple(words), config=run_config(words), selected_by=SELECTED_BY)
+    told = replace(cell, words=tuple(words), config=run_config(words), selected_by=SELECTED_BY)
+    return replace(told, untuned=cell)
 
 
 def _told(begun: Sequence[Search], tuning: Tuning) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Tuning finds planted optima with the same budget for all, and reported seeds choose nothing."""
 
 import json
+from dataclasses import replace
 from math import log2
 
 import pytest
@@ -162,6 +163,10 @@ def test_every_arm_is_told_its_own_rate_and_says_who_chose_it(tmp_path):
     folder.open(asked, cells)
     run = Pretended(folder, {"mlp.k=2": 0.002, "mlp.k=8": 0.016, "baseline": 0.001})
     code, told = tuned(asked, cells, folder, run)
+    folder.open(asked, told)
+    folder.open(asked, cells)
+    with pytest.raises(UserError, match="it is tuned otherwise"):
+        folder.open(replace(asked, tune=Tuning(seeds=(7,))), cells)
     assert code == 0 and [cell.name for cell in told] == [cell.name for cell in cells]
     assert [c.config.train.lr for c in told] == [0.002] * 2 + [0.016] * 2 + [0.001] * 2
     assert {c.selected_by for c in told} == {SELECTED_BY} and asked.split == "test"
@@ -218,9 +223,11 @@ def test_a_tuned_grid_from_file_to_page(tmp_path, capsys):
     assert main(["sweep", str(file), "--out", str(out), "--dry-run"]) == 0
     assert "tuned, tuning: 4 cells" in capsys.readouterr().out and not out.exists()
     assert main(["sweep", str(file), "--out", str(out), "--workers", "1"]) == 0
+    tuned_words = json.loads((out / "grid.json").read_text())["cells"]["mlp.k=2-seed0"]["tuned"]
     arm = json.loads((out / "tuning.json").read_text())["arms"][0]
     cell = RunFolder(out / "cells" / "mlp.k=2-seed0")
     assert cell.read_config()["train"]["lr"] == arm["chosen"]["rate"]
+    assert f"train.lr={arm['chosen']['rate']:g}" in tuned_words
     assert cell.read_config()["train"]["steps"] != 2
     assert cell.read_manifest()["selected_by"] == list(SELECTED_BY)
     scores = {s["metric"]: s for s in cell.read_scores()["scores"]}
