@@ -45,7 +45,7 @@ def compare(argv: list[str]) -> int:
         ("--out", {"help": "the page (default: compare.html; of a grid, in its folder)"}),
         ("--markdown", {"metavar": "FILE", "help": "of a grid: its tables in Markdown"}),
         ("--csv", {"metavar": "FILE", "help": "of a grid: every number as CSV"}),
-        ("--figures", {"metavar": "FOLDER", "help": "of a grid: its figures as SVG"}),
+        ("--figures", {"metavar": "FOLDER", "help": "of a grid: its figures as SVG and PNG"}),
     )
     if (Path(args.runs[0]) / "grid.json").is_file():
         return _compare_grid(args)
@@ -65,6 +65,7 @@ def _compare_grid(args: Any) -> int:
     if len(args.runs) > 1:
         raise UserError(f"compare takes one grid; {len(args.runs)} folders were given")
     from pellucid.report.grid import write_grid
+    from pellucid.report.grid.pictures import draw_pngs
 
     grid = Path(args.runs[0])
     others = {
@@ -74,6 +75,8 @@ def _compare_grid(args: Any) -> int:
     print(f"comparison: {page}")
     for name, path in others.items():
         print(f"{name}: {path}")
+    if args.figures and (reason := draw_pngs(others["figures"])):
+        print(f"  as SVG alone: {reason}")
     return EXIT_OK
 
 

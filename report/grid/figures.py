@@ -17,6 +17,8 @@ from pellucid.report.wording import number, words
 WIDTH, HEIGHT = 400, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 42
 STRIP = 190
+LINE, LONGEST = 17, 60
+"""Of the names beneath a drawing: the height of one, and its characters."""
 PALETTE = "#0d7377 #c8591a #5b5fc7 #a83279 #6c7a1d #2f7fc1 #8a5a34 #5a616d".split()
 STYLE = "".join(
     [
@@ -41,12 +43,17 @@ class Figure:
     name: str
     title: str
     drawing: Markup
+    arms: Sequence[Arm] = ()
+    """those that the drawing numbers"""
 
     def file(self) -> str:
-        """The drawing as an SVG file of its own."""
-        opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">'
+        """The drawing as an SVG file of its own, with the names of the arms it numbers."""
+        height = HEIGHT + (len(self.arms) * LINE + LINE // 2 if self.arms else 0)
+        opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">'
         drawn = str(self.drawing)
-        return f"{opening}<style>{STYLE}</style>{drawn[drawn.index('>') + 1 :]}\n"
+        inner = drawn[drawn.index(">") + 1 : drawn.rindex("</svg>")]
+        named = "".join(_entry(arm, HEIGHT + i * LINE + 4) for i, arm in enumerate(self.arms))
+        return f"{opening}<style>{STYLE}</style>{inner}{named}</svg>\n"
 
 
 def frontier(arms: Sequence[Arm], metric: str) -> Figure | None:
@@ -72,7 +79,7 @@ def frontier(arms: Sequence[Arm], metric: str) -> Figure | None:
         parts.append(_twin(x.place(twin)))
     parts.append(_front([(x.place(a.value), y.place(b.value)) for a, b in at], way))
     parts += [_point(arm, x, y, *found) for arm, found in zip(drawn, at, strict=True)]
-    return Figure(f"frontier-{metric}", label, _svg(f"Bits per byte against {label}", parts))
+    return Figure(f"frontier-{metric}", label, _svg(f"Bits per byte against {label}", parts), drawn)
 
 
 def _ends(at: Sequence[tuple[Any, Any]], which: int, inside: Sequence[float]) -> Iterable[float]:
@@ -136,16 +143,28 @@ def _point(arm: Arm, x: Axis, y: Axis, across: Any, up: Any) -> Markup:
         parts.append(line.format(x.place(across.low), x.place(across.high), at[1], at[1]))
     if up.low is not None and up.low != up.high:
         parts.append(line.format(at[0], at[0], y.place(up.low), y.place(up.high)))
-    if arm.is_baseline:
-        mark = Markup('<rect class="dot" x="{}" y="{}" width="14" height="14" rx="2"/>')
-        parts.append(mark.format(round(at[0] - 7, 1), round(at[1] - 7, 1)))
-    else:
-        parts.append(Markup('<circle class="dot" cx="{}" cy="{}" r="7.5"/>').format(*at))
-    label = Markup('<text class="num" x="{}" y="{}" text-anchor="middle">{}</text>')
-    parts.append(label.format(at[0], round(at[1] + 3.2, 1), arm.index))
+    parts.append(_mark(arm, *at))
     said = f"{arm.index}. {arm.label}: {number(up.value)} bits per byte at {number(across.value)}"
     opening = Markup('<g class="point {}" data-arm="{}"><title>{}</title>')
     return opening.format(arm.kind, arm.index, said) + Markup("").join(parts) + Markup("</g>")
+
+
+def _mark(arm: Arm, x: float, y: float) -> Markup:
+    """The arm's number on its dot, or on a baseline's square."""
+    if arm.is_baseline:
+        square = Markup('<rect class="dot" x="{}" y="{}" width="14" height="14" rx="2"/>')
+        dot = square.format(round(x - 7, 1), round(y - 7, 1))
+    else:
+        dot = Markup('<circle class="dot" cx="{}" cy="{}" r="7.5"/>').format(x, y)
+    label = Markup('<text class="num" x="{}" y="{}" text-anchor="middle">{}</text>')
+    return dot + label.format(x, round(y + 3.2, 1), arm.index)
+
+
+def _entry(arm: Arm, top: float) -> Markup:
+    """A line of the names beneath a drawing."""
+    said = arm.label if len(arm.label) <= LONGEST else f"{arm.label[: LONGEST - 1]}…"
+    line = Markup('<g class="{}">{}<text x="30" y="{}">{}</text></g>')
+    return line.format(arm.kind, _mark(arm, 16, top + LINE / 2), top + LINE / 2 + 4, said)
 
 
 def tuning_curve(name: str, arm: dict[str, Any]) -> Figure | None:

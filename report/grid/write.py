@@ -11,8 +11,9 @@ from pellucid.report.comparison import check_free
 from pellucid.report.grid import papers
 from pellucid.report.grid.arms import BITS, NGRAM, Group, better_of, groups, metrics_of
 from pellucid.report.grid.effects import Difference, of_axes, to_baseline
-from pellucid.report.grid.figures import Figure, frontier, strip, tuning_curve
-from pellucid.report.grid.reading import COSTS, GridFiles, label_of, read_grid
+from pellucid.report.grid.figures import Figure, frontier, strip
+from pellucid.report.grid.reading import COSTS, GridFiles, read_grid
+from pellucid.report.grid.tuning import searched
 from pellucid.report.page import write_page
 from pellucid.report.wording import short
 from pellucid.storage import files
@@ -53,7 +54,7 @@ def write_grid(
         "groups": shown,
         "counted": _counted(read),
         "left": [cell for cell in read.cells if cell.state != "done"],
-        "tuning": _tuning(read),
+        "tuning": searched(read),
         "tuned": read.tuning is not None,
         "costs": COSTS,
     }
@@ -66,7 +67,8 @@ def write_grid(
             data={},
             context=context,
         )
-    _others(shown, context["tuning"], markdown, csv, figures)
+    curves = [one.figure for one in context["tuning"] if one.figure]
+    _others(shown, curves, markdown, csv, figures)
     return page
 
 
@@ -83,17 +85,19 @@ def _others(
         if csv:
             files.replace(Path(csv), papers.csv_table(shown).encode())
         if figures:
-            Path(figures).mkdir(parents=True, exist_ok=True)
-            for group in shown:
-                ending = f"-{group['letter']}" if len(shown) > 1 else ""
-                for figure in (*group["frontier"], *group["further"]):
-                    _draw(Path(figures) / f"{_slug(figure.name)}{ending}.svg", figure)
-            for figure in tuning:
-                _draw(Path(figures) / f"{_slug(figure.name)}.svg", figure)
+            _draw(shown, tuning, Path(figures))
 
 
-def _draw(path: Path, figure: Figure) -> None:
-    files.replace(path, figure.file().encode())
+def _draw(shown: list[dict[str, Any]], tuning: list[Figure], folder: Path) -> None:
+    """Every figure as an SVG file."""
+    named = {_slug(figure.name): figure for figure in tuning}
+    for group in shown:
+        ending = f"-{group['letter']}" if len(shown) > 1 else ""
+        for figure in (*group["frontier"], *group["further"]):
+            named[f"{_slug(figure.name)}{ending}"] = figure
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in named.items():
+        files.replace(folder / f"{name}.svg", figure.file().encode())
 
 
 def _slug(name: str) -> str:
@@ -165,9 +169,3 @@ def _drawn_rows(metric: str, rows: list[Difference]) -> dict[str, Any]:
         "against": rows[0].against,
         "rows": list(zip(rows, drawn, strict=True)),
     }
-
-
-def _tuning(read: GridFiles) -> list[Figure]:
-    arms = (read.tuning or {}).get("arms", [])
-    drawn = [tuning_curve(label_of(arm["values"]), arm) for arm in arms]
-    return [figure for figure in drawn if figure is not None]

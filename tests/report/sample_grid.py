@@ -108,7 +108,9 @@ def tuning(combos: list[dict]) -> dict:
         ]
         chosen = {"rate": 0.003, "dial": ""}
         arms.append({"values": values, "curve": curve, "chosen": chosen, "at_edge": False})
-    return {"format": 1, "by": "bits_per_byte", "seeds": [100], "arms": arms}
+        arms[-1] |= {"runs": len(curve), "defect": ""}
+    about = {"format": 1, "by": "bits_per_byte", "field": "train.lr", "seeds": [100]}
+    return about | {"arms": arms}
 
 
 def _write(path: Path, value: object) -> None:

@@ -4,18 +4,23 @@ import csv
 import json
 import re
 import runpy
+import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from pellucid.cli import main
+from pellucid.report import chromium
 from pellucid.report.grid import write_grid
 from pellucid.report.grid.arms import groups
 from pellucid.report.grid.axis import Axis
 from pellucid.report.grid.effects import of_axes, to_baseline
+from pellucid.report.grid.pictures import SCALE, draw_pngs
 from pellucid.report.grid.reading import read_grid
+from pellucid.report.grid.tuning import searched
 from pellucid.sweep.statistics import holm
 
 _sample = runpy.run_path(str(Path(__file__).with_name("sample_grid.py")))
@@ -121,7 +126,6 @@ def test_marks_and_reasons_are_read(sample):
 def test_files_for_papers(sample, tmp_path, capsys):
     out = tmp_path / "page.html"
     words = ["--out", out, "--markdown", tmp_path / "t.md", "--csv", tmp_path / "t.csv"]
-    words += ["--figures", tmp_path / "svg"]
     assert main(["compare", str(sample), *map(str, words)]) == 0
     rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
     wanted = groups(read_grid(sample))[0].arms[0].by_seed("bits_per_byte")
@@ -132,10 +136,54 @@ def test_files_for_papers(sample, tmp_path, capsys):
     assert {int(seed): float(value) for seed, value in read.items()} == wanted
     text = (tmp_path / "t.md").read_text()
     assert "| dense (baseline) |" in text and "<img" not in text
-    drawn = list((tmp_path / "svg").glob("*.svg"))
+
+
+def test_figures_are_pictures_too(sample, tmp_path, browser):
+    write_grid(sample, tmp_path / "page.html", figures=tmp_path)
+    (tmp_path / "own.svg").write_text("<svg/>")
+    # The browser of other tests holds the one driver that a thread may have.
+    with ThreadPoolExecutor(1) as alone:
+        assert alone.submit(draw_pngs, tmp_path).result() is None
+    drawn = sorted(path.stem for path in tmp_path.glob("*.png"))
+    assert drawn == sorted(path.stem for path in tmp_path.glob("*.svg") if path.stem != "own")
+    for name in drawn:
+        file = tmp_path / f"{name}.png"
+        *_, width, height = (tmp_path / f"{name}.svg").read_text().split('"', 4)[3].split()
+        held = file.read_bytes()
+        assert struct.unpack(">II", held[16:24]) == (SCALE * int(width), SCALE * int(height))
+
+
+def test_figures_without_a_browser_are_said_to_be_svg_alone(sample, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(chromium, "missing", lambda: "no browser is here")
+    assert main(["compare", str(sample), "--figures", str(tmp_path / "f")]) == 0
+    assert "as SVG alone: no browser is here" in capsys.readouterr().out
+    assert not list((tmp_path / "f").glob("*.png"))
+    drawn = list((tmp_path / "f").glob("*.svg"))
     assert any(file.name.startswith("frontier-explained_loss") for file in drawn)
     for file in drawn:
         assert ElementTree.parse(file).getroot().tag.endswith("svg")
+    # The points carry numbers: as a file of its own a figure names them.
+    said = " ".join(
+        ElementTree.parse(tmp_path / "f" / "frontier-active-A.svg").getroot().itertext()
+    )
+    assert "mlp.k=32 · mlp.width=2048" in said
+
+
+def test_a_search_is_told_with_what_is_wrong_with_it(tmp_path):
+    grid = write_sample_grid(tmp_path / "g", odd=False)
+    told = json.loads((grid / "tuning.json").read_text())
+    edge, broken, diverged = told["arms"][:3]
+    edge["at_edge"] = True
+    broken |= {"defect": "it ran out of memory", "chosen": None}
+    diverged["curve"][3]["bits"] = None
+    (grid / "tuning.json").write_text(json.dumps(told))
+    rows = searched(read_grid(grid))
+    assert rows[0].flags == ("best learning rate at the edge of the search",)
+    assert rows[1].flags == ("a trial failed: it ran out of memory",) and rows[1].chosen == ""
+    assert rows[2].flags == ("1 of 4 diverged",) and rows[2].chosen == "train.lr=0.003"
+    assert rows[2].bits == pytest.approx(1.52) and rows[2].runs == 4
+    page = write_grid(grid, tmp_path / "page.html").read_text()
+    assert "a trial failed: it ran out of memory" in page
 
 
 def test_what_is_no_grid_is_said(tmp_path, sample, capsys):
