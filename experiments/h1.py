@@ -5,6 +5,7 @@ sparsities or widths on text of known latents, five seeds. The endpoint is a pro
 not of arms, so the grid declares none: for each metric, how often a trained model scores above a
 twin whose weights are permuted (AUROC, ties half), its Student interval over seeds, Holm-corrected
 over metrics against 0.5. Null prediction: most metrics stay below 0.7.
+Whether a metric follows the truth, rather than training, it does not ask.
 """
 
 import sys
@@ -39,7 +40,7 @@ grid = Grid(
             *(f"mlp=batch_topk mlp.width=1024 mlp.k={k}" for k in ACTIVE),
             *(f"mlp=solu mlp.width={width}" for width in WIDTHS),
             *(f"mlp=bilinear mlp.width={width}" for width in WIDTHS),
-            *(f"mlp=moe mlp.k={k}" for k in (1, 2, 4)),
+            *(f"mlp=moe mlp.router=moe_x mlp.k={k}" for k in (1, 2, 4)),
             *(f"mlp=monet mlp.k={k}" for k in (2, 4, 8)),
         ]
     },

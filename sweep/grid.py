@@ -11,6 +11,7 @@ from pellucid.config import RunConfig, identity_hash
 from pellucid.errors import ConfigError, UserError
 from pellucid.experiments import run_config
 from pellucid.experiments.matching import match
+from pellucid.settings.kinds import nearest
 from pellucid.sweep.tuning import Tuning, disjoint
 
 ENDPOINTS = 2
@@ -72,7 +73,8 @@ class Grid:
     seeds: Sequence[int] = (0, 1, 2)
     baselines: Mapping[str, str] = field(default_factory=dict)
     endpoints: Sequence[str] = ()
-    """metrics, declared before anything is run: at most two, the rest is exploratory"""
+    """metrics, or parts of them, declared before anything is run: at most two, the rest is
+    exploratory"""
     suite: str = "quick"
     """what each finished cell is scored with"""
     tune: Tuning | None = None
@@ -162,10 +164,27 @@ class Grid:
                 f"{self.name} declares {len(self.endpoints)} endpoints; at most {ENDPOINTS} are "
                 f"accepted, everything else is exploratory"
             )
+        self._check_endpoints()
         for axis, values in self.axes.items():
             if isinstance(values, str) or not values:
                 raise GridError(
                     f"{self.name}: axis {axis} is {values!r}; a list of words is accepted"
+                )
+
+    def _check_endpoints(self) -> None:
+        """An endpoint is a metric of the suite, or a part of one: `explained_loss:64bits`."""
+        from pellucid.eval.suite import METRICS, SUITES
+
+        if self.suite not in SUITES:
+            raise GridError(
+                f"{self.name}: suite is {self.suite!r}; {', '.join(SUITES)} are accepted"
+            )
+        measured = [name for name, metric in METRICS.items() if self.suite in metric.suites]
+        for endpoint in self.endpoints:
+            if not any(re.match(rf"{re.escape(name)}(?:[:_]|$)", endpoint) for name in measured):
+                raise GridError(
+                    f"{self.name}: endpoint {endpoint!r} is no metric of the suite "
+                    f"{self.suite}{nearest(endpoint, measured)}"
                 )
 
 

@@ -114,7 +114,7 @@ def _group(read: GridFiles, group: Group, declared: list[Difference]) -> dict[st
     """Everything the page shows of one group."""
     metrics, ways = metrics_of(group.arms), better_of(group.arms)
     endpoints = read.grid["endpoints"]
-    whole = [m for m in metrics if ":" not in m]
+    whole = _whole(metrics, endpoints)
     claims = [m for m in whole if m in ways and m not in endpoints]
     first = dict.fromkeys(m for m in (*endpoints, BITS, NGRAM, *claims, *whole) if m in metrics)
     claimed = [m for m in first if m in (*endpoints, BITS, *claims)]
@@ -135,10 +135,17 @@ def _group(read: GridFiles, group: Group, declared: list[Difference]) -> dict[st
         "refused": {m: why for a in group.arms for c in a.cells for m, why in c.refused.items()},
         "frontier": lead,
         "further": [figure for figure in figures if figure not in lead],
-        "endpoints": _strips(declared),
+        "endpoints": _strips([one for one in declared if one.metric in metrics]),
+        "unmeasured": [m for m in endpoints if m not in metrics],
         "others": _strips(others[group.letter]),
         "axes": _strips(of_axes(group, read.grid["axes"], claimed)),
     }
+
+
+def _whole(metrics: list[str], endpoints: list[str]) -> list[str]:
+    """Metrics that stand for themselves: of one in parts (`rule:f1`) its first, and endpoints."""
+    first = {metric.partition(":")[0]: metric for metric in reversed(metrics)}
+    return [m for m in metrics if m in endpoints or m in first.values()]
 
 
 def _drawn(metric: str, endpoints: list[str]) -> bool:

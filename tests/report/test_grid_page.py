@@ -186,6 +186,22 @@ def test_a_search_is_told_with_what_is_wrong_with_it(tmp_path):
     assert "a trial failed: it ran out of memory" in page
 
 
+def test_parts_of_metrics_stand_for_them_and_what_was_not_measured_is_said(tmp_path):
+    grid = write_sample_grid(tmp_path / "g", odd=False)
+    for number, file in enumerate((grid / "cells").glob("*/scores.json")):
+        held = json.loads(file.read_text())
+        rule = held["scores"][2] | {"value": 0.1 * number}
+        held["scores"] += [rule | {"metric": f"rule:{part}"} for part in ("r2", "f1", "gain")]
+        file.write_text(json.dumps(held))
+    head = json.loads((grid / "grid.json").read_text())
+    head["endpoints"] = ["rule:gain", "rule:mass"]
+    (grid / "grid.json").write_text(json.dumps(head))
+    page = write_grid(grid, tmp_path / "page.html", figures=tmp_path).read_text()
+    drawn = {path.stem for path in tmp_path.glob("frontier-rule*.svg")}
+    assert drawn == {"frontier-rule_r2", "frontier-rule_gain"}
+    assert "Not measured." in page and "rule:mass" in page
+
+
 def test_what_is_no_grid_is_said(tmp_path, sample, capsys):
     assert main(["compare", str(tmp_path)]) == 2
     assert "two runs or more" in capsys.readouterr().err
