@@ -148,6 +148,8 @@ def _other(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         return f"its name is {found['name']}"
     if found["endpoints"] != wanted["endpoints"]:
         return f"its endpoints are {', '.join(found['endpoints']) or 'none'}"
+    if found.get("margins", {}) != wanted["margins"]:
+        return "its margins are others"
     if found.get("tune") != wanted["tune"]:
         return "it is tuned otherwise"
     for name, cell in found["cells"].items():
@@ -170,6 +172,7 @@ def describe(grid: Grid, cells: Sequence[Cell]) -> dict[str, Any]:
         "baselines": dict(grid.baselines),
         "seeds": list(grid.seeds),
         "endpoints": list(grid.endpoints),
+        "margins": dict(grid.margins),
         "suite": grid.suite,
         "split": grid.split,
         "tune": _plain(grid.tune),

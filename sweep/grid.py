@@ -1,6 +1,7 @@
 """An ablation as data: axes × seeds, baselines, and the endpoints it was made for."""
 
 import importlib.util
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,8 @@ class Grid:
     endpoints: Sequence[str] = ()
     """metrics, or parts of them, declared before anything is run: at most two, the rest is
     exploratory"""
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """by endpoint: a difference that would not matter; within it, arms may be called equal"""
     suite: str = "quick"
     """what each finished cell is scored with"""
     tune: Tuning | None = None
@@ -165,10 +168,19 @@ class Grid:
                 f"accepted, everything else is exploratory"
             )
         self._check_endpoints()
+        self._check_margins()
         for axis, values in self.axes.items():
             if isinstance(values, str) or not values:
                 raise GridError(
                     f"{self.name}: axis {axis} is {values!r}; a list of words is accepted"
+                )
+
+    def _check_margins(self) -> None:
+        for endpoint, margin in self.margins.items():
+            if endpoint not in self.endpoints or not 0 < margin < math.inf:
+                raise GridError(
+                    f"{self.name}: margins give {endpoint!r} {margin}; a number above 0 for a "
+                    f"declared endpoint is accepted"
                 )
 
     def _check_endpoints(self) -> None:

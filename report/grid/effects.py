@@ -4,14 +4,14 @@ Seeds are the independent draws. The effect of an axis is therefore averaged ove
 within a seed, and its interval is over seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from pellucid.report.grid.arms import Arm, Group, better_of
-from pellucid.sweep.statistics import HEADLINE, Effect, effect, holm, paired
+from pellucid.sweep.statistics import HEADLINE, Effect, effect, equivalence_p, holm, paired
 
 ALPHA = 0.05
 
@@ -31,6 +31,10 @@ class Difference:
     """how the arm is drawn"""
     p_holm: float | None = None
     """corrected over all declared comparisons of the grid"""
+    margin: float | None = None
+    """declared beforehand: less would not matter"""
+    p_within: float | None = None
+    """against a difference of the margin or more; corrected as `p_holm` is"""
 
     @property
     def exploratory(self) -> bool:
@@ -38,29 +42,51 @@ class Difference:
         return not self.declared or self.found.n < HEADLINE
 
     @property
+    def differs(self) -> bool:
+        """Whether a difference is shown, corrected where it was declared."""
+        p = self.found.p if self.p_holm is None else self.p_holm
+        return p is not None and p < ALPHA
+
+    @property
+    def within(self) -> bool:
+        """Whether the difference is shown to be less than the declared margin."""
+        return self.p_within is not None and self.p_within < ALPHA
+
+    @property
     def verdict(self) -> str:
         """What may be said: nothing but after the correction, and never at one seed."""
         if self.found.value is None or self.found.p is None:
             return "not known"
-        p = self.found.p if self.p_holm is None else self.p_holm
-        if p >= ALPHA:
-            return "no difference shown"
+        if not self.differs:
+            return f"equal within ± {self.margin:g}" if self.within else "no difference shown"
         if self.better is None:
             return "higher" if self.found.value > 0 else "lower"
         gains = (self.found.value > 0) == (self.better == "higher")
         return "better" if gains else "worse"
 
 
-def to_baseline(groups: Sequence[Group], metrics: Sequence[str], declared: bool) -> dict[str, list]:
-    """{group: differences of each arm to its group's reference}, corrected where declared."""
-    found = [(group.letter, _against(group, m, declared)) for group in groups for m in metrics]
+def to_baseline(
+    groups: Sequence[Group],
+    metrics: Sequence[str],
+    declared: bool,
+    margins: Mapping[str, float] | None = None,
+) -> dict[str, list]:
+    """{group: differences of each arm to its group's reference}, corrected where declared.
+
+    `margins`: by metric, a difference that would not matter.
+    """
+    found = [
+        (group.letter, _against(group, m, declared, (margins or {}).get(m)))
+        for group in groups
+        for m in metrics
+    ]
     flat = [(letter, item) for letter, items in found for item in items]
     if declared:
         flat = _corrected(flat)
     return {g.letter: [item for letter, item in flat if letter == g.letter] for g in groups}
 
 
-def _against(group: Group, metric: str, declared: bool) -> list[Difference]:
+def _against(group: Group, metric: str, declared: bool, margin: float | None) -> list[Difference]:
     reference, ways = group.reference, better_of(group.arms)
     return [
         Difference(
@@ -72,17 +98,36 @@ def _against(group: Group, metric: str, declared: bool) -> list[Difference]:
             better=ways.get(metric),
             index=arm.index,
             kind=arm.kind,
+            margin=margin,
+            p_within=_p_within(arm.by_seed(metric), reference.by_seed(metric), margin),
         )
         for arm in group.arms
         if arm is not reference
     ]
 
 
+def _p_within(
+    arm: Mapping[int, float], reference: Mapping[int, float], margin: float | None
+) -> float | None:
+    shared = sorted(set(arm) & set(reference))
+    differences = [arm[seed] - reference[seed] for seed in shared]
+    return None if margin is None else equivalence_p(differences, margin)
+
+
 def _corrected(flat: list[tuple[str, Difference]]) -> list[tuple[str, Difference]]:
-    """Holm's correction over every comparison that was declared and made."""
-    made = [i for i, (_, item) in enumerate(flat) if item.found.p is not None]
-    adjusted = dict(zip(made, holm([flat[i][1].found.p for i in made]), strict=True))
-    return [(g, replace(item, p_holm=adjusted.get(i))) for i, (g, item) in enumerate(flat)]
+    """Holm's correction over every comparison that was declared and made; of equality by itself."""
+    apart = _holm([item.found.p for _, item in flat])
+    within = _holm([item.p_within for _, item in flat])
+    return [
+        (letter, replace(item, p_holm=p, p_within=q))
+        for (letter, item), p, q in zip(flat, apart, within, strict=True)
+    ]
+
+
+def _holm(p: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction of those that are there."""
+    corrected = iter(holm([value for value in p if value is not None]))
+    return [None if value is None else next(corrected) for value in p]
 
 
 def of_axes(group: Group, axes: dict[str, Any], metrics: Sequence[str]) -> list[Difference]:

@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 from pellucid.report.grid.arms import Arm
+from pellucid.report.grid.effects import Difference
 from pellucid.report.wording import number, significant, words
 from pellucid.sweep.statistics import Effect
 
@@ -54,7 +55,7 @@ def _differences(group: dict[str, Any]) -> str:
             _value(row.found),
             str(row.found.n),
             significant(row.p_holm, 2),
-            row.verdict + (" (exploratory)" if row.exploratory else ""),
+            _found(row),
         ]
         for table in group["endpoints"]
         for row, _ in table["rows"]
@@ -63,6 +64,11 @@ def _differences(group: dict[str, Any]) -> str:
         return ""
     head = ["endpoint", "arm", "against", "difference (95 %)", "seeds", "p (Holm)", "found"]
     return _table(head, rows)
+
+
+def _found(row: Difference) -> str:
+    small = f", by less than {row.margin:g}" if row.differs and row.within else ""
+    return row.verdict + small + (" (exploratory)" if row.exploratory else "")
 
 
 def _value(found: Effect) -> str:

@@ -83,8 +83,10 @@ def read_grid(path: Path | str) -> GridFiles:
     cells = grid.get("cells")
     if not isinstance(cells, dict) or not isinstance(grid.get("name"), str):
         raise RunError(f"{path / 'grid.json'} is not a grid's: it names no cells")
-    for key, empty in (("axes", {}), ("baselines", {}), ("endpoints", []), ("seeds", [])):
-        grid.setdefault(key, empty)
+    for key in ("axes", "baselines", "margins"):
+        grid.setdefault(key, {})
+    for key in ("endpoints", "seeds"):
+        grid.setdefault(key, [])
     read = [_cell(path, name, facts, grid.get("split", "val")) for name, facts in cells.items()]
     return GridFiles(path, grid, read_json(path / "tuning.json"), read)
 

@@ -46,7 +46,7 @@ def write_grid(
     read = read_grid(folder)
     found = groups(read)
     endpoints = read.grid["endpoints"]
-    declared = to_baseline(found, endpoints, declared=True)
+    declared = to_baseline(found, endpoints, declared=True, margins=read.grid["margins"])
     shown = [_group(read, group, declared[group.letter]) for group in found]
     context = {
         "title": read.grid["name"],
@@ -174,5 +174,6 @@ def _drawn_rows(metric: str, rows: list[Difference]) -> dict[str, Any]:
         "metric": metric,
         "better": rows[0].better,
         "against": rows[0].against,
+        "margin": rows[0].margin,
         "rows": list(zip(rows, drawn, strict=True)),
     }

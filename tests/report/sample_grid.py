@@ -37,6 +37,7 @@ def write_sample_grid(
     endpoints = ["bits_per_byte", "explained_loss"]
     head = {"format": 1, "name": "sample", "base": "tiny", "axes": axes, "seeds": list(seeds)}
     head |= {"baselines": {"dense": "match=dense"}, "endpoints": endpoints, "suite": "quick"}
+    head["margins"] = {"bits_per_byte": 0.03}
     _write(path / "grid.json", head | {"cells": cells})
     if tuned:
         _write(path / "tuning.json", tuning(combos))

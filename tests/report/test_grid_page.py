@@ -51,6 +51,22 @@ def test_differences_are_paired_by_seed_and_corrected_together(sample):
     assert first.reference.label == "dense" and not worse.exploratory
 
 
+def test_equality_is_said_within_a_declared_margin_alone(sample):
+    found = groups(read_grid(sample))
+    ask = lambda margin: to_baseline(found, ["bits_per_byte"], True, {"bits_per_byte": margin})["A"]
+    null, worse = "mlp.k=16 · width: as it is", "mlp.k=8 · width: as it is"
+    rows = ask(0.03)
+    assert found_of(rows, null).verdict == "equal within ± 0.03"
+    assert found_of(rows, worse).verdict == "worse" and not found_of(rows, worse).within
+    # As many comparisons of equality as of difference are corrected for.
+    raw = sorted(row.p_within for row in ask(0.03))
+    alone = to_baseline(found, ["bits_per_byte"], False, {"bits_per_byte": 0.03})["A"]
+    assert raw == sorted(holm([row.p_within for row in alone]))
+    assert found_of(ask(0.001), null).verdict == "no difference shown"
+    small = found_of(ask(0.2), worse)
+    assert small.verdict == "worse" and small.differs and small.within
+
+
 def test_few_seeds_and_undeclared_metrics_are_exploratory(tmp_path):
     grid = write_sample_grid(tmp_path / "g", seeds=(0, 1, 2), odd=False)
     found = groups(read_grid(grid))
@@ -249,6 +265,7 @@ def test_the_page_in_a_browser(sample, tmp_path, visit):
     assert tab.locator("h1").inner_text() == "sample"
     assert HOSTILE in tab.locator("body").inner_text()
     assert tab.locator("img").count() == 0
+    assert tab.get_by_text("equal within ± 0.03").count() == 3
     table = tab.locator("table.sortable").first
     shown = lambda: table.locator("tbody tr td:nth-child(4)").evaluate_all(
         "cells => cells.map((c) => Number(c.dataset.value))"

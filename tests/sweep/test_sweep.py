@@ -185,6 +185,8 @@ def test_the_folder_of_another_grid_is_refused(undisturbed, tmp_path):
     longer = replace(grid, base=f"{BASE} train.lr=0.1")
     with pytest.raises(GridError, match="mlp.k=2-seed0 is trained by other words"):
         sweep(longer, out)
+    with pytest.raises(GridError, match="its margins are others"):
+        sweep(replace(grid, margins={"bits_per_byte": 0.1}), out)
     with pytest.raises(GridError, match="it is tuned otherwise"):
         sweep(replace(grid, tune=Tuning(seeds=(9,))), out)
     (tmp_path / "mine").mkdir()
