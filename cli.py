@@ -32,6 +32,8 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       Open the report of a run in a browser.
   pellucid compare RUN RUN ... [--out FILE]
       Set runs side by side in one page.
+  pellucid compare GRID [--out FILE] [--markdown FILE] [--csv FILE] [--figures FOLDER]
+      The arms of a grid: differences, frontier, tuning curves, what failed.
   pellucid sweep FILE [--out FOLDER] [--workers N] [--dry-run] [--retry]
       Run the missing cells of an ablation grid; stop and start it at will.
   pellucid replay RUN STEP

@@ -37,19 +37,46 @@ def evaluate(argv: list[str]) -> int:
 
 
 def compare(argv: list[str]) -> int:
-    """Set runs side by side in one page."""
+    """Set runs side by side in one page, or the arms of a grid."""
     args = parsed(
         "compare",
         argv,
-        ("runs", {"metavar": "RUN", "nargs": "+", "help": "folders of runs, two or more"}),
-        ("--out", {"default": "compare.html", "help": "the page (default: compare.html)"}),
+        ("runs", {"metavar": "RUN", "nargs": "+", "help": "runs, two or more, or one grid"}),
+        ("--out", {"help": "the page (default: compare.html; of a grid, in its folder)"}),
+        ("--markdown", {"metavar": "FILE", "help": "of a grid: its tables in Markdown"}),
+        ("--csv", {"metavar": "FILE", "help": "of a grid: every number as CSV"}),
+        ("--figures", {"metavar": "FOLDER", "help": "of a grid: its figures as SVG and PNG"}),
     )
+    if (Path(args.runs[0]) / "grid.json").is_file():
+        return _compare_grid(args)
+    for name in ("markdown", "csv", "figures"):
+        if getattr(args, name):
+            raise UserError(f"compare: --{name} is of a grid; {args.runs[0]} is none")
     if len(args.runs) < 2:
         raise UserError(f"compare needs two runs or more; only {args.runs[0]} was given")
     folders = [run_folder(path) for path in args.runs]
     from pellucid import report
 
-    print(f"comparison: {report.write_comparison(folders, Path(args.out))}")
+    print(f"comparison: {report.write_comparison(folders, Path(args.out or 'compare.html'))}")
+    return EXIT_OK
+
+
+def _compare_grid(args: Any) -> int:
+    if len(args.runs) > 1:
+        raise UserError(f"compare takes one grid; {len(args.runs)} folders were given")
+    from pellucid.report.grid import write_grid
+    from pellucid.report.grid.pictures import draw_pngs
+
+    grid = Path(args.runs[0])
+    others = {
+        name: Path(path) for name in ("markdown", "csv", "figures") if (path := getattr(args, name))
+    }
+    page = write_grid(grid, Path(args.out) if args.out else grid / "compare.html", **others)
+    print(f"comparison: {page}")
+    for name, path in others.items():
+        print(f"{name}: {path}")
+    if args.figures and (reason := draw_pngs(others["figures"])):
+        print(f"  as SVG alone: {reason}")
     return EXIT_OK
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from pellucid.run import RunFolder
 
 CHOSEN_BY = "selected_by"
-"""Field of the manifest in which tuning lists what chose the model: metrics and families."""
+"""Field of the manifest in which tuning lists what chose the model: metrics, families, and metrics
+of one split, as `val:bits_per_byte`."""
 SOURCES = ("init_from", "teacher")
 """Fields of `train` that name another run."""
 

@@ -26,7 +26,8 @@ def permitted(
     found = seen(run.folder)
     allowed = {}
     for name, metric in metrics.items():
-        reason = refusal(found, name, metric.measure.__module__, used(metric.uses, split))
+        uses = (f"{split}:{name}", *used(metric.uses, split))
+        reason = refusal(found, name, metric.measure.__module__, uses)
         if reason and by_name:
             raise RunError(f"refused: {reason}")
         allowed[name] = _refused(metric, reason) if reason else _told(metric, found)

@@ -38,7 +38,7 @@ def write_comparison(folders: Iterable[Folder], out: Path) -> Path:
     if len(runs) < 2:
         raise RunError(f"a comparison needs two runs or more; {len(runs)} given")
     out = Path(out).resolve()
-    _check_free(out)
+    check_free(out)
     heads = _heads(runs)
     drawn = [{**head, **curves(run.metrics)} for head, run in zip(heads, runs, strict=True)]
     context = {
@@ -62,26 +62,26 @@ def write_comparison(folders: Iterable[Folder], out: Path) -> Path:
         )
 
 
-def _check_free(out: Path) -> None:
+def check_free(out: Path, mark: bytes = MARK) -> None:
     """Refuse a place for the page that is missing, or that holds what is not such a page."""
     with files.explained(RunError, f"write the page {out}"):
         if out.is_dir():
             raise RunError(f"{out} is a folder: give the path of a file for the page")
         if not out.parent.is_dir():
             raise RunError(f"{out.parent} is not a folder: give a path in a folder that exists")
-        if out.exists() and not _is_comparison(out):
+        if out.exists() and not _is_page(out, mark):
             raise RunError(
                 f"{out} is not a page that compare wrote: give the path of such a page, or a new one"
             )
 
 
-def _is_comparison(file: Path) -> bool:
-    """Whether a file is a page of this template; an empty one holds nothing to lose."""
+def _is_page(file: Path, mark: bytes) -> bool:
+    """Whether a file is a page with this mark; an empty one holds nothing to lose."""
     if not file.is_file():
         return False
     with file.open("rb") as opened:
         start = opened.read(len(DOCTYPE))
-        return not start or (start == DOCTYPE and MARK in opened.read())
+        return not start or (start == DOCTYPE and mark in opened.read())
 
 
 def _heads(runs: list[RunFiles]) -> list[dict[str, Any]]:

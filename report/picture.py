@@ -32,8 +32,10 @@ def take_picture(
     out = Path(out).resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     view = {"width": size[0], "height": size[1]}
+    scheme = "dark" if dark else "light"
     with headless() as browser:
-        tab = browser.new_page(viewport=view, color_scheme="dark" if dark else "light")
+        # A page that glides to its place would be pictured on the way.
+        tab = browser.new_page(viewport=view, color_scheme=scheme, reduced_motion="reduce")
         tab.goto(Path(page).resolve().as_uri() + place)
         # Two frames: the first lays the page out, the second has its charts and cards.
         tab.evaluate("() => new Promise((r) => requestAnimationFrame(() => setTimeout(r, 300)))")

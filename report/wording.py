@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 NONE = "–"
+NO_VALUE = "no value: "
 MINUS = "\u2212"
 
 
@@ -21,6 +22,16 @@ def number(value: Any, digits: int = 4) -> str:
     if abs(value) < 1e-3:
         text = f"{value:.{digits - 2}e}".replace("e-0", "e-")
     return text.replace("-", MINUS)
+
+
+def significant(value: Any, digits: int = 3) -> str:
+    """A number with as many digits from its first that is not 0: 0.00412, −0.031, 1.2e-5."""
+    if not isinstance(value, int | float) or not math.isfinite(value) or value == 0:
+        return number(value)
+    if abs(value) < 1e-4 or abs(value) >= 10**digits:
+        return number(value, digits)
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}".replace("-", MINUS)
 
 
 def _magnitude(value: float) -> int:
@@ -59,11 +70,20 @@ def short(digest: Any) -> str:
     return str(digest)[:12] if digest else NONE
 
 
+def reason(score: Any) -> str:
+    """Why a score has no value, as its flags say."""
+    flags = [str(flag) for flag in score.get("flags") or []]
+    told = [flag.removeprefix(NO_VALUE) for flag in flags if flag.startswith(NO_VALUE)]
+    return told[0] if told else "not measured"
+
+
 FILTERS = {
     "number": number,
+    "significant": significant,
     "count": count,
     "share": share,
     "density": density,
     "words": words,
     "short": short,
+    "reason": reason,
 }

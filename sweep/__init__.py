@@ -4,5 +4,6 @@ A grid is a Python file that holds a `Grid`; `pellucid sweep FILE` runs the cell
 """
 
 from pellucid.sweep.grid import Cell, Grid, GridError, load_grid
+from pellucid.sweep.tuning import Tuning
 
-__all__ = ["Cell", "Grid", "GridError", "load_grid"]
+__all__ = ["Cell", "Grid", "GridError", "Tuning", "load_grid"]

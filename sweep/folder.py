@@ -1,6 +1,7 @@
 """A grid's folder: which grid it is of, its cells' runs, what failed and why."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pellucid.errors import RunError
 from pellucid.run import RunFolder
 from pellucid.storage import files, locking
 from pellucid.sweep.grid import Cell, Grid, GridError
+from pellucid.sweep.tuning import Tuning
 
 FORMAT = 1
 State = Literal["missing", "begun", "trained", "done", "failed"]
@@ -47,15 +49,31 @@ class GridFolder:
         if not self.grid_file.exists():
             files.write_json(self.grid_file, wanted, RunError)
             return
-        found = self.read()
-        gone = set(found["cells"]) - set(wanted["cells"])
-        if found["name"] != wanted["name"] or gone or found["endpoints"] != wanted["endpoints"]:
-            what = f"cell {sorted(gone)[0]}" if gone else f"{found['name']} {found['endpoints']}"
+        if what := _other(self.read(), wanted):
             raise GridError(
-                f"{self.path} holds another grid ({what} is not of this one): give another folder; "
-                f"cells may be added to a grid, endpoints may not change"
+                f"{self.path} holds another grid ({what}): give another folder; cells may be added "
+                f"to a grid, but what is there keeps its words, its endpoints and its tuning"
             )
         files.write_json(self.grid_file, wanted, RunError)
+
+    def matched(self, grid: Grid) -> dict[str, list[str]]:
+        """The words of the grid's matched baselines: as they were found before, or now."""
+        file = self.path / "matched.json"
+        known = files.read_object(file, (), RunError) if file.exists() else {}
+        found = {}
+        for name, value in grid.baselines.items():
+            if "match=" in value:
+                old = known.get(name, {})
+                same = old.get("asked") == [grid.base, value]
+                found[name] = old["words"] if same else grid.resolved(name, value)
+        return found
+
+    def keep_matched(self, grid: Grid, words: Mapping[str, Sequence[str]]) -> None:
+        """Remember what was matched: a time measured again would match another width."""
+        if words:
+            asked = {name: [grid.base, grid.baselines[name]] for name in words}
+            kept = {n: {"asked": asked[n], "words": list(found)} for n, found in words.items()}
+            files.write_json(self.path / "matched.json", kept, RunError)
 
     def read(self) -> dict[str, Any]:
         """What `grid.json` holds."""
@@ -67,7 +85,7 @@ class GridFolder:
         return RunFolder(self.cells / name)
 
     def state(self, name: str, suite: str) -> State:
-        """What is left to do for a cell."""
+        """What is left to do for a cell; with no suite it need not be scored."""
         run = self.run(name)
         if (self.failures / f"{name}.json").exists():
             return "failed"
@@ -75,6 +93,8 @@ class GridFolder:
             return "missing"
         if not run.is_finished:
             return "begun"
+        if not suite:
+            return "done"
         scores = run.read_scores()
         return "done" if scores and scores.get("suite") == suite else "trained"
 
@@ -122,6 +142,26 @@ class GridFolder:
         return found[-1] if found else -1
 
 
+def _other(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What makes a folder's grid another one than what is wanted; nothing where it is the same."""
+    if found["name"] != wanted["name"]:
+        return f"its name is {found['name']}"
+    if found["endpoints"] != wanted["endpoints"]:
+        return f"its endpoints are {', '.join(found['endpoints']) or 'none'}"
+    if found.get("margins", {}) != wanted["margins"]:
+        return "its margins are others"
+    if found.get("tune") != wanted["tune"]:
+        return "it is tuned otherwise"
+    for name, cell in found["cells"].items():
+        now = wanted["cells"].get(name)
+        if now is None:
+            return f"its cell {name} is not of this one"
+        # Equal words may mean another identity to a newer version: the folder keeps its own code.
+        if now["words"] != cell["words"] and now["identity"] != cell["identity"]:
+            return f"its cell {name} is trained by other words: {' '.join(cell['words'])}"
+    return ""
+
+
 def describe(grid: Grid, cells: Sequence[Cell]) -> dict[str, Any]:
     """What `grid.json` holds: everything the comparison needs to know of the grid."""
     return {
@@ -132,14 +172,21 @@ def describe(grid: Grid, cells: Sequence[Cell]) -> dict[str, Any]:
         "baselines": dict(grid.baselines),
         "seeds": list(grid.seeds),
         "endpoints": list(grid.endpoints),
+        "margins": dict(grid.margins),
         "suite": grid.suite,
-        "cells": {
-            cell.name: {
-                "words": list(cell.words),
-                "values": dict(cell.values),
-                "seed": cell.seed,
-                "identity": cell.identity,
-            }
-            for cell in cells
-        },
+        "split": grid.split,
+        "tune": _plain(grid.tune),
+        "cells": {cell.name: _cell(cell) for cell in cells},
     }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    asked = cell.untuned or cell
+    about = {"words": list(asked.words), "values": dict(asked.values), "seed": asked.seed}
+    about["identity"] = asked.identity
+    return about if asked is cell else {**about, "tuned": list(cell.words)}
+
+
+def _plain(tune: Tuning | None) -> dict[str, Any] | None:
+    """A search as JSON gives it back."""
+    return None if tune is None else json.loads(json.dumps(asdict(tune)))

@@ -1,6 +1,7 @@
 """An ablation as data: axes × seeds, baselines, and the endpoints it was made for."""
 
 import importlib.util
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from pellucid.config import RunConfig, identity_hash
 from pellucid.errors import ConfigError, UserError
 from pellucid.experiments import run_config
 from pellucid.experiments.matching import match
+from pellucid.settings.kinds import nearest
+from pellucid.sweep.tuning import Tuning, disjoint
 
 ENDPOINTS = 2
 """Primary endpoints that a grid may declare."""
@@ -34,6 +37,10 @@ class Cell:
     values: Mapping[str, str]
     """the value of each axis; of a baseline, its name under `baseline`"""
     seed: int
+    selected_by: tuple[str, ...] = ()
+    """metrics that chose its settings, for its manifest"""
+    untuned: "Cell | None" = None
+    """the cell as the grid asks for it, where tuning has told it more"""
 
     @property
     def arm(self) -> str:
@@ -67,14 +74,28 @@ class Grid:
     seeds: Sequence[int] = (0, 1, 2)
     baselines: Mapping[str, str] = field(default_factory=dict)
     endpoints: Sequence[str] = ()
-    """metrics, declared before anything is run: at most two, the rest is exploratory"""
+    """metrics, or parts of them, declared before anything is run: at most two, the rest is
+    exploratory"""
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """by endpoint: a difference that would not matter; within it, arms may be called equal"""
     suite: str = "quick"
     """what each finished cell is scored with"""
+    tune: Tuning | None = None
+    """the search that chooses every arm's learning rate; without it nothing is ranked"""
 
-    def cells(self) -> list[Cell]:
-        """All cells, baselines last; every one a different run."""
+    @property
+    def split(self) -> str:
+        """Where cells are scored: tuning has seen the val split."""
+        return "test" if self.tune else "val"
+
+    def cells(self, matched: Mapping[str, Sequence[str]] | None = None) -> list[Cell]:
+        """All cells, baselines last; every one a different run.
+
+        `matched` gives the words of baselines that were matched before: times differ every time.
+        """
         self._check()
-        cells = [*self._combinations(), *self._baselines()]
+        cells = [*self._combinations(), *self._baselines(matched or {})]
+        self._check_tuned(cells)
         known: dict[str, Cell] = {}
         for cell in cells:
             other = known.setdefault(cell.identity, cell)
@@ -85,6 +106,20 @@ class Grid:
                 )
         return cells
 
+    def _check_tuned(self, cells: Sequence[Cell]) -> None:
+        if self.tune is None:
+            return
+        disjoint(self.tune, self.seeds)
+        names = {self.tune.name, self.tune.name.removeprefix("train.")}
+        for cell in cells:
+            self.tune.dial_of(cell.values)
+            values = " ".join(v for k, v in cell.values.items() if k != "baseline").split()
+            if told := next((w for w in values if w.partition("=")[0] in names), None):
+                raise GridError(
+                    f"{self.name}: [{cell.arm}] sets {told}, which tune chooses; an axis of other "
+                    f"fields is accepted, or a grid without tune"
+                )
+
     def _combinations(self) -> Iterator[Cell]:
         for values in product(*self.axes.values()):
             named = dict(zip(self.axes, values, strict=True))
@@ -92,12 +127,13 @@ class Grid:
             for seed in self.seeds:
                 yield self._cell(named, words, seed)
 
-    def _baselines(self) -> Iterator[Cell]:
+    def _baselines(self, matched: Mapping[str, Sequence[str]]) -> Iterator[Cell]:
         for name, value in self.baselines.items():
+            words = matched.get(name) or self.resolved(name, value)
             for seed in self.seeds:
-                yield self._cell({"baseline": name}, self._resolved(name, value), seed)
+                yield self._cell({"baseline": name}, words, seed)
 
-    def _resolved(self, name: str, value: str) -> list[str]:
+    def resolved(self, name: str, value: str) -> list[str]:
         """A baseline's words; where they ask for a match, those of what matches the base."""
         words = value.split()
         asked = dict(word.split("=", 1) for word in words if word.startswith(("match=", "by=")))
@@ -115,7 +151,7 @@ class Grid:
         words = [*(whole or [*self.base.split(), *words]), f"seed={seed}"]
         with _named(self.name, ", ".join(f"{axis} = {v!r}" for axis, v in values.items())):
             config = run_config(words)
-        return Cell(_name(values, config), tuple(words), config, values, seed)
+        return Cell(cell_name(values, config), tuple(words), config, values, seed)
 
     def _check(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -131,14 +167,40 @@ class Grid:
                 f"{self.name} declares {len(self.endpoints)} endpoints; at most {ENDPOINTS} are "
                 f"accepted, everything else is exploratory"
             )
+        self._check_endpoints()
+        self._check_margins()
         for axis, values in self.axes.items():
             if isinstance(values, str) or not values:
                 raise GridError(
                     f"{self.name}: axis {axis} is {values!r}; a list of words is accepted"
                 )
 
+    def _check_margins(self) -> None:
+        for endpoint, margin in self.margins.items():
+            if endpoint not in self.endpoints or not 0 < margin < math.inf:
+                raise GridError(
+                    f"{self.name}: margins give {endpoint!r} {margin}; a number above 0 for a "
+                    f"declared endpoint is accepted"
+                )
 
-def _name(values: Mapping[str, str], config: RunConfig) -> str:
+    def _check_endpoints(self) -> None:
+        """An endpoint is a metric of the suite, or a part of one: `explained_loss:64bits`."""
+        from pellucid.eval.suite import METRICS, SUITES
+
+        if self.suite not in SUITES:
+            raise GridError(
+                f"{self.name}: suite is {self.suite!r}; {', '.join(SUITES)} are accepted"
+            )
+        measured = [name for name, metric in METRICS.items() if self.suite in metric.suites]
+        for endpoint in self.endpoints:
+            if not any(re.match(rf"{re.escape(name)}(?:[:_]|$)", endpoint) for name in measured):
+                raise GridError(
+                    f"{self.name}: endpoint {endpoint!r} is no metric of the suite "
+                    f"{self.suite}{nearest(endpoint, measured)}"
+                )
+
+
+def cell_name(values: Mapping[str, str], config: RunConfig) -> str:
     """A cell's folder: the words of its axes and its seed; where they are long, a hash beside."""
     plain = ",".join(word for value in values.values() for word in value.split()) or "base"
     slug = re.sub(r"[^\w=.,@+-]", "_", plain, flags=re.ASCII)

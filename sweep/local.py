@@ -46,11 +46,13 @@ class LocalEngine:
         cells: Sequence[Cell],
         *,
         suite: str,
+        split: str = "val",
         workers: int,
         threads: int = 1,
         gpus: Sequence[int] = (),
     ):
-        self.folder, self.suite, self.threads, self.gpus = folder, suite, threads, gpus
+        self.folder, self.suite, self.split = folder, suite, split
+        self.threads, self.gpus = threads, gpus
         self.queue = deque(cells)
         self.board = Board()
         self.lock = threading.Lock()
@@ -123,6 +125,8 @@ class LocalEngine:
                 "path": str(self.folder.run(cell.name).path),
                 "log": str(self.folder.logs / f"{cell.name}.log"),
                 "suite": self.suite,
+                "split": self.split,
+                "selected_by": list(cell.selected_by),
             }
         )
         begun = self.board.running.pop(cell.name)

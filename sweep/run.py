@@ -3,8 +3,10 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,8 +16,9 @@ from rich.live import Live
 from pellucid.errors import EXIT_OK, EXIT_USER
 from pellucid.sweep import snapshot, table
 from pellucid.sweep.folder import GridFolder
-from pellucid.sweep.grid import Grid
+from pellucid.sweep.grid import Cell, Grid
 from pellucid.sweep.local import LocalEngine
+from pellucid.sweep.trials import UNSCORED, first_round, tuned
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,31 +39,74 @@ def sweep(
     on. Raises GridError, before anything is started, for a grid that contradicts itself and for a
     folder of another one.
     """
-    cells, folder, console = grid.cells(), GridFolder(out), Console()
+    folder, console = GridFolder(out), Console()
+    matched = folder.matched(grid)
+    cells = grid.cells(matched)
     gpus = list(range(torch.cuda.device_count()))
     workers = workers or (per_gpu * len(gpus) if gpus else os.cpu_count() or 1)
     states = [folder.state(cell.name, grid.suite) for cell in cells]
     if dry_run:
-        print("\n".join(table.plan(grid, cells, states, workers)))
+        lines = _plan_of_tuning(grid, cells, folder, workers)
+        print("\n".join([*lines, *table.plan(grid, cells, states, workers)]))
         return EXIT_OK
     folder.open(grid, cells)
+    folder.keep_matched(grid, matched)
     if retry:
         folder.forget_failures()
     if said := snapshot.take(folder.code):
         console.print(said)
+    run = partial(_run, folder=folder, console=console, workers=workers, threads=threads, gpus=gpus)
+    if grid.tune:
+        code, cells = tuned(grid, cells, folder, run)
+        if code:
+            console.print(f"{grid.name}: stopped while it was tuned; the same command goes on")
+            return code
+        folder.open(grid, cells)
+    code = run(grid, cells)
+    table.report(console, grid, folder, cells)
+    failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
+    return code or (EXIT_USER if failed else EXIT_OK)
+
+
+def _plan_of_tuning(
+    grid: Grid, cells: Sequence[Cell], folder: GridFolder, workers: int
+) -> list[str]:
+    """What `--dry-run` prints of the trials that every search begins with."""
+    if grid.tune is None:
+        return []
+    begun = first_round(grid, cells)
+    states = [folder.state(cell.name, UNSCORED) for cell in begun]
+    alone = replace(grid, name=f"{grid.name}, tuning", seeds=grid.tune.seeds, endpoints=())
+    return [
+        *table.plan(alone, begun, states, workers),
+        "  and more where the best rate lies at an edge, or an arm has a dial",
+    ]
+
+
+def _run(
+    grid: Grid,
+    cells: Sequence[Cell],
+    *,
+    folder: GridFolder,
+    console: Console,
+    workers: int,
+    threads: int,
+    gpus: Sequence[int],
+) -> int:
+    """Run those of some cells that are not done; 0, or 75 where a stop was asked for."""
     left = [c for c in cells if folder.state(c.name, grid.suite) not in ("done", "failed")]
+    if not left:
+        return EXIT_OK
     engine = LocalEngine(
         folder,
         left,
         suite=grid.suite,
-        workers=min(workers, max(1, len(left))),
+        split=grid.split,
+        workers=min(workers, len(left)),
         threads=threads,
         gpus=gpus,
     )
-    code = _watched(engine, table.LiveTable(grid, folder, cells), console) if left else EXIT_OK
-    table.report(console, grid, folder, cells)
-    failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
-    return code or (EXIT_USER if failed else EXIT_OK)
+    return _watched(engine, table.LiveTable(grid, folder, cells), console)
 
 
 def _watched(engine: LocalEngine, shown: table.LiveTable, console: Console) -> int:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
 
 import numpy as np
 
@@ -72,24 +71,23 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-Equivalence = Literal["equivalent", "different", "undecided"]
+def equivalence_p(differences: Sequence[float], margin: float) -> float | None:
+    """p-value against a difference of the margin or more: two one-sided tests (Schuirmann 1987).
 
-
-def equivalent(differences: Sequence[float], margin: float, *, level: float = LEVEL) -> Equivalence:
-    """Whether a difference lies within ± margin: two one-sided tests (Schuirmann 1987).
-
-    `different` where the interval excludes 0 and is not within the margin; two one-sided tests at
-    1 - level are an interval at 2 · level - 1. Raises ValueError for a margin that is not above 0.
+    It is below 0.05 where the 90 % interval lies within ± margin; none at fewer than two seeds.
+    Raises ValueError for a margin that is not above 0.
     """
     if not margin > 0:
         raise ValueError(f"margin is {margin}; a number above 0, declared beforehand, is accepted")
-    inner = effect(differences, level=2 * level - 1)
-    if inner.low is None or inner.high is None:
-        return "undecided"
-    if -margin < inner.low and inner.high < margin:
-        return "equivalent"
-    outer = effect(differences, level=level)
-    return "different" if outer.low > 0 or outer.high < 0 else "undecided"
+    values, n = np.asarray(differences, dtype=np.float64), len(differences)
+    if n < 2:
+        return None
+    room = margin - abs(float(values.mean()))
+    error = float(values.std(ddof=1)) / math.sqrt(n)
+    if not error:
+        return float(room <= 0)
+    tail = t_upper(abs(room) / error, n - 1)
+    return tail if room >= 0 else 1 - tail
 
 
 def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Effect:

@@ -55,7 +55,11 @@ def _attempt(task: dict[str, Any]) -> tuple[int, str]:
             return code, "its loss or gradient was not finite; `pellucid replay` shows the step"
         if code:
             return code, "it was asked to stop"
-        evaluate(run.load(path), suite=task["suite"], progress=False)
+        if task["selected_by"]:
+            run.RunFolder(path).update_manifest(selected_by=task["selected_by"])
+        if not task["suite"]:
+            return 0, ""
+        evaluate(run.load(path), suite=task["suite"], split=task["split"], progress=False)
         report.write_report(run.RunFolder(path))
         return 0, ""
     except UserError as error:

@@ -198,7 +198,7 @@ def test_a_comparison_replaces_nothing_but_a_comparison(sample_run, pages, tmp_p
     refused(tmp_path / ("x" * 300), "cannot write the page .*: file name too long")
     for _ in range(2):
         out = comparison.write_comparison([sample_run, sample_run], tmp_path / "out.html")
-    assert comparison._is_comparison(out)
+    assert comparison._is_page(out, comparison.MARK)
 
 
 def test_settings_are_flat_and_slots_are_named():
@@ -228,3 +228,12 @@ def test_numbers(value, shown):
 def test_shares_and_counts():
     assert [wording.share(x) for x in (0.0123, 1.0, None)] == ["1.23 %", "100 %", "–"]
     assert [wording.count(x) for x in (12_300_000, 950, 2.3e9)] == ["12.3M", "950", "2.3G"]
+
+
+def test_a_score_without_a_value_says_why(sample_run):
+    file = sample_run.path / "scores.json"
+    held = json.loads(file.read_text())
+    why = "no value: refused: it chose the run"
+    held["scores"][0] |= {"value": None, "low": None, "high": None, "flags": [why]}
+    file.write_text(json.dumps(held))
+    assert "refused: it chose the run</span>" in write_report(sample_run).read_text()

@@ -50,6 +50,11 @@ def test_long_names_end_in_a_hash():
         ({"axes": {"k": ["mlp.q=8"]}}, "k = 'mlp.q=8'.*mlp.q is not a field"),
         ({"axes": {"k": "mlp.k=8"}}, "a list of words is accepted"),
         ({"endpoints": ("a", "b", "c")}, "at most 2 are accepted"),
+        ({"endpoints": ("bits_per_bite",)}, "no metric of the suite quick.*bits_per_byte"),
+        ({"endpoints": ("explained_loss:64bits",)}, "no metric of the suite quick"),
+        ({"margins": {"living_share": 0.1}}, "margins give 'living_share' 0.1"),
+        ({"endpoints": ("induction",), "suite": "full", "margins": {"induction": 0}}, "above 0"),
+        ({"suite": "huge"}, "suite is 'huge'; quick, standard, full are accepted"),
         ({"name": "a/b"}, "letters, digits"),
         ({"baselines": {"d": "match=foo"}}, "baseline d: match = 'foo'"),
     ],
@@ -57,6 +62,10 @@ def test_long_names_end_in_a_hash():
 def test_what_is_no_grid_is_refused(changes, said):
     with pytest.raises(GridError, match=said):
         grid(**changes).cells()
+
+
+def test_an_endpoint_may_be_a_part_of_a_metric():
+    assert grid(suite="standard", endpoints=("explained_loss:64bits", "bits_per_byte")).cells()
 
 
 def test_grids_are_read_from_files(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from pellucid.sweep.statistics import (
     effect,
-    equivalent,
+    equivalence_p,
     holm,
     paired,
     t_quantile,
@@ -92,15 +92,23 @@ def test_holm_is_worked_out_by_hand():
 def test_no_difference_is_claimed_within_a_declared_margin_alone():
     rng = np.random.default_rng(1)
     null = rng.normal(0, 0.01, 8)
-    assert equivalent(null, 0.1) == "equivalent"
-    assert equivalent(null + 1.0, 0.1) == "different"
-    assert equivalent(rng.normal(0, 1.0, 8), 0.1) == "undecided"
+    assert equivalence_p(null, 0.1) < 0.001
+    assert equivalence_p(null + 1.0, 0.1) > 0.999
+    assert equivalence_p(rng.normal(0, 1.0, 8), 0.1) > 0.3
+    assert equivalence_p([0.0, 0.0], 0.1) == 0 and equivalence_p([0.2, 0.2], 0.1) == 1
+    assert equivalence_p([0.0], 0.1) is None
     with pytest.raises(ValueError, match="margin is 0"):
-        equivalent(null, 0)
+        equivalence_p(null, 0)
+
+
+def test_a_margin_that_ends_where_the_interval_does_is_at_the_level():
+    differences = [0.01, 0.03, -0.02, 0.04, 0.02]
+    inner = effect(differences, level=0.9)
+    assert equivalence_p(differences, inner.high) == pytest.approx(0.05)
 
 
 def test_equivalence_is_claimed_wrongly_at_most_five_percent_of_the_time():
     """At the edge of the margin the claim is wrong, and its rate is the level's."""
     rng = np.random.default_rng(2)
-    claims = [equivalent(d, 3.0) == "equivalent" for d in simulate(5, 2000, 3.0, rng)]
+    claims = [equivalence_p(d, 3.0) < 0.05 for d in simulate(5, 2000, 3.0, rng)]
     assert np.mean(claims) <= 0.05 + 0.012

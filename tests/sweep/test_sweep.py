@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.training import SMALL, digest
 
 from pellucid.cli import main
-from pellucid.sweep import Grid, GridError, load_grid
+from pellucid.sweep import Grid, GridError, Tuning, load_grid
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.run import sweep
 
@@ -179,8 +180,15 @@ def test_the_folder_of_another_grid_is_refused(undisturbed, tmp_path):
     changed = Grid(
         name="k", base=BASE, axes=grid.axes, seeds=grid.seeds, endpoints=("living_share",)
     )
-    with pytest.raises(GridError, match="endpoints may not change"):
+    with pytest.raises(GridError, match="its endpoints are bits_per_byte"):
         sweep(changed, out)
+    longer = replace(grid, base=f"{BASE} train.lr=0.1")
+    with pytest.raises(GridError, match="mlp.k=2-seed0 is trained by other words"):
+        sweep(longer, out)
+    with pytest.raises(GridError, match="its margins are others"):
+        sweep(replace(grid, margins={"bits_per_byte": 0.1}), out)
+    with pytest.raises(GridError, match="it is tuned otherwise"):
+        sweep(replace(grid, tune=Tuning(seeds=(9,))), out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("x")
     with pytest.raises(GridError, match="is not a grid and not empty"):

@@ -1,0 +1,154 @@
+"""Arms of a grid: cells that differ in nothing but the seed, and which of them may be ranked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pellucid.report.grid.reading import BASELINE, CellFiles, GridFiles
+from pellucid.report.wording import words
+from pellucid.sweep.statistics import Effect, effect
+
+NGRAM, INDUCTION = "bits_saved_over_5gram", "induction"
+BITS = "bits_per_byte"
+COLORS = 8
+
+
+@dataclass(kw_only=True)
+class Arm:
+    """Cells of all seeds, on the same data."""
+
+    label: str
+    values: Mapping[str, str]
+    group: str
+    cells: list[CellFiles] = field(default_factory=list)
+    index: int = 0
+    """its number on the page"""
+    barred: list[str] = field(default_factory=list)
+    """why it is not ranked"""
+    rank: int | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        return BASELINE in self.values
+
+    @property
+    def kind(self) -> str:
+        """How it is drawn everywhere: one of the colors, or as a baseline."""
+        return "base" if self.is_baseline else f"c{self.index % COLORS}"
+
+    @property
+    def marks(self) -> list[str]:
+        """What a reader must know of its cells: each mark once, with the seeds it is true of."""
+        seeds: dict[str, list[int]] = {}
+        for cell in self.cells:
+            refused = [f"{words(metric)} refused" for metric in cell.refused]
+            for mark in (*cell.marks, *refused):
+                seeds.setdefault(mark, []).append(cell.seed)
+        every = len(self.cells)
+        said = {
+            mark: "" if len(which) == every else f"seed {', '.join(map(str, which))}: "
+            for mark, which in seeds.items()
+        }
+        return [where + mark for mark, where in said.items()]
+
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """The metric, or the cost, of each seed that has it."""
+        found = {cell.seed: {**cell.costs, **cell.metrics}.get(metric) for cell in self.cells}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def mean(self, metric: str) -> Effect:
+        """Its mean over seeds with Student's interval."""
+        return effect([*self.by_seed(metric).values()])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Arms that were trained on the same data, from the same weights."""
+
+    letter: str
+    fingerprint: str
+    arms: list[Arm]
+    reference: Arm | None
+    """what the others are compared with: the first baseline, or else the first arm"""
+
+
+def groups(files: GridFiles) -> list[Group]:
+    """The groups of a grid, with its arms in the grid's order; cells without scores in none."""
+    keys = list(dict.fromkeys(cell.key for cell in files.cells if cell.state == "done"))
+    found, index = [], 0
+    for number, key in enumerate(keys):
+        arms = _arms(
+            [c for c in files.cells if c.state == "done" and c.key == key], _letter(number)
+        )
+        for arm in arms:
+            index += 1
+            arm.index = index
+            arm.barred = barred(arm, files.tuning)
+        rank(arms, files.grid["endpoints"])
+        reference = next((arm for arm in arms if arm.is_baseline), arms[0])
+        found.append(Group(_letter(number), str(key[0]), arms, reference))
+    return found
+
+
+def _letter(number: int) -> str:
+    return chr(ord("A") + number) if number < 26 else f"group {number + 1}"
+
+
+def _arms(cells: Sequence[CellFiles], letter: str) -> list[Arm]:
+    arms: dict[tuple[tuple[str, str], ...], Arm] = {}
+    for cell in cells:
+        key = tuple(cell.values.items())
+        arm = arms.setdefault(key, Arm(label=cell.label, values=cell.values, group=letter))
+        arm.cells.append(cell)
+    return list(arms.values())
+
+
+def barred(arm: Arm, tuning: Mapping[str, Any] | None) -> list[str]:
+    """Why an arm is not ranked: untuned, no better than a 5-gram, or copying like noise."""
+    reasons = _untuned(arm, (tuning or {}).get("arms", []))
+    saved = arm.mean(NGRAM).value
+    if saved is None:
+        reasons.append("not compared with a 5-gram")
+    elif saved <= 0:
+        reasons.append("does not beat the 5-gram")
+    return reasons + _copies(arm)
+
+
+def _untuned(arm: Arm, searched: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = next((one for one in searched if one.get("values") == dict(arm.values)), None)
+    if found is None or found.get("chosen") is None:
+        return ["untuned"]
+    return ["best learning rate at the edge of the search"] if found.get("at_edge") else []
+
+
+def _copies(arm: Arm) -> list[str]:
+    """Whether its induction score is better than its random twin's, where both were measured."""
+    pairs = [
+        (c.metrics[INDUCTION], c.twins[INDUCTION], c.better.get(INDUCTION))
+        for c in arm.cells
+        if INDUCTION in c.metrics and INDUCTION in c.twins
+    ]
+    gains = [(own - twin) * (1 if way == "higher" else -1) for own, twin, way in pairs]
+    return ["induction no better than its random twin's"] if gains and sum(gains) <= 0 else []
+
+
+def rank(arms: Sequence[Arm], endpoints: Sequence[str]) -> None:
+    """Number the arms that may be ranked by the first endpoint that has a better side."""
+    ways = better_of(arms)
+    metric = next((name for name in (*endpoints, BITS) if name in ways), None)
+    if metric is None:
+        return
+    sign = 1 if ways[metric] == "lower" else -1
+    fit = [arm for arm in arms if not arm.barred and arm.mean(metric).value is not None]
+    for place, arm in enumerate(sorted(fit, key=lambda a: sign * a.mean(metric).value), 1):
+        arm.rank = place
+
+
+def better_of(arms: Sequence[Arm]) -> dict[str, str]:
+    """Which way each metric is better, for those of which that can be said."""
+    return {k: way for arm in arms for cell in arm.cells for k, way in cell.better.items()}
+
+
+def metrics_of(arms: Sequence[Arm]) -> list[str]:
+    """All metrics that any cell has, in the order in which they were measured."""
+    return list(dict.fromkeys(name for arm in arms for c in arm.cells for name in c.metrics))

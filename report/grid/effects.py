@@ -1,0 +1,165 @@
+"""Differences: each arm to the baseline at the declared endpoints, and each value of an axis.
+
+Seeds are the independent draws. The effect of an axis is therefore averaged over the other axes
+within a seed, and its interval is over seeds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pellucid.report.grid.arms import Arm, Group, better_of
+from pellucid.sweep.statistics import HEADLINE, Effect, effect, equivalence_p, holm, paired
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One arm, or one value of an axis, against what it is compared with."""
+
+    metric: str
+    label: str
+    against: str
+    found: Effect
+    declared: bool
+    better: str | None
+    index: int = 0
+    kind: str = ""
+    """how the arm is drawn"""
+    p_holm: float | None = None
+    """corrected over all declared comparisons of the grid"""
+    margin: float | None = None
+    """declared beforehand: less would not matter"""
+    p_within: float | None = None
+    """against a difference of the margin or more; corrected as `p_holm` is"""
+
+    @property
+    def exploratory(self) -> bool:
+        """Not declared beforehand, or over too few seeds for a headline."""
+        return not self.declared or self.found.n < HEADLINE
+
+    @property
+    def differs(self) -> bool:
+        """Whether a difference is shown, corrected where it was declared."""
+        p = self.found.p if self.p_holm is None else self.p_holm
+        return p is not None and p < ALPHA
+
+    @property
+    def within(self) -> bool:
+        """Whether the difference is shown to be less than the declared margin."""
+        return self.p_within is not None and self.p_within < ALPHA
+
+    @property
+    def verdict(self) -> str:
+        """What may be said: nothing but after the correction, and never at one seed."""
+        if self.found.value is None or self.found.p is None:
+            return "not known"
+        if not self.differs:
+            return f"equal within ± {self.margin:g}" if self.within else "no difference shown"
+        if self.better is None:
+            return "higher" if self.found.value > 0 else "lower"
+        gains = (self.found.value > 0) == (self.better == "higher")
+        return "better" if gains else "worse"
+
+
+def to_baseline(
+    groups: Sequence[Group],
+    metrics: Sequence[str],
+    declared: bool,
+    margins: Mapping[str, float] | None = None,
+) -> dict[str, list]:
+    """{group: differences of each arm to its group's reference}, corrected where declared.
+
+    `margins`: by metric, a difference that would not matter.
+    """
+    found = [
+        (group.letter, _against(group, m, declared, (margins or {}).get(m)))
+        for group in groups
+        for m in metrics
+    ]
+    flat = [(letter, item) for letter, items in found for item in items]
+    if declared:
+        flat = _corrected(flat)
+    return {g.letter: [item for letter, item in flat if letter == g.letter] for g in groups}
+
+
+def _against(group: Group, metric: str, declared: bool, margin: float | None) -> list[Difference]:
+    reference, ways = group.reference, better_of(group.arms)
+    return [
+        Difference(
+            metric=metric,
+            label=arm.label,
+            against=reference.label,
+            found=paired(arm.by_seed(metric), reference.by_seed(metric)),
+            declared=declared,
+            better=ways.get(metric),
+            index=arm.index,
+            kind=arm.kind,
+            margin=margin,
+            p_within=_p_within(arm.by_seed(metric), reference.by_seed(metric), margin),
+        )
+        for arm in group.arms
+        if arm is not reference
+    ]
+
+
+def _p_within(
+    arm: Mapping[int, float], reference: Mapping[int, float], margin: float | None
+) -> float | None:
+    shared = sorted(set(arm) & set(reference))
+    differences = [arm[seed] - reference[seed] for seed in shared]
+    return None if margin is None else equivalence_p(differences, margin)
+
+
+def _corrected(flat: list[tuple[str, Difference]]) -> list[tuple[str, Difference]]:
+    """Holm's correction over every comparison that was declared and made; of equality by itself."""
+    apart = _holm([item.found.p for _, item in flat])
+    within = _holm([item.p_within for _, item in flat])
+    return [
+        (letter, replace(item, p_holm=p, p_within=q))
+        for (letter, item), p, q in zip(flat, apart, within, strict=True)
+    ]
+
+
+def _holm(p: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction of those that are there."""
+    corrected = iter(holm([value for value in p if value is not None]))
+    return [None if value is None else next(corrected) for value in p]
+
+
+def of_axes(group: Group, axes: dict[str, Any], metrics: Sequence[str]) -> list[Difference]:
+    """The effect of each value of each axis against its first, for each metric."""
+    ways = better_of(group.arms)
+    plain = [arm for arm in group.arms if not arm.is_baseline]
+    found = [
+        Difference(
+            metric=metric,
+            label=f"{axis}: {value or 'as it is'}",
+            against=values[0] or "as it is",
+            found=_of_axis(plain, axis, value, values[0], metric),
+            declared=False,
+            better=ways.get(metric),
+        )
+        for metric in metrics
+        for axis, values in axes.items()
+        for value in values[1:]
+    ]
+    return [item for item in found if item.found.n]
+
+
+def _of_axis(arms: Sequence[Arm], axis: str, value: str, first: str, metric: str) -> Effect:
+    """One difference for each seed: the mean over what both values have in common."""
+    rest = lambda arm: tuple((k, v) for k, v in arm.values.items() if k != axis)
+    before = {rest(arm): arm.by_seed(metric) for arm in arms if arm.values.get(axis) == first}
+    seeds: dict[int, dict[Any, float]] = {}
+    for arm in arms:
+        if arm.values.get(axis) == value and rest(arm) in before:
+            for seed, number in arm.by_seed(metric).items():
+                if seed in before[rest(arm)]:
+                    seeds.setdefault(seed, {})[rest(arm)] = number - before[rest(arm)][seed]
+    # A seed that lacks a combination would bring another mean over the other axes.
+    whole = max((len(found) for found in seeds.values()), default=0)
+    return effect([float(np.mean([*f.values()])) for f in seeds.values() if len(f) == whole])

@@ -1,0 +1,291 @@
+"""The page of a grid: planted effects are found, and nothing is ranked that must not be."""
+
+import csv
+import json
+import re
+import runpy
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from pellucid.cli import main
+from pellucid.report import chromium
+from pellucid.report.grid import write_grid
+from pellucid.report.grid.arms import groups
+from pellucid.report.grid.axis import Axis
+from pellucid.report.grid.effects import of_axes, to_baseline
+from pellucid.report.grid.pictures import SCALE, draw_pngs
+from pellucid.report.grid.reading import read_grid
+from pellucid.report.grid.tuning import searched
+from pellucid.sweep.statistics import holm
+
+_sample = runpy.run_path(str(Path(__file__).with_name("sample_grid.py")))
+write_sample_grid, HOSTILE = _sample["write_sample_grid"], _sample["HOSTILE"]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    return write_sample_grid(tmp_path_factory.mktemp("grids") / "sample")
+
+
+def found_of(rows, label):
+    return next(row for row in rows if row.label == label)
+
+
+def test_differences_are_paired_by_seed_and_corrected_together(sample):
+    first, _ = found = groups(read_grid(sample))
+    rows = to_baseline(found, ["bits_per_byte"], declared=True)["A"]
+    worse = found_of(rows, "mlp.k=8 · width: as it is")
+    better = found_of(rows, "mlp.k=16 · mlp.width=2048")
+    assert worse.found.low < 0.06 < worse.found.high and worse.verdict == "worse"
+    assert better.found.low < -0.03 < better.found.high and better.verdict == "better"
+    # The seeds move all arms by 0.05: without pairing no difference would be seen.
+    assert worse.found.high - worse.found.low < 0.03
+    null = found_of(rows, "mlp.k=16 · width: as it is")
+    assert null.found.low < 0 < null.found.high and null.verdict == "no difference shown"
+    assert [row.p_holm for row in rows] == holm([row.found.p for row in rows])
+    assert first.reference.label == "dense" and not worse.exploratory
+
+
+def test_equality_is_said_within_a_declared_margin_alone(sample):
+    found = groups(read_grid(sample))
+    ask = lambda margin: to_baseline(found, ["bits_per_byte"], True, {"bits_per_byte": margin})["A"]
+    null, worse = "mlp.k=16 · width: as it is", "mlp.k=8 · width: as it is"
+    rows = ask(0.03)
+    assert found_of(rows, null).verdict == "equal within ± 0.03"
+    assert found_of(rows, worse).verdict == "worse" and not found_of(rows, worse).within
+    # As many comparisons of equality as of difference are corrected for.
+    raw = sorted(row.p_within for row in ask(0.03))
+    alone = to_baseline(found, ["bits_per_byte"], False, {"bits_per_byte": 0.03})["A"]
+    assert raw == sorted(holm([row.p_within for row in alone]))
+    assert found_of(ask(0.001), null).verdict == "no difference shown"
+    small = found_of(ask(0.2), worse)
+    assert small.verdict == "worse" and small.differs and small.within
+
+
+def test_few_seeds_and_undeclared_metrics_are_exploratory(tmp_path):
+    grid = write_sample_grid(tmp_path / "g", seeds=(0, 1, 2), odd=False)
+    found = groups(read_grid(grid))
+    declared = to_baseline(found, ["bits_per_byte"], declared=True)["A"]
+    assert all(row.exploratory for row in declared)
+    others = to_baseline(found, ["explained_loss"], declared=False)["A"]
+    assert all(row.exploratory and row.p_holm is None for row in others)
+
+
+def test_an_axis_is_averaged_over_the_others_within_a_seed(sample):
+    group = groups(read_grid(sample))[0]
+    axes = {"k": ["mlp.k=8", "mlp.k=16", "mlp.k=32"], "width": ["", "mlp.width=2048"]}
+    rows = {row.label: row.found for row in of_axes(group, axes, ["bits_per_byte"])}
+    assert rows["k: mlp.k=16"].value == pytest.approx(-0.06, abs=0.006)
+    assert rows["width: mlp.width=2048"].value == pytest.approx(-0.03, abs=0.006)
+    assert {found.n for found in rows.values()} == {5}
+    ks = [arm for arm in group.arms if not arm.is_baseline]
+    by_hand = [
+        sum(arm.by_seed("bits_per_byte")[0] for arm in ks if value in arm.label)
+        for value in ("as it is", "2048")
+    ]
+    arm_means = (by_hand[1] - by_hand[0]) / 3
+    assert arm_means == pytest.approx(-0.03, abs=0.02)
+
+
+def test_ranks_stay_within_data_and_leave_out_the_untuned(sample):
+    first, second = groups(read_grid(sample))
+    assert [first.letter, second.letter] == ["A", "B"]
+    # The other data's arm has far fewer bits: it must not lead the first group.
+    assert len(second.arms) == 1 and second.arms[0].rank is None
+    ranked = sorted((arm.rank, arm.mean("bits_per_byte").value) for arm in first.arms if arm.rank)
+    assert [rank for rank, _ in ranked] == list(range(1, 8))
+    assert ranked == sorted(ranked, key=lambda pair: pair[1])
+    assert first.arms[-1].barred == ["untuned"] and first.arms[-1].rank is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "change", "said"),
+    [
+        ("bits_saved_over_5gram", {"value": -0.1}, "does not beat the 5-gram"),
+        ("induction", {"value": 0.1}, "induction no better than its random twin's"),
+        ("bits_saved_over_5gram", {"value": None}, "not compared with a 5-gram"),
+    ],
+)
+def test_arms_that_have_learned_nothing_are_not_ranked(tmp_path, metric, change, said):
+    grid = write_sample_grid(tmp_path / "g", odd=False)
+    for file in (grid / "cells").glob("cell0-*/scores.json"):
+        held = json.loads(file.read_text())
+        for score in held["scores"]:
+            score |= change if score["metric"] == metric else {}
+        file.write_text(json.dumps(held))
+    arms = groups(read_grid(grid))[0].arms
+    assert arms[0].barred == [said] and arms[0].rank is None
+    assert arms[1].barred == [] and arms[1].rank
+
+
+def test_an_untuned_grid_ranks_nothing(tmp_path):
+    grid = write_sample_grid(tmp_path / "g", tuned=False, odd=False)
+    arms = groups(read_grid(grid))[0].arms
+    assert {arm.rank for arm in arms} == {None}
+    assert all(arm.barred == ["untuned"] for arm in arms)
+
+
+def test_marks_and_reasons_are_read(sample):
+    read = read_grid(sample)
+    arm = groups(read)[0].arms[1]
+    assert arm.marks == ["7 units revived", "coverage refused"]
+    left = {cell.name: (cell.state, cell.reason) for cell in read.cells if cell.state != "done"}
+    assert left["later-seed0"] == ("missing", "not begun")
+    assert left["gone-seed0"][0] == "failed" and "too large" in left["gone-seed0"][1]
+
+
+def test_files_for_papers(sample, tmp_path, capsys):
+    out = tmp_path / "page.html"
+    words = ["--out", out, "--markdown", tmp_path / "t.md", "--csv", tmp_path / "t.csv"]
+    assert main(["compare", str(sample), *map(str, words)]) == 0
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    wanted = groups(read_grid(sample))[0].arms[0].by_seed("bits_per_byte")
+    arm = "mlp.k=8 · width: as it is"
+    read = {
+        r["seed"]: r["value"] for r in rows if r["arm"] == arm and r["metric"] == "bits_per_byte"
+    }
+    assert {int(seed): float(value) for seed, value in read.items()} == wanted
+    text = (tmp_path / "t.md").read_text()
+    assert "| dense (baseline) |" in text and "<img" not in text
+
+
+def test_figures_are_pictures_too(sample, tmp_path, browser):
+    write_grid(sample, tmp_path / "page.html", figures=tmp_path)
+    (tmp_path / "own.svg").write_text("<svg/>")
+    # The browser of other tests holds the one driver that a thread may have.
+    with ThreadPoolExecutor(1) as alone:
+        assert alone.submit(draw_pngs, tmp_path).result() is None
+    drawn = sorted(path.stem for path in tmp_path.glob("*.png"))
+    assert drawn == sorted(path.stem for path in tmp_path.glob("*.svg") if path.stem != "own")
+    for name in drawn:
+        file = tmp_path / f"{name}.png"
+        *_, width, height = (tmp_path / f"{name}.svg").read_text().split('"', 4)[3].split()
+        held = file.read_bytes()
+        assert struct.unpack(">II", held[16:24]) == (SCALE * int(width), SCALE * int(height))
+
+
+def test_figures_without_a_browser_are_said_to_be_svg_alone(sample, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(chromium, "missing", lambda: "no browser is here")
+    assert main(["compare", str(sample), "--figures", str(tmp_path / "f")]) == 0
+    assert "as SVG alone: no browser is here" in capsys.readouterr().out
+    assert not list((tmp_path / "f").glob("*.png"))
+    drawn = list((tmp_path / "f").glob("*.svg"))
+    assert any(file.name.startswith("frontier-explained_loss") for file in drawn)
+    for file in drawn:
+        assert ElementTree.parse(file).getroot().tag.endswith("svg")
+    # The points carry numbers: as a file of its own a figure names them.
+    said = " ".join(
+        ElementTree.parse(tmp_path / "f" / "frontier-active-A.svg").getroot().itertext()
+    )
+    assert "mlp.k=32 · mlp.width=2048" in said
+
+
+def test_a_search_is_told_with_what_is_wrong_with_it(tmp_path):
+    grid = write_sample_grid(tmp_path / "g", odd=False)
+    told = json.loads((grid / "tuning.json").read_text())
+    edge, broken, diverged = told["arms"][:3]
+    edge["at_edge"] = True
+    broken |= {"defect": "it ran out of memory", "chosen": None}
+    diverged["curve"][3]["bits"] = None
+    (grid / "tuning.json").write_text(json.dumps(told))
+    rows = searched(read_grid(grid))
+    assert rows[0].flags == ("best learning rate at the edge of the search",)
+    assert rows[1].flags == ("a trial failed: it ran out of memory",) and rows[1].chosen == ""
+    assert rows[2].flags == ("1 of 4 diverged",) and rows[2].chosen == "train.lr=0.003"
+    assert rows[2].bits == pytest.approx(1.52) and rows[2].runs == 4
+    page = write_grid(grid, tmp_path / "page.html").read_text()
+    assert "a trial failed: it ran out of memory" in page
+
+
+def test_parts_of_metrics_stand_for_them_and_what_was_not_measured_is_said(tmp_path):
+    grid = write_sample_grid(tmp_path / "g", odd=False)
+    for number, file in enumerate((grid / "cells").glob("*/scores.json")):
+        held = json.loads(file.read_text())
+        rule = held["scores"][2] | {"value": 0.1 * number}
+        held["scores"] += [rule | {"metric": f"rule:{part}"} for part in ("r2", "f1", "gain")]
+        file.write_text(json.dumps(held))
+    head = json.loads((grid / "grid.json").read_text())
+    head["endpoints"] = ["rule:gain", "rule:mass"]
+    (grid / "grid.json").write_text(json.dumps(head))
+    page = write_grid(grid, tmp_path / "page.html", figures=tmp_path).read_text()
+    drawn = {path.stem for path in tmp_path.glob("frontier-rule*.svg")}
+    assert drawn == {"frontier-rule_r2", "frontier-rule_gain"}
+    assert "Not measured." in page and "rule:mass" in page
+
+
+def test_what_is_no_grid_is_said(tmp_path, sample, capsys):
+    assert main(["compare", str(tmp_path)]) == 2
+    assert "two runs or more" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), "--csv", "x.csv"]) == 2
+    assert "--csv is of a grid" in capsys.readouterr().err
+    (tmp_path / "mine.html").write_text("precious")
+    assert main(["compare", str(sample), "--out", str(tmp_path / "mine.html")]) == 2
+    assert (tmp_path / "mine.html").read_text() == "precious"
+    (tmp_path / "grid.json").write_text("[]")
+    assert main(["compare", str(tmp_path)]) == 2
+    assert "a JSON object is expected" in capsys.readouterr().err
+
+
+def test_ticks_are_round_and_within():
+    assert [said for _, said in Axis.around([1.41, 1.59], 0, 100).ticks()] == [
+        "1.4",
+        "1.45",
+        "1.5",
+        "1.55",
+        "1.6",
+    ]
+    decades = Axis.around([1e5, 1e8], 0, 100, log=True)
+    assert [said for _, said in decades.ticks()] == ["100k", "1M", "10M", "100M"]
+    assert decades.place(1e6) - decades.place(1e5) == pytest.approx(
+        decades.place(1e8) - decades.place(1e7), abs=0.2
+    )
+
+
+def test_a_page_of_two_hundred_runs_is_small(tmp_path):
+    axes = {
+        "k": [f"mlp.k={k}" for k in range(1, 8)],
+        "rate": [f"train.lr={r}" for r in range(1, 6)],
+    }
+    axes["rate"].append("")
+    grid = write_sample_grid(tmp_path / "g", axes=axes, rows=400, odd=False)
+    cells = len(read_grid(grid).cells)
+    start = time.monotonic()
+    page = write_grid(grid, tmp_path / "page.html")
+    print(f"{cells} runs: {time.monotonic() - start:.2f} s, {page.stat().st_size:,} bytes")
+    assert cells >= 200 and page.stat().st_size < 10_000_000
+
+
+def test_the_page_in_a_browser(sample, tmp_path, visit):
+    tab = visit(write_grid(sample, tmp_path / "page.html"))
+    assert tab.locator("h1").inner_text() == "sample"
+    assert HOSTILE in tab.locator("body").inner_text()
+    assert tab.locator("img").count() == 0
+    assert tab.get_by_text("equal within ± 0.03").count() == 3
+    table = tab.locator("table.sortable").first
+    shown = lambda: table.locator("tbody tr td:nth-child(4)").evaluate_all(
+        "cells => cells.map((c) => Number(c.dataset.value))"
+    )
+    heading = table.get_by_role("button", name=re.compile("bits per byte"))
+    heading.click()
+    assert shown() == sorted(shown())
+    heading.click()
+    assert shown() == sorted(shown(), reverse=True)
+    point = tab.locator("svg .point").first
+    point.scroll_into_view_if_needed()
+    point.locator(".dot").hover(force=True)
+    arm = point.get_attribute("data-arm")
+    assert set(tab.locator("tr.pointed").evaluate_all("r => r.map((x) => x.dataset.arm)")) == {arm}
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    loaded = tab.evaluate("performance.getEntriesByType('navigation')[0].duration")
+    print(f"loaded in {loaded:.0f} ms")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
+def test_it_fits_every_window(sample, tmp_path, visit, width, scheme):
+    tab = visit(write_grid(sample, tmp_path / "page.html"), width=width, color_scheme=scheme)
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
