@@ -13,6 +13,8 @@ SMALL = {
     "dense": {"width": 48},
     "topk": {"width": 48, "k": 5},
     "abs_topk": {"width": 48, "k": 5},
+    "skip_topk": {"width": 48, "k": 5},
+    "sae": {"width": 48, "k": 5},
     "batch_topk": {"width": 48, "k": 5},
     "jumprelu": {"width": 48, "k": 5},
     "solu": {"width": 48},
