@@ -5,7 +5,7 @@ from typing import Any
 from pellucid.report.reading import RunFiles
 
 SCRATCH = "from scratch"
-VERBS = {"init_from": "starts from", "teacher": "taught by"}
+VERBS = {"init_from": "starts from", "teacher": "taught by", "posthoc": "coders fitted to"}
 
 
 def sources(run: RunFiles) -> dict[str, dict[str, Any]]:

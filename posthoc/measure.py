@@ -1,0 +1,101 @@
+"""What a splice keeps of the dense run: cross-entropy, explained variance, and which units live."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from pellucid.errors import RunError
+from pellucid.models import Transformer, record
+from pellucid.posthoc.fit import activations
+
+
+class Explained:
+    """Explained variance, 1 - E‖y - ŷ‖² / (E‖y‖² - ‖E y‖²), summed over batches in float64."""
+
+    def __init__(self) -> None:
+        self.missed = self.square = 0.0
+        self.total: Tensor | float = 0.0
+        self.count = 0
+
+    def add(self, y: Float[Tensor, "*batch d_model"], guess: Float[Tensor, "*batch d_model"]) -> None:
+        """Count vectors and what stands for them."""
+        y, guess = y.double().flatten(0, -2), guess.double().flatten(0, -2)
+        self.missed += float((y - guess).square().sum())
+        self.square += float(y.square().sum())
+        self.total = self.total + y.sum(0)
+        self.count += len(y)
+
+    def value(self) -> float | None:
+        """None where the vectors do not vary."""
+        mean = self.total / self.count
+        variance = self.square / self.count - float((mean * mean).sum())
+        if variance <= 1e-12 * self.square / self.count:
+            return None
+        return 1 - self.missed / self.count / variance
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Nats per token of both models, and by layer what the coders explain and how many are silent.
+
+    `active` is the mean number of units above 0 for a token, `dead` the share of units that spoke
+    at none of the `tokens`.
+    """
+
+    ce: float
+    ce_spliced: float
+    kl: float
+    explained_variance: list[float | None]
+    active: list[float]
+    dead: list[float]
+    tokens: int
+
+    def facts(self) -> dict:
+        """For the manifest."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def measure(dense: Transformer, spliced: Transformer, rows: Iterable[Tensor]) -> Fidelity:
+    """Compare the models on `rows (batch, token + 1)`.
+
+    Each layer's coder is given what the dense model's layer read; cross-entropies are those of the
+    models as wholes, all coders spliced in at once. Raises RunError where one is not finite.
+    """
+    explained = [Explained() for _ in spliced.blocks]
+    fired = [torch.zeros(block.mlp.site.n_units, dtype=torch.long) for block in spliced.blocks]
+    sums, tokens = torch.zeros(3, dtype=torch.float64), 0
+    for batch in rows:
+        read, targets = batch[:, :-1], batch[:, 1:]
+        for layer, (x, y) in enumerate(activations(dense, read)):
+            guess, told = spliced.blocks[layer].mlp(x)
+            explained[layer].add(y, guess)
+        wanted = dense(read).logits
+        given, told = spliced(read)
+        for layer, count in enumerate(fired):
+            count += told[f"blocks.{layer}.mlp.sum/fired"].cpu()
+        losses = [_nats(logits, targets) for logits in (wanted, given)]
+        logs = [F.log_softmax(logits.double(), -1) for logits in (given, wanted)]
+        losses.append(F.kl_div(*logs, reduction="sum", log_target=True))
+        sums += torch.stack(losses).cpu()
+        tokens += targets.numel()
+    ce, ce_spliced, kl = (sums / tokens).tolist()
+    if not abs(ce_spliced) < float("inf"):
+        raise RunError("the spliced model predicts NaN: try a lower lr")
+    return Fidelity(
+        ce=ce,
+        ce_spliced=ce_spliced,
+        kl=kl,
+        explained_variance=[one.value() for one in explained],
+        active=[float(count.sum()) / tokens for count in fired],
+        dead=[float((count == 0).double().mean()) for count in fired],
+        tokens=tokens,
+    )
+
+
+def _nats(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.double().flatten(0, 1), targets.flatten(), reduction="sum")

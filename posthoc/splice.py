@@ -1,0 +1,76 @@
+"""The model that coders are part of: the dense run's own, but for its MLPs."""
+
+from typing import Any
+
+import torch
+
+from pellucid.errors import RunError
+from pellucid.models import ModelConfig, Transformer
+from pellucid.models.mlp import MLPS
+from pellucid.models.stream import STREAMS
+from pellucid.posthoc.config import PosthocConfig
+from pellucid.run import Run
+from pellucid.settings import fields
+
+FILLING = {
+    "transcoder": "topk",
+    "skip_transcoder": "skip_topk",
+    "sae": "sae",
+    "matryoshka": "sae",
+}
+"""What fills the mlp slot once coders of a kind are spliced in."""
+
+
+def check(run: Run) -> None:
+    """Raise RunError unless every layer of the run has a dense MLP that a coder can stand for."""
+    model = run.config.model
+    if model.stream.builds is not STREAMS["residual"]:
+        tag = fields.tag_of(STREAMS, model.stream)
+        raise RunError(f"{run.folder.path} has stream={tag}; stream=residual is accepted")
+    if model.site_sparsity.where:
+        raise RunError(f"{run.folder.path} has site_sparsity; a run without it is accepted")
+    for layer in range(model.n_layers):
+        mlp = model.filling("mlp", layer)
+        if mlp.builds is not MLPS["dense"]:
+            tag = fields.tag_of(MLPS, mlp)
+            raise RunError(
+                f"{run.folder.path} is not dense: its layer {layer} has mlp={tag}; "
+                f"coders are fitted to a run with mlp=dense in every layer"
+            )
+
+
+def spliced_config(model: ModelConfig, config: PosthocConfig) -> ModelConfig:
+    """The dense model's configuration with a coder in every layer.
+
+    Raises ConfigError where k is more than the width.
+    """
+    tag = FILLING[config.kind]
+    layered = {k: v for k, v in model.per_layer.items() if not k.startswith("mlp@")}
+    for layer in range(model.n_layers):
+        about: dict[str, Any] = {"k": config.k, "width": config.width}
+        dense = model.filling("mlp", layer)
+        if tag == "sae":
+            about |= {"activation": dense.activation, "hidden": dense.width}
+        layered[f"mlp@{layer}"] = MLPS[tag].Config(**about)
+    first = layered["mlp@0"]
+    if all(layered[f"mlp@{layer}"] == first for layer in range(model.n_layers)):
+        layered = {k: v for k, v in layered.items() if not k.startswith("mlp@")}
+    return model.replace(mlp=first, per_layer=layered)
+
+
+@torch.no_grad()
+def splice(run: Run, config: PosthocConfig) -> Transformer:
+    """A model with the run's weights and untrained coders, in evaluation mode, on its device."""
+    model = spliced_config(run.config.model, config)
+    weight = next(run.model.parameters())
+    spliced = Transformer(model, vocab_size=run.model.vocab_size, seed=config.seed)
+    spliced = spliced.to(weight.device, weight.dtype).eval()
+    theirs = run.model.state_dict()
+    for name, value in spliced.state_dict().items():
+        value.copy_(theirs.get(name.replace(".mlp.dense.", ".mlp."), value))
+    return spliced
+
+
+def coder_parameters(mlp: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters of a spliced layer that are the coder's, by name."""
+    return {n: p for n, p in mlp.named_parameters() if not n.startswith("dense.")}
