@@ -36,8 +36,9 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       The arms of a grid: differences, frontier, tuning curves, what failed.
   pellucid sweep FILE [--out FOLDER] [--workers N] [--dry-run] [--retry]
       Run the missing cells of an ablation grid; stop and start it at will.
-  pellucid posthoc RUN [--kind transcoder|skip_transcoder|sae|matryoshka] [field=value ...]
-      Fit sparse coders to a dense run, and write the model with all of them as a run.
+  pellucid posthoc RUN [--kind transcoder] [field=value ...]
+      Fit sparse coders to a dense run, and write the model with all of them as a run (kind:
+      transcoder, skip_transcoder, crosslayer_transcoder, sae, matryoshka).
   pellucid replay RUN STEP
       Run one step again, to see what was not finite.
   pellucid bench train|kernels|models|fillings|widths [word ...]

@@ -27,7 +27,7 @@ class Coder:
     def __init__(self, mlp: nn.Module, config: PosthocConfig, generator: torch.Generator):
         self.mlp, self.config = mlp, config
         self.reads_target = isinstance(mlp, SAEMLP)
-        self.scale = 1.0
+        self.scale, self.d_model = 1.0, mlp.w_enc.shape[1]
         self._draw(generator)
         fixed = {"none": "", "decoder": "w_dec", "encoder": "w_enc"}[config.frozen]
         named = coder_parameters(mlp)
@@ -41,7 +41,8 @@ class Coder:
         """
         w_enc, w_dec = self.mlp.w_enc, self.mlp.w_dec
         rows = torch.randn(w_dec.shape, generator=generator).to(w_dec)
-        rows /= rows.norm(dim=1, keepdim=True)
+        reach = w_dec.shape[1] // self.d_model
+        rows *= reach**0.5 / rows.norm(dim=1, keepdim=True)
         w_dec.copy_(rows)
         if self.reads_target:
             w_enc.copy_(rows)
@@ -53,20 +54,23 @@ class Coder:
         """Take scale and offset from a batch of what is to be reconstructed."""
         mean = target.mean((0, 1))
         self.scale = float((target - mean).square().mean().sqrt()) or 1.0
-        self.mlp.b_dec.copy_(mean / self.scale)
+        self.mlp.b_dec[: self.d_model] = mean / self.scale
         if self.reads_target:
             self.mlp.b_enc.copy_(-self.mlp.w_enc @ self.mlp.b_dec)
 
     @torch.no_grad()
-    def fold(self) -> None:
-        """Put the scale into the weights, so that the layer reads and writes what the dense one did."""
-        self.mlp.w_dec.mul_(self.scale)
-        self.mlp.b_dec.mul_(self.scale)
+    def fold(self, scales: list[float]) -> None:
+        """Put the scales into the weights, so that the layer reads and writes what the dense one did.
+
+        `scales` are those of the layers that the coder writes to, its own the first.
+        """
+        each = torch.tensor(scales).to(self.mlp.w_dec).repeat_interleave(self.d_model)
+        self.mlp.w_dec.mul_(each)
+        self.mlp.b_dec.mul_(each)
         if self.reads_target:
             self.mlp.w_enc.div_(self.scale)
         if isinstance(self.mlp, SkipTopKMLP):
             self.mlp.w_skip.mul_(self.scale)
-        self.scale = 1.0
 
     def loss(
         self,
@@ -77,11 +81,14 @@ class Coder:
         target = y / self.scale
         read = target if self.reads_target else x
         acts, told = self.mlp.code(read) if self.reads_target else self.mlp.encode(read)
-        written = self._written(acts, read)
+        return self.missed(read, target, self._written(acts, read)), told
+
+    def missed(self, read: Tensor, target: Tensor, written: list[Tensor]) -> Tensor:
+        """The loss of what was written for the target: the whole last, prefixes before it."""
         total = (target - target.mean((0, 1))).square().sum().clamp_min(1e-12)
-        missed = [(target - one).square().sum() / total for one in written]
+        shares = [(target - one).square().sum() / total for one in written]
         left = (target - written[-1]).detach()
-        return torch.stack(missed).mean() + self._auxiliary(read, left), told
+        return torch.stack(shares).mean() + self._auxiliary(read, left)
 
     def _written(self, acts: Activations, read: Tensor) -> list[Tensor]:
         """What the units write, the whole last; a matryoshka's prefixes before it."""
@@ -99,7 +106,7 @@ class Coder:
         rows, over = read.flatten(0, 1), left.flatten(0, 1)
         k = min(AUX_UNITS * self.config.k, len(dead))
         values, indices = encode_topk(rows, self.mlp.w_enc[dead], self.mlp.b_enc[dead], k)
-        helped = sparse_decode(values, indices, self.mlp.w_dec[dead])
+        helped = sparse_decode(values, indices, self.mlp.w_dec[dead, : self.d_model])
         share = (over - helped).square().sum() / over.square().sum().clamp_min(1e-12)
         return self.config.aux_weight * share
 

@@ -17,10 +17,12 @@ SWEPT = ("k", "width", "lr")
 class PosthocConfig(Config):
     """One coder for each layer, all fitted at once to activations of the run's own training rows."""
 
-    kind: Literal["transcoder", "sae", "skip_transcoder", "matryoshka"] = setting("transcoder")
+    kind: Literal["transcoder", "skip_transcoder", "crosslayer_transcoder", "sae", "matryoshka"] = (
+        setting("transcoder")
+    )
     """transcoder: in place of the MLP, from what it reads; sae: of what the MLP writes;
-    skip_transcoder: a transcoder beside a linear map; matryoshka: an sae whose first units alone
-    must reconstruct as well."""
+    skip_transcoder: a transcoder beside a linear map; crosslayer_transcoder: transcoders that write
+    to all later layers as well; matryoshka: an sae whose first units alone must reconstruct, too."""
     k: int = setting(32, low=1)
     """Active units per token."""
     width: int | None = setting(None, low=1)

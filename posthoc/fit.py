@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from pellucid.errors import RunError
 from pellucid.models import Transformer, record
+from pellucid.models.filling import Told
 from pellucid.posthoc.coder import Coder
 from pellucid.posthoc.config import PosthocConfig
-from pellucid.posthoc.splice import coder_parameters
+from pellucid.posthoc.splice import ACROSS, at_layers, coder_parameters
 from pellucid.run import Run
 from pellucid.training.distill import divergence
 from pellucid.training.step import after_step
@@ -19,9 +20,7 @@ WARM, LAST = 0.05, 0.2
 Note = Callable[[dict], None]
 
 
-def tokens_of(
-    run: Run, step: int, batch: int, *, split: str = "train"
-) -> Tensor:
+def tokens_of(run: Run, step: int, batch: int, *, split: str = "train") -> Tensor:
     """The rows `(batch, token + 1)` of one step, in the order in which the run itself saw them."""
     context, device = run.config.model.context, next(run.model.parameters()).device
     found = run.data.rows(run.config.seed, step, batch=batch, context=context, split=split)
@@ -71,7 +70,7 @@ class Fit:
             for coder, (_, y) in pairs:
                 coder.begin(y)
         self.optimizer.param_groups[0]["lr"] = self.config.lr * share(step, self.config.steps)
-        losses, told = zip(*(coder.loss(x, y) for coder, (x, y) in pairs), strict=True)
+        losses, told = (across if self.config.kind == ACROSS else apart)(self.coders, found)
         self.optimizer.zero_grad()
         total = torch.stack(losses).sum()
         total.backward()
@@ -83,8 +82,31 @@ class Fit:
 
     def finish(self) -> None:
         """Put the scales into the weights."""
-        for coder in self.coders:
-            coder.fold()
+        scales = [coder.scale for coder in self.coders]
+        for layer, coder in enumerate(self.coders):
+            reach = coder.mlp.w_dec.shape[1] // coder.d_model
+            coder.fold(scales[layer : layer + reach])
+
+
+Losses = tuple[list[Tensor], list[Told]]
+
+
+def apart(coders: list[Coder], found: list[tuple[Tensor, Tensor]]) -> Losses:
+    """Each layer's loss, of its own coder alone."""
+    both = [coder.loss(x, y) for coder, (x, y) in zip(coders, found, strict=True)]
+    return [loss for loss, _ in both], [told for _, told in both]
+
+
+def across(coders: list[Coder], found: list[tuple[Tensor, Tensor]]) -> Losses:
+    """Each layer's loss, of all coders up to it, whose sum stands for what its MLP writes."""
+    pairs = list(zip(coders, found, strict=True))
+    written, told = zip(*(coder.mlp(x) for coder, (x, _) in pairs), strict=True)
+    sums = at_layers(written, coders[0].d_model)
+    losses = [
+        coder.missed(x, y / coder.scale, [whole])
+        for (coder, (x, y)), whole in zip(pairs, sums, strict=True)
+    ]
+    return losses, list(told)
 
 
 def tune(run: Run, config: PosthocConfig, spliced: Transformer, note: Note) -> None:

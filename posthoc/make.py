@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,9 @@ class Arm:
     chosen_at: Fidelity | None = None
 
 
-def posthoc(run_path: Path | str, words: Sequence[str], out: Path | str | None = None) -> list[Path]:
+def posthoc(
+    run_path: Path | str, words: Sequence[str], out: Path | str | None = None
+) -> list[Path]:
     """Fit coders to a dense run, and write the spliced model as a run; the folders written.
 
     Of several rates the one that explains most of training rows that no coder was fitted to is
@@ -49,7 +51,11 @@ def posthoc(run_path: Path | str, words: Sequence[str], out: Path | str | None =
     check(run)
     folders = _folders(run, configs, out)
     arms = [Arm(config, splice(run, config)) for config in configs]
-    fit(run, [(arm.config, arm.model) for arm in arms], lambda row: arms[row.pop("arm")].rows.append(row))
+    fit(
+        run,
+        [(arm.config, arm.model) for arm in arms],
+        lambda row: arms[row.pop("arm")].rows.append(row),
+    )
     kept = [_best(run, list(same)) for _, same in itertools.groupby(arms, key=_cell)]
     for arm, folder in zip(kept, folders, strict=True):
         tune(run, arm.config, arm.model, arm.rows.append)
@@ -95,8 +101,10 @@ def _folders(run: Run, configs: list[PosthocConfig], out: Path | str | None) -> 
     first = configs[0]
     frozen = "" if first.frozen == "none" else f"-frozen-{first.frozen}"
     tuned = "-kl" if first.kl_steps else ""
-    base = Path(out) if out else run.folder.path.with_name(
-        f"{run.folder.name}-{first.kind}{frozen}{tuned}"
+    base = (
+        Path(out)
+        if out
+        else run.folder.path.with_name(f"{run.folder.name}-{first.kind}{frozen}{tuned}")
     )
     several = len(cells) > 1
     if several or not out:

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.errors import RunError
-from pellucid.models import Transformer, record
+from pellucid.models import Transformer
 from pellucid.posthoc.fit import activations
+from pellucid.posthoc.splice import at_layers
 
 
 class Explained:
@@ -21,7 +22,9 @@ class Explained:
         self.total: Tensor | float = 0.0
         self.count = 0
 
-    def add(self, y: Float[Tensor, "*batch d_model"], guess: Float[Tensor, "*batch d_model"]) -> None:
+    def add(
+        self, y: Float[Tensor, "*batch d_model"], guess: Float[Tensor, "*batch d_model"]
+    ) -> None:
         """Count vectors and what stands for them."""
         y, guess = y.double().flatten(0, -2), guess.double().flatten(0, -2)
         self.missed += float((y - guess).square().sum())
@@ -71,9 +74,11 @@ def measure(dense: Transformer, spliced: Transformer, rows: Iterable[Tensor]) ->
     sums, tokens = torch.zeros(3, dtype=torch.float64), 0
     for batch in rows:
         read, targets = batch[:, :-1], batch[:, 1:]
-        for layer, (x, y) in enumerate(activations(dense, read)):
-            guess, told = spliced.blocks[layer].mlp(x)
-            explained[layer].add(y, guess)
+        found = activations(dense, read)
+        pairs = zip(spliced.blocks, found, strict=True)
+        written = at_layers([block.mlp(x)[0] for block, (x, _) in pairs], dense.config.d_model)
+        for one, (_, y), guess in zip(explained, found, written, strict=True):
+            one.add(y, guess)
         wanted = dense(read).logits
         given, told = spliced(read)
         for layer, count in enumerate(fired):

@@ -1,8 +1,10 @@
 """The model that coders are part of: the dense run's own, but for its MLPs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pellucid.errors import RunError
 from pellucid.models import ModelConfig, Transformer
@@ -19,6 +21,8 @@ FILLING = {
     "matryoshka": "sae",
 }
 """What fills the mlp slot once coders of a kind are spliced in."""
+ACROSS = "crosslayer_transcoder"
+"""The kind whose coders write to several layers, which is a filling of the stream slot."""
 
 
 def check(run: Run) -> None:
@@ -44,8 +48,11 @@ def spliced_config(model: ModelConfig, config: PosthocConfig) -> ModelConfig:
 
     Raises ConfigError where k is more than the width.
     """
-    tag = FILLING[config.kind]
     layered = {k: v for k, v in model.per_layer.items() if not k.startswith("mlp@")}
+    if config.kind == ACROSS:
+        stream = STREAMS["crosslayer"].Config(k=config.k, width=config.width)
+        return model.replace(stream=stream, per_layer=layered)
+    tag = FILLING[config.kind]
     for layer in range(model.n_layers):
         about: dict[str, Any] = {"k": config.k, "width": config.width}
         dense = model.filling("mlp", layer)
@@ -74,3 +81,18 @@ def splice(run: Run, config: PosthocConfig) -> Transformer:
 def coder_parameters(mlp: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The parameters of a spliced layer that are the coder's, by name."""
     return {n: p for n, p in mlp.named_parameters() if not n.startswith("dense.")}
+
+
+def at_layers(written: Sequence[Tensor], d_model: int) -> list[Tensor]:
+    """What each layer's MLP output becomes, of what each coder wrote for its own and later layers.
+
+    `written[l]` is `(batch, token, reach x d_model)`; the sums are `(batch, token, d_model)`.
+    """
+    sums: list[Tensor] = []
+    for layer, one in enumerate(written):
+        for distance, part in enumerate(one.split(d_model, dim=-1)):
+            if layer + distance < len(sums):
+                sums[layer + distance] = sums[layer + distance] + part
+            else:
+                sums.append(part)
+    return sums
