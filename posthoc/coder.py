@@ -10,7 +10,7 @@ from pellucid.models.filling import Told
 from pellucid.models.mlp.sae import SAEMLP
 from pellucid.models.mlp.skip_topk import SkipTopKMLP
 from pellucid.posthoc.config import PosthocConfig
-from pellucid.posthoc.splice import coder_parameters
+from pellucid.posthoc.splice import learned
 
 PREFIXES = (8, 4, 2, 1)
 """A matryoshka's first 1/8, 1/4 and 1/2 of the units reconstruct alone, too (2503.17547)."""
@@ -29,9 +29,7 @@ class Coder:
         self.reads_target = isinstance(mlp, SAEMLP)
         self.scale, self.d_model = 1.0, mlp.w_enc.shape[1]
         self._draw(generator)
-        fixed = {"none": "", "decoder": "w_dec", "encoder": "w_enc"}[config.frozen]
-        named = coder_parameters(mlp)
-        self.parameters = [p for name, p in named.items() if name != fixed]
+        self.parameters = learned(mlp, config)
 
     @torch.no_grad()
     def _draw(self, generator: torch.Generator) -> None:

@@ -10,14 +10,13 @@ from pellucid.models import Transformer, record
 from pellucid.models.filling import Told
 from pellucid.posthoc.coder import Coder
 from pellucid.posthoc.config import PosthocConfig
-from pellucid.posthoc.splice import ACROSS, at_layers, coder_parameters
+from pellucid.posthoc.splice import ACROSS, at_layers, learned
 from pellucid.run import Run
 from pellucid.training.distill import divergence
 from pellucid.training.step import after_step
 
 WARM, LAST = 0.05, 0.2
 """Shares of the steps in which the rate rises, and in which it falls to 0."""
-Note = Callable[[dict], None]
 
 
 def tokens_of(run: Run, step: int, batch: int, *, split: str = "train") -> Tensor:
@@ -36,7 +35,11 @@ def activations(model: nn.Module, tokens: Tensor) -> list[tuple[Tensor, Tensor]]
     return [(trace[read].values, trace[write].values) for read, write in names]
 
 
-def fit(run: Run, arms: list[tuple[PosthocConfig, Transformer]], note: Note) -> None:
+def fit(
+    run: Run,
+    arms: list[tuple[PosthocConfig, Transformer]],
+    note: Callable[[int, dict], None],
+) -> None:
     """Fit the coders of several spliced models, which share one pass over the dense run.
 
     `arms` differ in k, width and rate alone. Raises RunError where a loss is not finite.
@@ -48,7 +51,7 @@ def fit(run: Run, arms: list[tuple[PosthocConfig, Transformer]], note: Note) -> 
         for number, one in enumerate(fits):
             loss = one.step(step, found)
             if (step + 1) % 50 == 0 or step + 1 == config.steps:
-                note({"arm": number, "step": step + 1, "loss": loss})
+                note(number, {"step": step + 1, "loss": loss})
     for one in fits:
         one.finish()
 
@@ -109,11 +112,11 @@ def across(coders: list[Coder], found: list[tuple[Tensor, Tensor]]) -> Losses:
     return losses, list(told)
 
 
-def tune(run: Run, config: PosthocConfig, spliced: Transformer, note: Note) -> None:
+def tune(
+    run: Run, config: PosthocConfig, spliced: Transformer, note: Callable[[dict], None]
+) -> None:
     """Move all coders, spliced in, towards the dense run's predictions: KL(dense ‖ spliced)."""
-    frozen = {"none": "", "decoder": "w_dec", "encoder": "w_enc"}[config.frozen]
-    named = [pair for block in spliced.blocks for pair in coder_parameters(block.mlp).items()]
-    parameters = [p for name, p in named if name != frozen]
+    parameters = [p for block in spliced.blocks for p in learned(block.mlp, config)]
     optimizer = torch.optim.Adam(parameters, lr=config.kl_lr)
     for step in range(config.kl_steps):
         # Rows that follow those of the fit.

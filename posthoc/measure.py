@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pellucid.errors import RunError
@@ -69,37 +69,52 @@ def measure(dense: Transformer, spliced: Transformer, rows: Iterable[Tensor]) ->
     Each layer's coder is given what the dense model's layer read; cross-entropies are those of the
     models as wholes, all coders spliced in at once. Raises RunError where one is not finite.
     """
-    explained = [Explained() for _ in spliced.blocks]
-    fired = [torch.zeros(block.mlp.site.n_units, dtype=torch.long) for block in spliced.blocks]
-    sums, tokens = torch.zeros(3, dtype=torch.float64), 0
+    sums = Sums(dense, spliced)
     for batch in rows:
+        sums.add(batch)
+    return sums.fidelity()
+
+
+class Sums:
+    """What batches add up to, for two models."""
+
+    def __init__(self, dense: Transformer, spliced: Transformer):
+        self.dense, self.spliced = dense, spliced
+        self.explained = [Explained() for _ in spliced.blocks]
+        self.fired = [torch.zeros(b.mlp.site.n_units, dtype=torch.long) for b in spliced.blocks]
+        self.nats, self.tokens = torch.zeros(3, dtype=torch.float64), 0
+
+    def add(self, batch: Int[Tensor, "batch token"]) -> None:
+        """Count a batch of rows, whose last tokens are only predicted."""
         read, targets = batch[:, :-1], batch[:, 1:]
-        found = activations(dense, read)
-        pairs = zip(spliced.blocks, found, strict=True)
-        written = at_layers([block.mlp(x)[0] for block, (x, _) in pairs], dense.config.d_model)
-        for one, (_, y), guess in zip(explained, found, written, strict=True):
+        found, d_model = activations(self.dense, read), self.dense.config.d_model
+        pairs = zip(self.spliced.blocks, found, strict=True)
+        written = at_layers([block.mlp(x)[0] for block, (x, _) in pairs], d_model)
+        for one, (_, y), guess in zip(self.explained, found, written, strict=True):
             one.add(y, guess)
-        wanted = dense(read).logits
-        given, told = spliced(read)
-        for layer, count in enumerate(fired):
+        wanted, (given, told) = self.dense(read).logits, self.spliced(read)
+        for layer, count in enumerate(self.fired):
             count += told[f"blocks.{layer}.mlp.sum/fired"].cpu()
-        losses = [_nats(logits, targets) for logits in (wanted, given)]
         logs = [F.log_softmax(logits.double(), -1) for logits in (given, wanted)]
-        losses.append(F.kl_div(*logs, reduction="sum", log_target=True))
-        sums += torch.stack(losses).cpu()
-        tokens += targets.numel()
-    ce, ce_spliced, kl = (sums / tokens).tolist()
-    if not abs(ce_spliced) < float("inf"):
-        raise RunError("the spliced model predicts NaN: try a lower lr")
-    return Fidelity(
-        ce=ce,
-        ce_spliced=ce_spliced,
-        kl=kl,
-        explained_variance=[one.value() for one in explained],
-        active=[float(count.sum()) / tokens for count in fired],
-        dead=[float((count == 0).double().mean()) for count in fired],
-        tokens=tokens,
-    )
+        distance = F.kl_div(*logs, reduction="sum", log_target=True)
+        nats = torch.stack([_nats(wanted, targets), _nats(given, targets), distance])
+        self.nats += nats.cpu()
+        self.tokens += targets.numel()
+
+    def fidelity(self) -> Fidelity:
+        """The means; RunError where the spliced model predicts NaN."""
+        ce, ce_spliced, kl = (self.nats / self.tokens).tolist()
+        if not abs(ce_spliced) < float("inf"):
+            raise RunError("the spliced model predicts NaN: try a lower lr")
+        return Fidelity(
+            ce=ce,
+            ce_spliced=ce_spliced,
+            kl=kl,
+            explained_variance=[one.value() for one in self.explained],
+            active=[float(count.sum()) / self.tokens for count in self.fired],
+            dead=[float((count == 0).double().mean()) for count in self.fired],
+            tokens=self.tokens,
+        )
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:

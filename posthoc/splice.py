@@ -10,6 +10,7 @@ from pellucid.errors import RunError
 from pellucid.models import ModelConfig, Transformer
 from pellucid.models.mlp import MLPS
 from pellucid.models.stream import STREAMS
+from pellucid.models.stream.crosslayer import CrossLayer
 from pellucid.posthoc.config import PosthocConfig
 from pellucid.run import Run
 from pellucid.settings import fields
@@ -50,7 +51,7 @@ def spliced_config(model: ModelConfig, config: PosthocConfig) -> ModelConfig:
     """
     layered = {k: v for k, v in model.per_layer.items() if not k.startswith("mlp@")}
     if config.kind == ACROSS:
-        stream = STREAMS["crosslayer"].Config(k=config.k, width=config.width)
+        stream = CrossLayer.Config(k=config.k, width=config.width)
         return model.replace(stream=stream, per_layer=layered)
     tag = FILLING[config.kind]
     for layer in range(model.n_layers):
@@ -81,6 +82,12 @@ def splice(run: Run, config: PosthocConfig) -> Transformer:
 def coder_parameters(mlp: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The parameters of a spliced layer that are the coder's, by name."""
     return {n: p for n, p in mlp.named_parameters() if not n.startswith("dense.")}
+
+
+def learned(mlp: torch.nn.Module, config: PosthocConfig) -> list[torch.nn.Parameter]:
+    """The coder's parameters that are fitted: all but the matrix that is frozen."""
+    fixed = {"none": "", "decoder": "w_dec", "encoder": "w_enc"}[config.frozen]
+    return [p for name, p in coder_parameters(mlp).items() if name != fixed]
 
 
 def at_layers(written: Sequence[Tensor], d_model: int) -> list[Tensor]:

@@ -33,7 +33,18 @@ WORDS = (
     "train.revive_budget=0",
 )
 ROUTABLE = (
-    *("dense", "topk", "abs_topk", "batch_topk", "jumprelu", "solu", "bilinear", "relu_l1"),
+    *(
+        "dense",
+        "topk",
+        "abs_topk",
+        "skip_topk",
+        "sae",
+        "batch_topk",
+        "jumprelu",
+        "solu",
+        "bilinear",
+        "relu_l1",
+    ),
     *("spark", "q_sparse", "linear_experts", "moe", "peer"),
 )
 """Fillings of the mlp slot whose units have rows of their own; the others are refused."""

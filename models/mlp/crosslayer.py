@@ -14,7 +14,7 @@ class CrossLayerMLP(TopKMLP):
     """`relu(topk(x W_enc + b_enc)) W_dec + b_dec` where W_dec is `(unit, reach x d_model)`.
 
     The first d_model columns are for this layer, the next for the one after it, and so on
-    (circuit-tracing transcoders; the form of arXiv 2406.11944 with one decoder a layer). What a
+    (a transcoder, arXiv 2406.11944, with a decoder for each layer that it reaches). What a
     unit writes in all, its direction, is their sum. `stream=crosslayer` carries it there.
     """
 
