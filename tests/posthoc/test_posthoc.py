@@ -1,0 +1,140 @@
+"""`pellucid posthoc`: spliced runs open, score and say what they are; mistakes are sentences."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from support.tree import ROOT
+
+from pellucid.cli import main
+from pellucid.errors import ConfigError
+from pellucid.eval import evaluate
+from pellucid.eval.refusals import seen
+from pellucid.posthoc import posthoc
+from pellucid.posthoc.config import expand
+from pellucid.posthoc.fit import held_rows
+from pellucid.posthoc.measure import measure
+from pellucid.report import origin
+from pellucid.report.reading import read_run
+from pellucid.run import load
+
+PAGE = ROOT / "docs" / "posthoc.md"
+QUICK = ("steps=6", "batch=4", "width=24", "k=3", "eval_tokens=512")
+EXACT = {
+    "transcoder": "linear-given-active-set",
+    "skip_transcoder": "linear-given-active-set",
+    "crosslayer_transcoder": "linear-given-active-set",
+    "sae": "unit-ablation-exact",
+    "matryoshka": "unit-ablation-exact",
+}
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_a_spliced_run_opens_and_predicts_what_its_manifest_says(dense, tmp_path, kind):
+    path = tmp_path / kind
+    words = [str(dense.folder.path), "--kind", kind, *QUICK, f"run={path}"]
+    assert main(["posthoc", *words]) == 0
+    run = load(path)
+    assert run.folder.is_finished
+    assert (run.step, run.tokenizer.sha256) == (6, dense.tokenizer.sha256)
+    sites = [site for site in run.model.sites().values() if site.kind == "mlp"]
+    assert [(site.n_units, site.exactness) for site in sites] == [(24, EXACT[kind])] * 2
+    facts = run.folder.read_manifest()["posthoc"]
+    config = expand([word for word in QUICK if "=" in word])[0]
+    again = measure(dense.model, run.model, held_rows(dense, config, "val", 0))
+    assert facts["held_out"] == json.loads(json.dumps(again.facts()))
+    assert facts["compute"]["tokens"] == 6 * 4 * 32
+    assert facts["compute"]["tokens_of_the_run"] == 8 * 8 * 32
+    assert facts["compute"]["ratio"] > 0
+    assert origin.in_words(read_run(path)) == "coders fitted to dense"
+
+
+def test_metrics_score_a_spliced_run(dense, tmp_path):
+    (path,) = posthoc(dense.folder.path, QUICK, tmp_path / "spliced")
+    scores = evaluate(load(path), metrics=["bits_per_byte"], dense=dense, progress=False)
+    assert scores[0].value > 0
+
+
+def test_every_k_gives_a_run_at_the_rate_that_explains_most_of_training_rows(dense, tmp_path):
+    words = [*QUICK[:-2], "lr=1e-6,1e-2", "k=2,4", "eval_tokens=512"]
+    paths = posthoc(dense.folder.path, words, tmp_path / "swept")
+    assert [path.name for path in paths] == ["swept-k=2-width=24", "swept-k=4-width=24"]
+    for path, k in zip(paths, (2, 4), strict=True):
+        facts = load(path).folder.read_manifest()["posthoc"]
+        assert (facts["config"]["k"], facts["config"]["lr"]) == (k, 1e-2)
+        assert facts["arms_fitted"] == 4
+        alone = posthoc(dense.folder.path, [*words[:3], f"k={k}", "lr=1e-2", words[-1]], path / "x")
+        ours, theirs = load(path).model.state_dict(), load(alone[0]).model.state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_tuned_run_names_its_teacher_and_what_the_dense_run_has_seen(dense, tmp_path):
+    (path,) = posthoc(dense.folder.path, [*QUICK, "kl_steps=3"], tmp_path / "tuned")
+    config = load(path).config.train
+    assert config.init_from == config.teacher == str(dense.folder.path)
+    assert config.steps == 9
+    dense.folder.update_manifest(selected_by=["bits_per_byte"])
+    try:
+        assert "starts or learns from it" in seen(load(path).folder)["bits_per_byte"]
+    finally:
+        dense.folder.update_manifest(selected_by=[])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["k=33", "width=32"], "mlp.k is 33; at most the width, 32, is accepted"),
+        (["k=33", "width=32", "kind=crosslayer_transcoder"], "at most the width, 32"),
+        (["kind=autoencoder"], "kind = 'autoencoder' is not accepted"),
+        (["k=4,4"], "k = '4,4' is not accepted; expected different values"),
+        (["steps=0"], "steps"),
+        (["depth=3"], "depth"),
+        (["--best"], "is not an option of posthoc; expected --kind or --help"),
+        (["run="], "expected the path of a folder"),
+    ],
+)
+def test_mistakes_are_sentences_and_write_nothing(dense, tmp_path, capsys, words, says):
+    before = sorted(dense.folder.path.parent.iterdir())
+    assert main(["posthoc", str(dense.folder.path), *words]) == 2
+    assert says in capsys.readouterr().err
+    assert sorted(dense.folder.path.parent.iterdir()) == before
+
+
+def test_runs_that_are_not_dense_and_folders_in_use_are_refused(dense, tmp_path, capsys):
+    (path,) = posthoc(dense.folder.path, QUICK, tmp_path / "spliced")
+    assert main(["posthoc", str(path)]) == 2
+    assert "is not dense: its layer 0 has mlp=topk" in capsys.readouterr().err
+    assert main(["posthoc", str(dense.folder.path), *QUICK, f"run={path}"]) == 2
+    assert "is not empty: give a new folder" in capsys.readouterr().err
+    assert main(["posthoc", str(tmp_path / "none")]) == 2
+    assert "is not a run" in capsys.readouterr().err
+    assert main(["posthoc"]) == 2
+    assert "takes the folder of one dense run; got 0" in capsys.readouterr().err
+
+
+def test_help_lists_every_field(capsys):
+    assert main(["posthoc", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert "frozen=none" in page
+    assert "kl_steps=0" in page
+
+
+def test_words_give_every_combination_of_k_width_and_rate():
+    found = expand(["lr=1e-3,3e-3", "k=8,16", "kind=sae"])
+    assert {(c.k, c.lr) for c in found} == {(8, 1e-3), (8, 3e-3), (16, 1e-3), (16, 3e-3)}
+    with pytest.raises(ConfigError, match="steps"):
+        expand(["steps=1,2"])
+
+
+def test_the_page_of_post_hoc_coders_runs_from_top_to_bottom(dense_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(dense_folder, tmp_path / "runs" / "dense")
+    commands = re.findall(r"^pellucid posthoc (.*)$", PAGE.read_text(), flags=re.MULTILINE)
+    for command in commands:
+        words = [re.sub(r"kl_steps=\d+", "kl_steps=2", word) for word in command.split()]
+        assert main(["posthoc", *words, "steps=3", "batch=4", "eval_tokens=256"]) == 0
+    written = {path.name for path in (tmp_path / "runs").iterdir()} - {"dense"}
+    assert written == {"transcoder", "tuned", "swept-k=16", "swept-k=32", "frozen"}
