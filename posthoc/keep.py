@@ -10,7 +10,7 @@ import torch
 from pellucid import checkpoint
 from pellucid.config import RunConfig, identity_hash
 from pellucid.models import account
-from pellucid.posthoc.arm import Arm, compute
+from pellucid.posthoc.arm import Arm, Spent
 from pellucid.posthoc.measure import Fidelity
 from pellucid.posthoc.splice import spliced_config
 from pellucid.run import Run, RunFolder
@@ -20,18 +20,17 @@ from pellucid.training.sources import Source
 from pellucid.training.state import model_state
 
 
-def keep(run: Run, arm: Arm, found: Fidelity, path: Path, *, seconds: float, arms: int) -> None:
+def keep(run: Run, arm: Arm, found: Fidelity, spent: Spent, path: Path, *, seconds: float) -> None:
     """Write a finished run with one checkpoint; RunError where the folder holds something.
 
-    `arms` configurations were fitted in `seconds`, this one among them.
+    `seconds` have passed since the command began, fits of other arms among them.
     """
     config, folder = _config(run, arm), RunFolder(path)
     facts = {
         "config": fields.to_json(arm.config),
         "held_out": found.facts(),
         "rate_chosen_by": arm.chosen_by.facts() if arm.chosen_by else None,
-        "compute": compute(run, arm),
-        "arms_fitted": arms,
+        "compute": spent,
         "seconds": seconds,
     }
     manifest = provenance(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pellucid.errors import ConfigError, RunError
-from pellucid.posthoc.arm import Arm
+from pellucid.posthoc.arm import Arm, Spent, compute
 from pellucid.posthoc.config import PosthocConfig, expand
 from pellucid.posthoc.fit import fit, held_rows, tune
 from pellucid.posthoc.keep import keep
@@ -38,15 +38,17 @@ def posthoc(
     models = [(arm.config, arm.model) for arm in arms]
     fit(run, models, lambda number, row: arms[number].rows.append(row))
     for cell, folder in folders.items():
-        arm = _best(run, [arm for arm in arms if _cell(arm.config) == cell])
+        rates = [arm for arm in arms if _cell(arm.config) == cell]
+        arm = _best(run, rates)
         tune(run, arm.config, arm.model, arm.rows.append)
         found = measure(run.model, arm.model, held_rows(run, arm.config, "val", 0))
-        keep(run, arm, found, folder, seconds=time.monotonic() - start, arms=len(arms))
-        print("\n".join(told(arm.config, found, folder)), flush=True)
+        spent = compute(run, arm, len(rates))
+        keep(run, arm, found, spent, folder, seconds=time.monotonic() - start)
+        print("\n".join(told(arm.config, found, spent, folder)), flush=True)
     return list(folders.values())
 
 
-def told(config: PosthocConfig, found: Fidelity, folder: Path) -> list[str]:
+def told(config: PosthocConfig, found: Fidelity, spent: Spent, folder: Path) -> list[str]:
     """What a command says of a spliced run."""
     shares = [f"{value:.3f}" if value is not None else "-" for value in found.explained_variance]
     return [
@@ -56,7 +58,20 @@ def told(config: PosthocConfig, found: Fidelity, folder: Path) -> list[str]:
         f"  explained variance by layer {' '.join(shares)}",
         f"  active units {' '.join(f'{a:.1f}' for a in found.active)}, "
         f"dead share {' '.join(f'{d:.3f}' for d in found.dead)}",
+        _cost(spent),
     ]
+
+
+def _cost(spent: Spent) -> str:
+    """What fitting cost, beside what the dense run's own training did."""
+    own, ratio, with_all = (
+        spent[key] for key in ("flops_of_the_run", "ratio", "ratio_with_all_rates")
+    )
+    line = f"  {spent['flops']:.3g} floating-point operations to fit, "
+    if ratio is None:
+        return line + "and none to train the run, which is at step 0"
+    line += f"{ratio:.3g} times the {own:.3g} of the run's own training"
+    return line + (f"; {with_all:.3g} times with the rates not kept" if with_all != ratio else "")
 
 
 def _cell(config: PosthocConfig) -> Cell:

@@ -12,11 +12,14 @@ from pellucid.cli import main
 from pellucid.errors import ConfigError
 from pellucid.eval import evaluate
 from pellucid.eval.refusals import seen
+from pellucid.models import account
 from pellucid.posthoc import posthoc
-from pellucid.posthoc.config import expand
+from pellucid.posthoc.arm import Arm, compute
+from pellucid.posthoc.config import PosthocConfig, expand
 from pellucid.posthoc.fit import held_rows
 from pellucid.posthoc.measure import measure
-from pellucid.report import origin
+from pellucid.posthoc.splice import splice
+from pellucid.report import comparison, origin, write_report
 from pellucid.report.reading import read_run
 from pellucid.run import load
 
@@ -32,7 +35,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("kind", EXACT)
-def test_a_spliced_run_opens_and_predicts_what_its_manifest_says(dense, tmp_path, kind):
+def test_a_spliced_run_opens_and_predicts_what_its_manifest_says(dense, tmp_path, capsys, kind):
     path = tmp_path / kind
     words = [str(dense.folder.path), "--kind", kind, *QUICK, f"run={path}"]
     assert main(["posthoc", *words]) == 0
@@ -45,10 +48,54 @@ def test_a_spliced_run_opens_and_predicts_what_its_manifest_says(dense, tmp_path
     config = expand([word for word in QUICK if "=" in word])[0]
     again = measure(dense.model, run.model, held_rows(dense, config, "val", 0))
     assert facts["held_out"] == json.loads(json.dumps(again.facts()))
-    assert facts["compute"]["tokens"] == 6 * 4 * 32
-    assert facts["compute"]["tokens_of_the_run"] == 8 * 8 * 32
-    assert facts["compute"]["ratio"] > 0
-    assert origin.in_words(read_run(path)) == "coders fitted to dense"
+    spent = facts["compute"]
+    assert (spent["tokens"], spent["tokens_of_the_run"]) == (6 * 4 * 32, 8 * 8 * 32)
+    told = f"coders fitted to dense, for {spent['ratio']:.2f} times the operations of its training"
+    assert origin.in_words(read_run(run.folder)) == told
+    assert f"{spent['ratio']:.3g} times the" in capsys.readouterr().out
+
+
+def test_the_cost_of_a_fit_is_that_of_the_dense_pass_and_three_of_the_coders(dense):
+    """Multiplications and additions written out, of a token through two layers of d_model 16."""
+    forward = account(dense.model).flops_executed
+    encode, decode, skip = 2 * 24 * 16, 2 * 3 * 16, 2 * 16 * 16
+    wanted = {
+        "transcoder": 2 * (encode + decode),
+        "skip_transcoder": 2 * (encode + decode + skip),
+        "crosslayer_transcoder": 2 * encode + (2 + 1) * decode,
+        "sae": 2 * (encode + decode),
+        "matryoshka": 2 * (encode + 4 * decode),
+    }
+    for kind, flops in wanted.items():
+        config = PosthocConfig(kind=kind, k=3, width=24, steps=6, batch=4)
+        spent = compute(dense, Arm(config, splice(dense, config)))
+        assert spent["flops"] == 6 * 4 * 32 * (forward + 3 * flops), kind
+        assert spent["flops_of_the_run"] == 8 * 8 * 32 * 3 * forward
+        assert spent["ratio"] == spent["flops"] / spent["flops_of_the_run"]
+
+
+def test_tuning_costs_passes_of_both_models_and_is_done_at_one_rate_alone(dense):
+    config = PosthocConfig(k=3, width=24, steps=6, batch=4, kl_steps=5)
+    arm = Arm(config, splice(dense, config))
+    without = compute(dense, Arm(config.replace(kl_steps=0), arm.model))["flops"]
+    passes = account(dense.model).flops_executed + 3 * account(arm.model).flops_executed
+    spent = compute(dense, arm, rates=4)
+    assert spent["flops"] == without + 5 * 4 * 32 * passes
+    assert spent["flops_with_all_rates"] == 4 * without + 5 * 4 * 32 * passes
+
+
+def test_a_spliced_run_is_ranked_beside_the_run_it_explains_and_any_other_from_scratch(
+    dense, tmp_path
+):
+    (path,) = posthoc(dense.folder.path, QUICK, tmp_path / "spliced")
+    runs = [read_run(folder) for folder in (dense.folder, load(path).folder)]
+    assert [head["group"] for head in comparison._heads(runs)] == ["A", "A"]
+    # Coders of a run that itself starts from another one stand with what starts from that one.
+    runs[0].manifest["origin"] = {"init_from": {"run": "first", "weights_sha256": "ab"}}
+    assert [head["group"] for head in comparison._heads(runs)] == ["A", "B"]
+    runs[1].manifest["origin"]["posthoc"]["origin"] = runs[0].manifest["origin"]
+    assert [head["group"] for head in comparison._heads(runs)] == ["A", "A"]
+    assert "coders fitted to dense, for " in write_report(load(path).folder).read_text()
 
 
 def test_metrics_score_a_spliced_run(dense, tmp_path):
@@ -64,7 +111,9 @@ def test_every_k_gives_a_run_at_the_rate_that_explains_most_of_training_rows(den
     for path, k in zip(paths, (2, 4), strict=True):
         facts = load(path).folder.read_manifest()["posthoc"]
         assert (facts["config"]["k"], facts["config"]["lr"]) == (k, 1e-2)
-        assert facts["arms_fitted"] == 4
+        spent = facts["compute"]
+        assert spent["flops_with_all_rates"] == 2 * spent["flops"]
+        assert spent["ratio_with_all_rates"] == 2 * spent["ratio"]
         alone = posthoc(dense.folder.path, [*words[:3], f"k={k}", "lr=1e-2", words[-1]], path / "x")
         ours, theirs = load(path).model.state_dict(), load(alone[0]).model.state_dict()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
