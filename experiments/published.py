@@ -10,12 +10,12 @@ PUBLISHED = {
     "is that of sparse autoencoders (2406.04093), where dead units need a cure.",
     "mlp=abs_topk": "The rule of weight-sparse transformers at every inner vector (2511.13653); "
     "alone in the hidden layer no result is published.",
-    "mlp=skip_topk": "Fitted to a trained MLP: a lower reconstruction loss than transcoders without "
-    "the linear part, features rated no less interpretable (2501.18823). From scratch: nothing.",
     "mlp=batch_topk": "For autoencoders: a better reconstruction than top-k at an equal number of "
     "active units (2412.06410).",
     "mlp=jumprelu": "For autoencoders: the best reconstruction of its time at an equal number of "
     "active units (2407.14435).",
+    "mlp=skip_topk": "Fitted to a trained MLP: a lower reconstruction loss than transcoders without "
+    "the linear part, features rated no less interpretable (2501.18823). From scratch: nothing.",
     "mlp=sae": "Autoencoders are fitted to trained models (2406.04093); frozen random ones come close "
     "to them on common metrics (2602.14111). From scratch: nothing.",
     "mlp=solu": "Neurons rated interpretable by blinded people rise from 35 % to 60 % at little "
