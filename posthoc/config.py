@@ -23,6 +23,9 @@ class PosthocConfig(Config):
     """transcoder: in place of the MLP, from what it reads; sae: of what the MLP writes;
     skip_transcoder: a transcoder beside a linear map; crosslayer_transcoder: transcoders that write
     to all later layers as well; matryoshka: an sae whose first units alone must reconstruct, too."""
+    rule: Literal["topk", "batch_topk"] = setting("topk")
+    """topk: the k strongest units of each token; batch_topk: the strongest of a batch, k for a token
+    on average (2412.06410), which only kind=transcoder can have."""
     k: int = setting(32, low=1)
     """Active units per token."""
     width: int | None = setting(None, low=1)
@@ -49,6 +52,12 @@ class PosthocConfig(Config):
     """Held-out tokens on which the result is measured, and training tokens that choose a rate."""
     device: Literal["auto", "cpu", "cuda"] = setting("auto", operational=True)
     """auto takes a GPU where there is one."""
+
+    def check(self) -> None:
+        if self.rule != "topk" and self.kind != "transcoder":
+            raise ConfigError(
+                f"rule = {self.rule!r} is for kind=transcoder; kind={self.kind} takes 'topk'"
+            )
 
 
 def expand(given: Sequence[str]) -> list[PosthocConfig]:

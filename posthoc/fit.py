@@ -62,7 +62,7 @@ class Fit:
     def __init__(self, config: PosthocConfig, model: Transformer):
         self.config = config
         generator = torch.Generator().manual_seed(config.seed)
-        self.coders = [Coder(block.mlp, config, generator) for block in model.blocks]
+        self.coders = [Coder(block.mlp.train(), config, generator) for block in model.blocks]
         parameters = [p for coder in self.coders for p in coder.parameters]
         self.optimizer = torch.optim.Adam(parameters, lr=config.lr, betas=(0.9, 0.999), fused=True)
 
@@ -89,6 +89,7 @@ class Fit:
         for layer, coder in enumerate(self.coders):
             reach = coder.mlp.w_dec.shape[1] // coder.d_model
             coder.fold(scales[layer : layer + reach])
+            coder.mlp.eval()
 
 
 Losses = tuple[list[Tensor], list[Told]]

@@ -52,7 +52,8 @@ def told(config: PosthocConfig, found: Fidelity, spent: Spent, folder: Path) -> 
     """What a command says of a spliced run."""
     shares = [f"{value:.3f}" if value is not None else "-" for value in found.explained_variance]
     return [
-        f"{folder}: {config.kind} k={config.k} lr={config.lr:g}, {found.tokens:,} held-out tokens",
+        f"{folder}: {config.kind}, {config.rule} k={config.k} lr={config.lr:g}, "
+        f"{found.tokens:,} held-out tokens",
         f"  cross-entropy {found.ce:.4f} nats per token unspliced, {found.ce_spliced:.4f} with all "
         f"coders ({found.ce_spliced - found.ce:+.4f}), KL {found.kl:.4f}",
         f"  explained variance by layer {' '.join(shares)}",
@@ -94,6 +95,7 @@ def _folders(run: Run, configs: list[PosthocConfig], out: Path | str | None) -> 
     """A folder for each k and width; RunError, before anything is fitted, where one is in use."""
     cells, first = list(dict.fromkeys(map(_cell, configs))), configs[0]
     parts = [run.folder.name, first.kind]
+    parts += [first.rule] if first.rule != "topk" else []
     parts += [f"frozen-{first.frozen}"] if first.frozen != "none" else []
     parts += ["kl"] if first.kl_steps else []
     base = Path(out) if out else run.folder.path.with_name("-".join(parts))

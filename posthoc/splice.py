@@ -22,6 +22,8 @@ FILLING = {
     "matryoshka": "sae",
 }
 """What fills the mlp slot once coders of a kind are spliced in."""
+MOMENTUM = 0.9
+"""Of batch_topk's threshold: at the end of a fit, when the rate falls, ten steps are enough."""
 ACROSS = "crosslayer_transcoder"
 """The kind whose coders write to several layers, which is a filling of the stream slot."""
 
@@ -53,10 +55,12 @@ def spliced_config(model: ModelConfig, config: PosthocConfig) -> ModelConfig:
     if config.kind == ACROSS:
         stream = CrossLayer.Config(k=config.k, width=config.width)
         return model.replace(stream=stream, per_layer=layered)
-    tag = FILLING[config.kind]
+    tag = FILLING[config.kind] if config.rule == "topk" else config.rule
     for layer in range(model.n_layers):
         about: dict[str, Any] = {"k": config.k, "width": config.width}
         dense = model.filling("mlp", layer)
+        if tag == "batch_topk":
+            about |= {"momentum": MOMENTUM}
         if tag == "sae":
             about |= {"activation": dense.activation, "hidden": dense.width}
         layered[f"mlp@{layer}"] = MLPS[tag].Config(**about)

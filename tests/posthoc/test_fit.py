@@ -51,6 +51,7 @@ def fitted(model: Transformer, **fields) -> Transformer:
     [
         ("transcoder", 0.99, {"k": 16, "width": 128, "steps": 300}),
         ("skip_transcoder", 0.99, {"k": 16}),
+        ("transcoder", 0.99, {"k": 16, "width": 128, "steps": 300, "rule": "batch_topk"}),
         (ACROSS, 0.99, {"k": 16}),
         ("sae", 0.97, {"width": 32, "lr": 5e-3}),
         ("matryoshka", 0.94, {"width": 32, "lr": 5e-3}),
@@ -61,6 +62,8 @@ def test_a_planted_mlp_is_explained(planted, kind, least, fields):
     spliced = fitted(planted, kind=kind, **fields)
     found = measure(planted, spliced, [batch(5000)])
     assert min(found.explained_variance) > least
+    if "rule" in fields:
+        assert found.active == pytest.approx([16, 16], rel=0.1)
     assert abs(found.ce_spliced - found.ce) < 0.01
     assert 0 <= found.kl < 0.01
 
@@ -166,7 +169,9 @@ def test_a_frozen_matrix_stays_as_it_was_drawn(planted):
 
 def test_a_frozen_dictionary_explains_less_than_a_fitted_one(planted):
     values = {
-        frozen: measure(planted, fitted(planted, frozen=frozen, k=4, width=32), [batch(5000)])
+        frozen: measure(
+            planted, fitted(planted, frozen=frozen, k=4, width=32, steps=100), [batch(5000)]
+        )
         for frozen in ("none", "decoder")
     }
     means = {name: sum(one.explained_variance) / 2 for name, one in values.items()}

@@ -136,6 +136,7 @@ def test_a_tuned_run_names_its_teacher_and_what_the_dense_run_has_seen(dense, tm
     [
         (["k=33", "width=32"], "mlp.k is 33; at most the width, 32, is accepted"),
         (["k=33", "width=32", "kind=crosslayer_transcoder"], "at most the width, 32"),
+        (["kind=sae", "rule=batch_topk"], "rule = 'batch_topk' is for kind=transcoder"),
         (["kind=autoencoder"], "kind = 'autoencoder' is not accepted"),
         (["k=4,4"], "k = '4,4' is not accepted; expected different values"),
         (["steps=0"], "steps"),
@@ -181,9 +182,19 @@ def test_the_page_of_post_hoc_coders_runs_from_top_to_bottom(dense_folder, tmp_p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     shutil.copytree(dense_folder, tmp_path / "runs" / "dense")
-    commands = re.findall(r"^pellucid posthoc (.*)$", PAGE.read_text(), flags=re.MULTILINE)
-    for command in commands:
+    commands = re.findall(r"^pellucid (.*)$", PAGE.read_text(), flags=re.MULTILINE)
+    assert commands[0] == "train tiny mlp=dense run=runs/dense"
+    for command in commands[1:]:
         words = [re.sub(r"kl_steps=\d+", "kl_steps=2", word) for word in command.split()]
-        assert main(["posthoc", *words, "steps=3", "batch=4", "eval_tokens=256"]) == 0
+        small = ["steps=3", "batch=4", "eval_tokens=256"] if words[0] == "posthoc" else []
+        assert main([*words, *small]) == 0
     written = {path.name for path in (tmp_path / "runs").iterdir()} - {"dense"}
     assert written == {"transcoder", "tuned", "swept-k=16", "swept-k=32", "frozen"}
+    suite = read_run(load(tmp_path / "runs" / "transcoder").folder).scores
+    told = {(score["metric"], score["site"]): score for score in suite["scores"]}
+    assert told["bits_per_byte", None]["controls"]["dense_neurons"] > 0
+    for layer in (0, 1):
+        assert told["mean_active_units", f"blocks.{layer}.mlp"]["value"] == pytest.approx(
+            32, rel=0.01
+        )
+    assert (tmp_path / "compare.html").stat().st_size > 10_000
