@@ -1,4 +1,4 @@
-"""The command line: `pellucid train | eval | compare | sweep | view | replay | bench`.
+"""The command line: `pellucid train | eval | compare | sweep | posthoc | view | replay | bench`.
 
 A mistake of the user is one line on stderr and exit code 2. What needs torch is imported by the
 command that needs it, so that `--help` and `--version` answer at once.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid import __version__
-from pellucid.commands import benches, grids, runs
+from pellucid.commands import benches, grids, posthoc, runs
 from pellucid.errors import EXIT_OK, EXIT_USER, UserError
 from pellucid.settings.kinds import nearest, shown
 
@@ -36,6 +36,9 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       The arms of a grid: differences, frontier, tuning curves, what failed.
   pellucid sweep FILE [--out FOLDER] [--workers N] [--dry-run] [--retry]
       Run the missing cells of an ablation grid; stop and start it at will.
+  pellucid posthoc RUN [--kind transcoder] [field=value ...]
+      Fit sparse coders to a dense run, and write the model with all of them as a run (kind:
+      transcoder, skip_transcoder, crosslayer_transcoder, sae, matryoshka).
   pellucid replay RUN STEP
       Run one step again, to see what was not finite.
   pellucid bench train|kernels|models|fillings|widths [word ...]
@@ -150,6 +153,7 @@ COMMANDS = {
     "eval": runs.evaluate,
     "compare": runs.compare,
     "sweep": grids.run_grid,
+    "posthoc": posthoc.posthoc,
     "view": runs.view,
     "replay": runs.replay,
     "bench": benches.bench,

@@ -52,6 +52,11 @@ Pellucid. Our own columns: held-out nats per token after 300 steps of `tiny`, an
 brackets, by `pellucid bench fillings json=experiments/results/first_steps.json`; and milliseconds of a
 training step relative to a dense model of as many active parameters, by
 `pellucid bench models json=experiments/results/models.json`.
+
+`mlp=skip_topk`, `mlp=sae` and `stream=crosslayer` are what `pellucid posthoc` makes of a dense run (see
+[posthoc.md](posthoc.md)): their published results are of coders fitted to trained models. They train
+from scratch like all others, and so are measured like them; an sae trained that way is a bottleneck
+behind its dense MLP and explains nothing that was there before it.
 """
 
 Rows = dict[str, dict[str, Any]]

@@ -14,6 +14,10 @@ PUBLISHED = {
     "active units (2412.06410).",
     "mlp=jumprelu": "For autoencoders: the best reconstruction of its time at an equal number of "
     "active units (2407.14435).",
+    "mlp=skip_topk": "Fitted to a trained MLP: a lower reconstruction loss than transcoders without "
+    "the linear part, features rated no less interpretable (2501.18823). From scratch: nothing.",
+    "mlp=sae": "Autoencoders are fitted to trained models (2406.04093); frozen random ones come close "
+    "to them on common metrics (2602.14111). From scratch: nothing.",
     "mlp=solu": "Neurons rated interpretable by blinded people rise from 35 % to 60 % at little "
     f"loss (Elhage et al. 2022). {CHESS}.216/.306/.343, below dense.",
     "mlp=bilinear": "Equal epochs: 1.337 nats on TinyStories beside 1.321 for SwiGLU; equal time: "
@@ -61,6 +65,8 @@ PUBLISHED = {
     "independent ones (2603.07461).",
     "stream=crate": "Half the parameters of a GPT-2 layer, a higher loss at equal depth, neurons "
     "explained better by up to 103 % (2410.16443).",
+    "stream=crosslayer": "Cross-layer transcoders are fitted to trained models, for shorter circuits. "
+    "From scratch: nothing.",
     "head=unembed": "The reference everywhere.",
     "head=backpack": "170M parameters match the loss of GPT-2's 124M; editing a sense controls "
     "topics and reduces gender bias (2305.16765).",

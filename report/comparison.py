@@ -31,7 +31,8 @@ def write_comparison(folders: Iterable[Folder], out: Path) -> Path:
     """Write a page that sets runs side by side and return its path.
 
     Runs whose data fingerprints differ share the page but are not ranked with each other; nor are
-    runs trained from scratch with those that start from, or are taught by, another run.
+    runs trained from scratch with those that start from, or are taught by, another run. A run with
+    post-hoc coders is ranked with the run that they explain.
     RunError: fewer than two folders, one that cannot be read, or no place for the page at `out`.
     """
     runs = [read_run(folder) for folder in folders]

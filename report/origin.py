@@ -3,14 +3,18 @@
 from typing import Any
 
 from pellucid.report.reading import RunFiles
+from pellucid.report.wording import number
 
 SCRATCH = "from scratch"
-VERBS = {"init_from": "starts from", "teacher": "taught by"}
+VERBS = {"init_from": "starts from", "teacher": "taught by", "posthoc": "coders fitted to"}
 
 
 def sources(run: RunFiles) -> dict[str, dict[str, Any]]:
     """The runs that a run starts from or learns from, by the field that names them."""
-    origin = run.manifest.get("origin")
+    return _by_field(run.manifest.get("origin"))
+
+
+def _by_field(origin: Any) -> dict[str, dict[str, Any]]:
     found = origin if isinstance(origin, dict) else {}
     return {field: facts for field, facts in found.items() if isinstance(facts, dict)}
 
@@ -23,8 +27,13 @@ def losses(run: RunFiles) -> list[dict[str, Any]]:
 
 def kin(run: RunFiles) -> tuple[tuple[Any, ...], ...]:
     """What runs that are ranked with each other share: the same weights to start or learn from,
-    and the same functions, to the letter of their files, in their losses."""
-    given = [(field, str(facts.get("weights_sha256"))) for field, facts in sources(run).items()]
+    and the same functions, to the letter of their files, in their losses.
+
+    A dense run with coders stands where that run does: coders are one way to read it, compared with
+    layers that need none, and what fitting them cost is said beside."""
+    found = sources(run)
+    found |= _by_field(found.pop("posthoc", {}).get("origin"))
+    given = [(field, str(facts.get("weights_sha256"))) for field, facts in found.items()]
     own = [
         ("losses", str(facts.get("function")), str(facts.get("source_sha256")))
         for facts in losses(run)
@@ -37,8 +46,18 @@ def in_words(run: RunFiles) -> str:
     told = [
         f"{VERBS.get(field, field)} {facts.get('run')}" for field, facts in sources(run).items()
     ]
+    told += _fit(run)
     told += [f"with the loss {facts.get('function')}" for facts in losses(run)]
     return ", ".join(told) or SCRATCH
+
+
+def _fit(run: RunFiles) -> list[str]:
+    """What fitting coders cost, in operations."""
+    found = run.manifest.get("posthoc")
+    spent = found.get("compute", {}) if isinstance(found, dict) else {}
+    ratio = spent.get("ratio_with_all_rates")
+    told = f"for {number(ratio, 3)} times the operations of its training"
+    return [told] if isinstance(ratio, int | float) else []
 
 
 def note(run: RunFiles) -> str | None:

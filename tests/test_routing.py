@@ -34,7 +34,7 @@ WORDS = (
 )
 ROUTABLE = (
     *("dense", "topk", "abs_topk", "batch_topk", "jumprelu", "solu", "bilinear", "relu_l1"),
-    *("spark", "q_sparse", "linear_experts", "moe", "peer"),
+    *("skip_topk", "sae", "spark", "q_sparse", "linear_experts", "moe", "peer"),
 )
 """Fillings of the mlp slot whose units have rows of their own; the others are refused."""
 
@@ -51,9 +51,12 @@ def stepper(*words: str) -> routing.RoutedStepper:
 
 
 def own_mask(name: str, parameter: torch.Tensor) -> torch.Tensor:
-    """Entries of the last 6 of each MLP's units and of the last of two heads of width 8, by name."""
+    """Entries of the last 6 of each MLP's units and of the last of two heads of width 8, by name.
+
+    The dense MLP inside an sae has neurons that are no units: all of it is everybody's.
+    """
     mask, last = torch.zeros_like(parameter, dtype=torch.bool), name.rpartition(".")[2]
-    if ".mlp." in name and last in OWN_ROWS:
+    if ".mlp." in name and ".dense." not in name and last in OWN_ROWS:
         mask[-6:] = True
     elif last in ("w_q", "w_k", "w_v", "b_q", "b_k", "b_v"):
         mask[8:] = True

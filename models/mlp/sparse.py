@@ -67,6 +67,6 @@ class SparseMLP(Firing):
         read = whole(self.w_enc)[parents]
         set_rows(self.w_enc, rows, turned(read, generator))
         set_rows(self.b_enc, rows, whole(self.b_enc)[parents])
-        set_rows(self.w_dec, rows, torch.zeros_like(read))
+        set_rows(self.w_dec, rows, torch.zeros_like(whole(self.w_dec)[parents]))
         self.silent_for[rows] = 0
         return {"w_enc": rows, "b_enc": rows, "w_dec": rows}

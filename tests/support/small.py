@@ -13,6 +13,8 @@ SMALL = {
     "dense": {"width": 48},
     "topk": {"width": 48, "k": 5},
     "abs_topk": {"width": 48, "k": 5},
+    "skip_topk": {"width": 48, "k": 5},
+    "sae": {"width": 48, "k": 5},
     "batch_topk": {"width": 48, "k": 5},
     "jumprelu": {"width": 48, "k": 5},
     "solu": {"width": 48},
@@ -33,7 +35,11 @@ SMALL = {
 SMALL_FILLINGS = {
     "mlp": SMALL,
     "attention": {"codebook": {"codes": 12, "k": 3}},
-    "stream": {"topk_stream": {"k": 5}, "crate": {"n_heads": 4, "width": 48}},
+    "stream": {
+        "topk_stream": {"k": 5},
+        "crate": {"n_heads": 4, "width": 48},
+        "crosslayer": {"width": 48, "k": 5},
+    },
     "head": {"backpack": {"n_senses": 4}, "concept": {"n_known": 3, "n_free": 20, "k_free": 4}},
     "site_sparsity": {
         "abs_topk": {

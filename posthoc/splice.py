@@ -1,0 +1,109 @@
+"""The model that coders are part of: the dense run's own, but for its MLPs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid.errors import RunError
+from pellucid.models import ModelConfig, Transformer
+from pellucid.models.mlp import MLPS
+from pellucid.models.stream import STREAMS
+from pellucid.models.stream.crosslayer import CrossLayer
+from pellucid.posthoc.config import PosthocConfig
+from pellucid.run import Run
+from pellucid.settings import fields
+
+FILLING = {
+    "transcoder": "topk",
+    "skip_transcoder": "skip_topk",
+    "sae": "sae",
+    "matryoshka": "sae",
+}
+"""What fills the mlp slot once coders of a kind are spliced in."""
+MOMENTUM = 0.9
+"""Of batch_topk's threshold: at the end of a fit, when the rate falls, ten steps are enough."""
+ACROSS = "crosslayer_transcoder"
+"""The kind whose coders write to several layers, which is a filling of the stream slot."""
+
+
+def check(run: Run) -> None:
+    """Raise RunError unless every layer of the run has a dense MLP that a coder can stand for."""
+    model = run.config.model
+    if model.stream.builds is not STREAMS["residual"]:
+        tag = fields.tag_of(STREAMS, model.stream)
+        raise RunError(f"{run.folder.path} has stream={tag}; stream=residual is accepted")
+    if model.site_sparsity.where:
+        raise RunError(f"{run.folder.path} has site_sparsity; a run without it is accepted")
+    for layer in range(model.n_layers):
+        mlp = model.filling("mlp", layer)
+        if mlp.builds is not MLPS["dense"]:
+            tag = fields.tag_of(MLPS, mlp)
+            raise RunError(
+                f"{run.folder.path} is not dense: its layer {layer} has mlp={tag}; "
+                f"coders are fitted to a run with mlp=dense in every layer"
+            )
+
+
+def spliced_config(model: ModelConfig, config: PosthocConfig) -> ModelConfig:
+    """The dense model's configuration with a coder in every layer.
+
+    Raises ConfigError where k is more than the width.
+    """
+    layered = {k: v for k, v in model.per_layer.items() if not k.startswith("mlp@")}
+    if config.kind == ACROSS:
+        stream = CrossLayer.Config(k=config.k, width=config.width)
+        return model.replace(stream=stream, per_layer=layered)
+    tag = FILLING[config.kind] if config.rule == "topk" else config.rule
+    for layer in range(model.n_layers):
+        about: dict[str, Any] = {"k": config.k, "width": config.width}
+        dense = model.filling("mlp", layer)
+        if tag == "batch_topk":
+            about |= {"momentum": MOMENTUM}
+        if tag == "sae":
+            about |= {"activation": dense.activation, "hidden": dense.width}
+        layered[f"mlp@{layer}"] = MLPS[tag].Config(**about)
+    first = layered["mlp@0"]
+    if all(layered[f"mlp@{layer}"] == first for layer in range(model.n_layers)):
+        layered = {k: v for k, v in layered.items() if not k.startswith("mlp@")}
+    return model.replace(mlp=first, per_layer=layered)
+
+
+@torch.no_grad()
+def splice(run: Run, config: PosthocConfig) -> Transformer:
+    """A model with the run's weights and untrained coders, in evaluation mode, on its device."""
+    model = spliced_config(run.config.model, config)
+    weight = next(run.model.parameters())
+    spliced = Transformer(model, vocab_size=run.model.vocab_size, seed=config.seed)
+    spliced = spliced.to(weight.device, weight.dtype).eval()
+    theirs = run.model.state_dict()
+    for name, value in spliced.state_dict().items():
+        value.copy_(theirs.get(name.replace(".mlp.dense.", ".mlp."), value))
+    return spliced
+
+
+def coder_parameters(mlp: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters of a spliced layer that are the coder's, by name."""
+    return {n: p for n, p in mlp.named_parameters() if not n.startswith("dense.")}
+
+
+def learned(mlp: torch.nn.Module, config: PosthocConfig) -> list[torch.nn.Parameter]:
+    """The coder's parameters that are fitted: all but the matrix that is frozen."""
+    fixed = {"none": "", "decoder": "w_dec", "encoder": "w_enc"}[config.frozen]
+    return [p for name, p in coder_parameters(mlp).items() if name != fixed]
+
+
+def at_layers(written: Sequence[Tensor], d_model: int) -> list[Tensor]:
+    """What each layer's MLP output becomes, of what each coder wrote for its own and later layers.
+
+    `written[l]` is `(batch, token, reach x d_model)`; the sums are `(batch, token, d_model)`.
+    """
+    sums: list[Tensor] = []
+    for layer, one in enumerate(written):
+        for distance, part in enumerate(one.split(d_model, dim=-1)):
+            if layer + distance < len(sums):
+                sums[layer + distance] = sums[layer + distance] + part
+            else:
+                sums.append(part)
+    return sums

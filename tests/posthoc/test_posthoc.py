@@ -1,0 +1,200 @@
+"""`pellucid posthoc`: spliced runs open, score and say what they are; mistakes are sentences."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from support.tree import ROOT
+
+from pellucid.cli import main
+from pellucid.errors import ConfigError
+from pellucid.eval import evaluate
+from pellucid.eval.refusals import seen
+from pellucid.models import account
+from pellucid.posthoc import posthoc
+from pellucid.posthoc.arm import Arm, compute
+from pellucid.posthoc.config import PosthocConfig, expand
+from pellucid.posthoc.fit import held_rows
+from pellucid.posthoc.measure import measure
+from pellucid.posthoc.splice import splice
+from pellucid.report import comparison, origin, write_report
+from pellucid.report.reading import read_run
+from pellucid.run import load
+
+PAGE = ROOT / "docs" / "posthoc.md"
+QUICK = ("steps=6", "batch=4", "width=24", "k=3", "eval_tokens=512")
+EXACT = {
+    "transcoder": "linear-given-active-set",
+    "skip_transcoder": "linear-given-active-set",
+    "crosslayer_transcoder": "linear-given-active-set",
+    "sae": "unit-ablation-exact",
+    "matryoshka": "unit-ablation-exact",
+}
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_a_spliced_run_opens_and_predicts_what_its_manifest_says(dense, tmp_path, capsys, kind):
+    path = tmp_path / kind
+    words = [str(dense.folder.path), "--kind", kind, *QUICK, f"run={path}"]
+    assert main(["posthoc", *words]) == 0
+    run = load(path)
+    assert run.folder.is_finished
+    assert (run.step, run.tokenizer.sha256) == (6, dense.tokenizer.sha256)
+    sites = [site for site in run.model.sites().values() if site.kind == "mlp"]
+    assert [(site.n_units, site.exactness) for site in sites] == [(24, EXACT[kind])] * 2
+    facts = run.folder.read_manifest()["posthoc"]
+    config = expand([word for word in QUICK if "=" in word])[0]
+    again = measure(dense.model, run.model, held_rows(dense, config, "val", 0))
+    assert facts["held_out"] == json.loads(json.dumps(again.facts()))
+    spent = facts["compute"]
+    assert (spent["tokens"], spent["tokens_of_the_run"]) == (6 * 4 * 32, 8 * 8 * 32)
+    told = f"coders fitted to dense, for {spent['ratio']:.2f} times the operations of its training"
+    assert origin.in_words(read_run(run.folder)) == told
+    assert f"{spent['ratio']:.3g} times the" in capsys.readouterr().out
+
+
+def test_the_cost_of_a_fit_is_that_of_the_dense_pass_and_three_of_the_coders(dense):
+    """Multiplications and additions written out, of a token through two layers of d_model 16."""
+    forward = account(dense.model).flops_executed
+    encode, decode, skip = 2 * 24 * 16, 2 * 3 * 16, 2 * 16 * 16
+    wanted = {
+        "transcoder": 2 * (encode + decode),
+        "skip_transcoder": 2 * (encode + decode + skip),
+        "crosslayer_transcoder": 2 * encode + (2 + 1) * decode,
+        "sae": 2 * (encode + decode),
+        "matryoshka": 2 * (encode + 4 * decode),
+    }
+    for kind, flops in wanted.items():
+        config = PosthocConfig(kind=kind, k=3, width=24, steps=6, batch=4)
+        spent = compute(dense, Arm(config, splice(dense, config)))
+        assert spent["flops"] == 6 * 4 * 32 * (forward + 3 * flops), kind
+        assert spent["flops_of_the_run"] == 8 * 8 * 32 * 3 * forward
+        assert spent["ratio"] == spent["flops"] / spent["flops_of_the_run"]
+
+
+def test_tuning_costs_passes_of_both_models_and_is_done_at_one_rate_alone(dense):
+    config = PosthocConfig(k=3, width=24, steps=6, batch=4, kl_steps=5)
+    arm = Arm(config, splice(dense, config))
+    without = compute(dense, Arm(config.replace(kl_steps=0), arm.model))["flops"]
+    passes = account(dense.model).flops_executed + 3 * account(arm.model).flops_executed
+    spent = compute(dense, arm, rates=4)
+    assert spent["flops"] == without + 5 * 4 * 32 * passes
+    assert spent["flops_with_all_rates"] == 4 * without + 5 * 4 * 32 * passes
+
+
+def test_a_spliced_run_is_ranked_beside_the_run_it_explains_and_any_other_from_scratch(
+    dense, tmp_path
+):
+    (path,) = posthoc(dense.folder.path, QUICK, tmp_path / "spliced")
+    runs = [read_run(folder) for folder in (dense.folder, load(path).folder)]
+    assert [head["group"] for head in comparison._heads(runs)] == ["A", "A"]
+    # Coders of a run that itself starts from another one stand with what starts from that one.
+    runs[0].manifest["origin"] = {"init_from": {"run": "first", "weights_sha256": "ab"}}
+    assert [head["group"] for head in comparison._heads(runs)] == ["A", "B"]
+    runs[1].manifest["origin"]["posthoc"]["origin"] = runs[0].manifest["origin"]
+    assert [head["group"] for head in comparison._heads(runs)] == ["A", "A"]
+    assert "coders fitted to dense, for " in write_report(load(path).folder).read_text()
+
+
+def test_metrics_score_a_spliced_run(dense, tmp_path):
+    (path,) = posthoc(dense.folder.path, QUICK, tmp_path / "spliced")
+    scores = evaluate(load(path), metrics=["bits_per_byte"], dense=dense, progress=False)
+    assert scores[0].value > 0
+
+
+def test_every_k_gives_a_run_at_the_rate_that_explains_most_of_training_rows(dense, tmp_path):
+    words = [*QUICK[:-2], "lr=1e-6,1e-2", "k=2,4", "eval_tokens=512"]
+    paths = posthoc(dense.folder.path, words, tmp_path / "swept")
+    assert [path.name for path in paths] == ["swept-k=2-width=24", "swept-k=4-width=24"]
+    for path, k in zip(paths, (2, 4), strict=True):
+        facts = load(path).folder.read_manifest()["posthoc"]
+        assert (facts["config"]["k"], facts["config"]["lr"]) == (k, 1e-2)
+        spent = facts["compute"]
+        assert spent["flops_with_all_rates"] == 2 * spent["flops"]
+        assert spent["ratio_with_all_rates"] == 2 * spent["ratio"]
+        alone = posthoc(dense.folder.path, [*words[:3], f"k={k}", "lr=1e-2", words[-1]], path / "x")
+        ours, theirs = load(path).model.state_dict(), load(alone[0]).model.state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_tuned_run_names_its_teacher_and_what_the_dense_run_has_seen(dense, tmp_path):
+    (path,) = posthoc(dense.folder.path, [*QUICK, "kl_steps=3"], tmp_path / "tuned")
+    config = load(path).config.train
+    assert config.init_from == config.teacher == str(dense.folder.path)
+    assert config.steps == 9
+    dense.folder.update_manifest(selected_by=["bits_per_byte"])
+    try:
+        assert "starts or learns from it" in seen(load(path).folder)["bits_per_byte"]
+    finally:
+        dense.folder.update_manifest(selected_by=[])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["k=33", "width=32"], "mlp.k is 33; at most the width, 32, is accepted"),
+        (["k=33", "width=32", "kind=crosslayer_transcoder"], "at most the width, 32"),
+        (["kind=sae", "rule=batch_topk"], "rule = 'batch_topk' is for kind=transcoder"),
+        (["kind=autoencoder"], "kind = 'autoencoder' is not accepted"),
+        (["k=4,4"], "k = '4,4' is not accepted; expected different values"),
+        (["steps=0"], "steps"),
+        (["depth=3"], "depth"),
+        (["--best"], "is not an option of posthoc; expected --kind or --help"),
+        (["run="], "expected the path of a folder"),
+    ],
+)
+def test_mistakes_are_sentences_and_write_nothing(dense, tmp_path, capsys, words, says):
+    before = sorted(dense.folder.path.parent.iterdir())
+    assert main(["posthoc", str(dense.folder.path), *words]) == 2
+    assert says in capsys.readouterr().err
+    assert sorted(dense.folder.path.parent.iterdir()) == before
+
+
+def test_runs_that_are_not_dense_and_folders_in_use_are_refused(dense, tmp_path, capsys):
+    (path,) = posthoc(dense.folder.path, QUICK, tmp_path / "spliced")
+    assert main(["posthoc", str(path)]) == 2
+    assert "is not dense: its layer 0 has mlp=topk" in capsys.readouterr().err
+    assert main(["posthoc", str(dense.folder.path), *QUICK, f"run={path}"]) == 2
+    assert "is not empty: give a new folder" in capsys.readouterr().err
+    assert main(["posthoc", str(tmp_path / "none")]) == 2
+    assert "is not a run" in capsys.readouterr().err
+    assert main(["posthoc"]) == 2
+    assert "takes the folder of one dense run; got 0" in capsys.readouterr().err
+
+
+def test_help_lists_every_field(capsys):
+    assert main(["posthoc", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert "frozen=none" in page
+    assert "kl_steps=0" in page
+
+
+def test_words_give_every_combination_of_k_width_and_rate():
+    found = expand(["lr=1e-3,3e-3", "k=8,16", "kind=sae"])
+    assert {(c.k, c.lr) for c in found} == {(8, 1e-3), (8, 3e-3), (16, 1e-3), (16, 3e-3)}
+    with pytest.raises(ConfigError, match="steps"):
+        expand(["steps=1,2"])
+
+
+def test_the_page_of_post_hoc_coders_runs_from_top_to_bottom(dense_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    shutil.copytree(dense_folder, tmp_path / "runs" / "dense")
+    commands = re.findall(r"^pellucid (.*)$", PAGE.read_text(), flags=re.MULTILINE)
+    assert commands[0] == "train tiny mlp=dense run=runs/dense"
+    for command in commands[1:]:
+        words = [re.sub(r"kl_steps=\d+", "kl_steps=2", word) for word in command.split()]
+        small = ["steps=3", "batch=4", "eval_tokens=256"] if words[0] == "posthoc" else []
+        assert main([*words, *small]) == 0
+    written = {path.name for path in (tmp_path / "runs").iterdir()} - {"dense"}
+    assert written == {"transcoder", "tuned", "swept-k=16", "swept-k=32", "frozen"}
+    suite = read_run(load(tmp_path / "runs" / "transcoder").folder).scores
+    told = {(score["metric"], score["site"]): score for score in suite["scores"]}
+    assert told["bits_per_byte", None]["controls"]["dense_neurons"] > 0
+    for layer in (0, 1):
+        assert told["mean_active_units", f"blocks.{layer}.mlp"]["value"] == pytest.approx(
+            32, rel=0.01
+        )
+    assert (tmp_path / "compare.html").stat().st_size > 10_000
