@@ -17,7 +17,10 @@ def evaluate(argv: list[str]) -> int:
         argv,
         ("run", {"metavar": "RUN", "help": "the folder of a run"}),
         ("--step", {"type": int, "help": "the checkpoint's step (default: the newest)"}),
-        ("--suite", {"default": "quick", "help": "quick, standard or full (default: quick)"}),
+        (
+            "--suite",
+            {"default": "quick", "help": "smoke, quick, standard or full (default: quick)"},
+        ),
         ("--dense", {"metavar": "RUN", "help": "a matched dense run, to stand beside this one"}),
         ("--split", {"default": "val", "help": "the held-out split, val or test (default: val)"}),
         (

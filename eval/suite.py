@@ -41,6 +41,7 @@ from pellucid.eval.workbench import Workbench
 
 QUICK, STANDARD, FULL = ("quick", "standard", "full"), ("standard", "full"), ("full",)
 """Suites that a metric can be part of: what is in one is in those after it."""
+EVERY = ("smoke", *QUICK)
 SINCE = {"quick": QUICK, "standard": STANDARD, "full": FULL}
 
 RULED = ("labels:dev",)
@@ -59,13 +60,13 @@ class Metric(NamedTuple):
 
 
 METRICS: dict[str, Metric] = {
-    "bits_per_byte": Metric(bits_per_byte, QUICK),
+    "bits_per_byte": Metric(bits_per_byte, EVERY),
     "bits_per_byte_overlap": Metric(bits_per_byte_overlap, STANDARD),
-    "bits_saved_over_5gram": Metric(bits_saved_over_5gram, QUICK),
+    "bits_saved_over_5gram": Metric(bits_saved_over_5gram, EVERY),
     "bytes_per_token": Metric(bytes_per_token, QUICK),
-    "mean_active_units": Metric(mean_active_units, QUICK),
+    "mean_active_units": Metric(mean_active_units, EVERY),
     "max_active_units": Metric(max_active_units, QUICK),
-    "living_share": Metric(living_share, QUICK),
+    "living_share": Metric(living_share, EVERY),
     "mean_kurtosis": Metric(mean_kurtosis, QUICK),
     "rule": Metric(rule_scores, QUICK, RULED),
     "explained_loss": Metric(explained_loss_scores, uses=RULED),
@@ -108,6 +109,8 @@ class Suite:
 QUICKLY_MADE = ("random_twin", "rotated_units", "dense_neurons")
 """Controls of the quick suite: each further one costs another reading, or another set of units."""
 SUITES = {
+    # For grids of many cells that nothing is to be learned from but that they work.
+    "smoke": Suite(tokens=32_768, ngram_tokens=1_000_000, shown=16, controls=QUICKLY_MADE[:1]),
     "quick": Suite(
         tokens=131_072,
         ngram_tokens=4_000_000,

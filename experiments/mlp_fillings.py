@@ -15,4 +15,5 @@ grid = Grid(
     baselines={"dense": "mlp=dense"},
     seeds=(0, 1, 2),
     endpoints=("bits_per_byte",),
+    suite="smoke",
 )

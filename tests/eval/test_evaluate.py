@@ -192,7 +192,7 @@ def test_a_dead_unit_counts_as_dead_and_a_dead_layer_says_so(make_run):
 def test_unknown_suites_and_splits_that_were_trained_on_are_refused(make_run):
     run = make_run()
     with pytest.raises(
-        RunError, match="suite .fast. is unknown: quick, standard, full are accepted"
+        RunError, match="suite .fast. is unknown: smoke, quick, standard, full are accepted"
     ):
         evaluate(run, suite="fast", progress=False)
     with pytest.raises(RunError, match="split 'train' is not held out"):

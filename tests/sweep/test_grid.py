@@ -54,7 +54,7 @@ def test_long_names_end_in_a_hash():
         ({"endpoints": ("explained_loss:64bits",)}, "no metric of the suite quick"),
         ({"margins": {"living_share": 0.1}}, "margins give 'living_share' 0.1"),
         ({"endpoints": ("induction",), "suite": "full", "margins": {"induction": 0}}, "above 0"),
-        ({"suite": "huge"}, "suite is 'huge'; quick, standard, full are accepted"),
+        ({"suite": "huge"}, "suite is 'huge'; smoke, quick, standard, full are accepted"),
         ({"name": "a/b"}, "letters, digits"),
         ({"baselines": {"d": "match=foo"}}, "baseline d: match = 'foo'"),
     ],
