@@ -14,12 +14,12 @@ DRAWN_NODES, DRAWN_EDGES = 500, 2000
 """Most of each that are drawn: those of the largest effect, then the strongest between them."""
 
 WIDTH = 820
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 86, 40
+LEFT, RIGHT, TOP, BOTTOM = 72, 14, 86, 40
 CHIP_HEIGHT, LINE, ROW_GAP, COLUMN_GAP = 18, 22, 30, 30
 
 COLUMNS = {
     ("read", "attention"): "Read",
-    ("query_key", "attention"): "Query and key",
+    ("query_key", "attention"): "Q · K",
     ("value", "attention"): "Value",
     ("head", "attention"): "Head",
     ("unit", "attention"): "Unit",

@@ -83,14 +83,14 @@ def parse(slug: str, content: Mapping[str, Any]) -> CircuitFile:
     """Read the content of `circuits/<slug>.json`. RunError names what is not as it should be."""
     file = _Checked(f"circuits/{slug}.json", content)
     for name in ("sizes", "reasons", "faithful", "losses", "accuracy", "mib", "example"):
-        file.object(name)
-    nodes = tuple(_node(file, i, held) for i, held in enumerate(file.objects("nodes")))
+        file.mapping(name)
+    nodes = tuple(_node(file, i, held) for i, held in enumerate(file.mappings("nodes")))
     places = {node.id: i for i, node in enumerate(nodes)}
     if len(places) < len(nodes):
         raise RunError(f"{file.name}: nodes holds an id twice; each node is listed once")
-    edges = (_edge(file, i, held, places) for i, held in enumerate(file.objects("edges")))
-    file.objects("battery")
-    tokens = file.list("example.tokens", (file.object("example") or {}).get("tokens"))
+    edges = (_edge(file, i, held, places) for i, held in enumerate(file.mappings("edges")))
+    file.mappings("battery")
+    tokens = file.items("example.tokens", (file.mapping("example") or {}).get("tokens"))
     return CircuitFile(
         slug=slug,
         task=file.text("task", content.get("task", slug)),
@@ -117,8 +117,8 @@ def _node(file: "_Checked", i: int, held: Mapping[str, Any]) -> Node:
         file.refuse(f"{at}.kind", kind, f"one of {', '.join(KINDS)}")
     if not isinstance(layer, int) or isinstance(layer, bool) or not -1 <= layer < 10_000:
         file.refuse(f"{at}.layer", layer, "the number of a layer, or -1 outside the blocks")
-    values = file.list(f"{at}.values", held.get("values"))
-    writes = file.list(f"{at}.writes", held.get("writes"))
+    values = file.items(f"{at}.values", held.get("values"))
+    writes = file.items(f"{at}.writes", held.get("writes"))
     return Node(
         id=name,
         kind=kind,
@@ -167,19 +167,19 @@ class _Checked:
             self.refuse(where, value, "a number or null")
         return finite(value)
 
-    def list(self, where: str, value: Any) -> list[Any]:
+    def items(self, where: str, value: Any) -> list[Any]:
         if value is not None and not isinstance(value, list):
             self.refuse(where, value, "a list")
         return value or []
 
-    def object(self, where: str) -> Mapping[str, Any] | None:
+    def mapping(self, where: str) -> Mapping[str, Any] | None:
         value = self.content.get(where)
         if value is not None and not isinstance(value, dict):
             self.refuse(where, value, "an object")
         return value
 
-    def objects(self, where: str) -> list[Mapping[str, Any]]:
-        found = self.list(where, self.content.get(where))
+    def mappings(self, where: str) -> list[Mapping[str, Any]]:
+        found = self.items(where, self.content.get(where))
         for i, held in enumerate(found):
             if not isinstance(held, dict):
                 self.refuse(f"{where}[{i}]", held, "an object")
