@@ -87,8 +87,13 @@ def reason(score: Any) -> str:
 
 def shown(text: str) -> str:
     """A token on one line, in quotes; what would hide, reorder or break a file is spelled out."""
+
+
+def shown(text: str, *, quoted: bool = True) -> str:
+    """A token on one line; what would hide, reorder or break a file is spelled out."""
     marked = "".join(_GLYPHS.get(c) or _spelled(c) for c in text[:LONGEST])
-    return f"“{marked}{'…' if len(text) > LONGEST else ''}”"
+    marked += "…" if len(text) > LONGEST else ""
+    return f"“{marked}”" if quoted else marked
 
 
 def _spelled(character: str) -> str:

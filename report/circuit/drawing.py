@@ -15,6 +15,7 @@ from pellucid.report.wording import number, shown
 SHOWN_EDGES = 250
 """Edges of the file, and of the page until its slider is moved: the strongest."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
     """One edge as it is drawn."""

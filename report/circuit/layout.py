@@ -110,7 +110,7 @@ def _order(layer: int) -> int:
 
 def _column(node: Node) -> tuple[str, str]:
     key = (node.kind, node.half)
-    halves = {kind: half for kind, half in COLUMNS}
+    halves = dict(COLUMNS)
     return key if key in COLUMNS else (node.kind, halves[node.kind])
 
 
@@ -156,9 +156,7 @@ def _columns(counts: dict[tuple[int, tuple[str, str]], int], chip: float) -> tup
     found, x = [], float(LEFT)
     for key in keys:
         width = per_line[key] * pitch - 4
-        found.append(
-            Column(key=key, title=COLUMNS[key], x=x, width=width, per_line=per_line[key])
-        )
+        found.append(Column(key=key, title=COLUMNS[key], x=x, width=width, per_line=per_line[key]))
         x += width + 4 + gap
     return tuple(found)
 

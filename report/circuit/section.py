@@ -1,5 +1,6 @@
 """What the page prints of each circuit, and the data that its scripts have."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ LOSSES = {
     "empty": "nothing kept",
     "chance": "chance",
 }
+EDGES = ("pruned_edges", "effect_edges", "static_edges")
+"""Counts of edges, the one to show first."""
 CURVE = {"width": 260, "height": 110}
 
 
@@ -81,15 +84,16 @@ def _headline(circuit: CircuitFile) -> dict[str, Any]:
 
 def _facts(circuit: CircuitFile) -> list[dict[str, Any]]:
     losses, sizes = circuit.part("losses"), circuit.part("sizes")
-    target = f"target {number(circuit.content.get('target'), 3)}"
-    whole = f"whole model {number(losses.get('model'), 3)}"
+    target = f"target {number(circuit.content.get('target'))}"
+    whole = f"whole model {number(losses.get('model'))}"
     right = circuit.part("accuracy")
-    edges = next((key for key in ("pruned_edges", "effect_edges", "static_edges") if sizes.get(key) is not None), None)
+    best = _percent(right.get("model"))
+    edges = next((key for key in EDGES if sizes.get(key) is not None), "")
     rows = [
         ("Found circuit", f"{number(sizes.get('nodes'))} nodes", _censored(circuit)),
-        ("Loss, unseen pairs", number(losses.get("circuit_unseen"), 3), f"{target} · {whole}"),
-        ("Right, unseen pairs", _percent(right.get("circuit_unseen")), f"whole model {_percent(right.get('model'))}"),
-        ("Edges", number(sizes.get(edges)) if edges else NONE, SIZES[edges].lower() if edges else "not counted"),
+        ("Loss, unseen pairs", number(losses.get("circuit_unseen")), f"{target} · {whole}"),
+        ("Right, unseen pairs", _percent(right.get("circuit_unseen")), f"whole model {best}"),
+        ("Edges", number(sizes.get(edges)), SIZES[edges].lower() if edges else "not counted"),
     ]
     return [{"label": label, "value": value, "note": note} for label, value, note in rows]
 
@@ -107,14 +111,18 @@ def _percent(value: Any) -> str:
 
 
 def _about(circuit: CircuitFile) -> str:
-    told = [
-        f"step {number(circuit.content['step'])}" if circuit.content.get("step") is not None else "",
-        f"profile {circuit.content['profile']}" if circuit.content.get("profile") else "",
-        f"nodes are {circuit.content['grain']}" if circuit.content.get("grain") else "",
-        f"left-out nodes at their {words(circuit.content['ablation'])}" if circuit.content.get("ablation") else "",
-        f"seed {circuit.content['seed']}" if circuit.content.get("seed") is not None else "",
-    ]
-    return " · ".join(filter(None, told))
+    """How the circuit was found, in one line."""
+    told = {
+        "step": "step {}",
+        "profile": "profile {}",
+        "grain": "nodes are {}",
+        "ablation": "left-out nodes at their {}",
+        "seed": "seed {}",
+    }
+    held = {key: circuit.content.get(key) for key in told}
+    return " · ".join(
+        told[key].format(words(number(value))) for key, value in held.items() if value is not None
+    )
 
 
 def _sizes(circuit: CircuitFile) -> list[dict[str, Any]]:
@@ -140,7 +148,7 @@ def _losses(circuit: CircuitFile) -> list[dict[str, Any]]:
             "value": loss,
             "width": round(200 * max(loss, 0.0) / largest, 1),
             "own": key == "circuit_unseen",
-            "target": None if target is None or target > largest else round(200 * target / largest, 1),
+            "target": round(200 * target / largest, 1) if target and target <= largest else None,
         }
         for key, loss in found.items()
         if loss is not None
@@ -162,27 +170,31 @@ def _check(held: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mib(held: Mapping[str, Any]) -> dict[str, Any] | None:
-    """CPR, CMD, and the curve of faithfulness over the share of nodes, on a fixed frame."""
-    cpr, cmd = finite(held.get("cpr")), finite(held.get("cmd"))
-    pairs = held.get("points")
-    points = [
-        (x, y)
-        for pair in (pairs if isinstance(pairs, list) else [])
-        if isinstance(pair, list) and len(pair) == 2
-        if (x := finite(pair[0])) is not None and (y := finite(pair[1])) is not None
-    ]
-    if cpr is None and cmd is None and not points:
+    """CPR, CMD, and the curve of faithfulness over the number of nodes, which is logarithmic."""
+    points = sorted(_points(held.get("points")))
+    about = {"cpr": finite(held.get("cpr")), "cmd": finite(held.get("cmd"))} | CURVE
+    if not points and about["cpr"] is None and about["cmd"] is None:
         return None
-    low, high = min([0.0, *(y for _, y in points)]), max([1.0, *(y for _, y in points)])
-    right = max((x for x, _ in points), default=1.0) or 1.0
+    if len(points) < 2 or points[0][0] == points[-1][0]:
+        return about | {"line": None}
+    low, high = min(0.0, *(y for _, y in points)), max(1.0, *(y for _, y in points))
+    first, last = points[0][0], points[-1][0]
 
-    def place(x: float, y: float) -> str:
-        across, up = x / right, (y - low) / (high - low)
-        return f"{CURVE['width'] * across:.1f},{CURVE['height'] * (1 - up):.1f}"
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = math.log(x / first) / math.log(last / first)
+        up = (y - low) / (high - low)
+        return round(CURVE["width"] * across, 1), round(CURVE["height"] * (1 - up), 1)
 
-    line = " ".join(place(x, y) for x, y in sorted(points)) if len(points) > 1 else None
-    one = float(place(0, 1).partition(",")[2])
-    return {"cpr": cpr, "cmd": cmd, "line": line, "one": one, "last": right} | CURVE
+    line = " ".join(f"{x},{y}" for x, y in (place(*point) for point in points))
+    return about | {"line": line, "one": place(first, 1.0)[1], "first": first, "last": last}
+
+
+def _points(held: Any) -> list[tuple[float, float]]:
+    """Pairs of a size and what a circuit of that size reaches; a size of 0 has no logarithm."""
+    listed = held if isinstance(held, list) else []
+    pairs = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2]
+    found = [(finite(x), finite(y)) for x, y in pairs]
+    return [(x, y) for x, y in found if x is not None and y is not None and x > 0]
 
 
 def _cut(circuit: CircuitFile, layout: Layout) -> str | None:

@@ -63,6 +63,9 @@ class CircuitView {
     this.drawing = this.canvas.querySelector("svg");
     this.chips = [...this.drawing.querySelectorAll("[data-node]")];
     this.lines = [...this.drawing.querySelectorAll(".edge[data-rank], .stream")];
+    // The edges of the chosen node lie over all others, and over the nodes they pass.
+    this.front = svg("g", { class: "drawing-front", fill: "none" });
+    this.drawing.querySelector(".drawing-nodes").before(this.front);
     this.wire();
     this.drawTools();
     this.showEdges(this.shown);
@@ -124,12 +127,14 @@ class CircuitView {
   choose(index, { link = false, focus = false } = {}) {
     this.chosen = index;
     const near = new Set();
+    const mine = [];
     for (const line of this.lines) {
       const ends = [Number(line.dataset.source), Number(line.dataset.target)];
-      const mine = index >= 0 && ends.includes(index);
-      line.classList.toggle("near", mine);
-      if (mine) ends.forEach((end) => near.add(end));
+      if (index < 0 || !ends.includes(index)) continue;
+      ends.forEach((end) => near.add(end));
+      mine.push(line.cloneNode(false));
     }
+    this.front.replaceChildren(...mine);
     this.drawing.classList.toggle("focused", index >= 0);
     this.chips.forEach((chip, i) => {
       chip.classList.toggle("chosen", i === index);

@@ -81,7 +81,7 @@ def circuit_file(task: str, *, nodes: int, edges: int, layers: int = 4, seed: in
             | {"says": "", "reason": "the circuit is the whole model"}
         ],
         "mib": {"cpr": 0.81, "cmd": 0.07, "points": _curve()},
-        "example": {"tokens": TOKENS, "answer": '")', "other": '"]', "margin": 3.21},
+        "example": {"tokens": list(TOKENS), "answer": '")', "other": '"]', "margin": 3.21},
     }
 
 
