@@ -27,7 +27,7 @@ def attribution_graph(circuit: CircuitFile, *, scan: str) -> dict[str, Any]:
     """The graph of a circuit; `scan` names the model."""
     layout = lay_out(circuit)
     rows = _rows(layout)
-    nodes = [_feature(node, rows) for node in layout.nodes]
+    nodes = [_feature(node, rows, len(circuit.tokens)) for node in layout.nodes]
     influence = _influences(layout)
     for node, share in zip(nodes, influence, strict=True):
         node["influence"] = share
@@ -82,9 +82,10 @@ def _rows(layout: Layout) -> dict[str, int]:
     return {group: i for i, group in enumerate(ordered, start=1)}
 
 
-def _feature(node: Node, rows: dict[str, int]) -> dict[str, Any]:
+def _feature(node: Node, rows: dict[str, int], tokens: int) -> dict[str, Any]:
     row, base = rows[node.group], node.base or 0.0
-    at = max(range(len(node.values)), key=lambda i: abs(node.values[i] - base), default=0)
+    values = node.values[:tokens]
+    at = max(range(len(values)), key=lambda i: abs(values[i] - base), default=0)
     return {
         "node_id": f"{row}_{node.index}_{at}",
         "feature": _paired(row, node.index),
@@ -98,7 +99,7 @@ def _feature(node: Node, rows: dict[str, int]) -> dict[str, Any]:
         "jsNodeId": f"{row}_{node.index}-0",
         "clerp": _plain(_label(node)),
         "influence": None,
-        "activation": node.values[at] if node.values else None,
+        "activation": values[at] if values else None,
     }
 
 

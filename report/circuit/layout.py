@@ -144,7 +144,7 @@ def _columns(counts: dict[tuple[int, tuple[str, str]], int], chip: float) -> tup
     per_line = dict.fromkeys(keys, 1)
     pitch = chip + 4
     room = (WIDTH - LEFT - RIGHT - COLUMN_GAP * (len(keys) - 1)) // pitch - len(keys)
-    for _ in range(max(0, int(room))):
+    for _ in range(max(0, int(room)) if keys else 0):
         fullest = max(keys, key=lambda key: math.ceil(tallest[key] / per_line[key]))
         if tallest[fullest] <= per_line[fullest]:
             break

@@ -134,6 +134,7 @@ class CircuitView {
       ends.forEach((end) => near.add(end));
       mine.push(line.cloneNode(false));
     }
+    widen(mine, this.circuit.edges);
     this.front.replaceChildren(...mine);
     this.drawing.classList.toggle("focused", index >= 0);
     this.chips.forEach((chip, i) => {
@@ -149,10 +150,19 @@ class CircuitView {
 
   showNode() {
     const go = (index) => this.choose(index, { link: true });
+    this.article.querySelector(".circuit-example").replaceChildren(...exampleParts(this.circuit, this.circuit.nodes[this.chosen]));
     this.panel.replaceChildren(...nodePanel(this.circuit, this.chosen, this.units, go));
     this.panel.scrollTop = 0;
-    this.article.querySelector(".circuit-example").replaceChildren(...exampleParts(this.circuit, this.circuit.nodes[this.chosen]));
+    // The panel scrolls by itself rather than stretch the page far below the drawing.
+    this.panel.style.setProperty("--drawn", `${this.article.querySelector(".circuit-view").offsetHeight}px`);
   }
+}
+
+/** Widths of the edges of one node, relative to the strongest of them. */
+function widen(lines, edges) {
+  const strength = (line) => Math.abs(edges[line.dataset.rank]?.[2] ?? edges[line.dataset.rank]?.[3] ?? 0);
+  const largest = Math.max(...lines.map(strength), 1e-12);
+  for (const line of lines) if (line.dataset.rank !== undefined) line.setAttribute("stroke-width", (0.9 + (2.6 * strength(line)) / largest).toFixed(2));
 }
 
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };

@@ -8,15 +8,21 @@ import pytest
 
 from pellucid.report import chromium, write_comparison, write_report
 
-write_sample_run = runpy.run_path(str(Path(__file__).with_name("sample_run.py")))[
-    "write_sample_run"
-]
+HERE = Path(__file__).parent
+write_sample_run = runpy.run_path(str(HERE / "sample_run.py"))["write_sample_run"]
+circuits = SimpleNamespace(**runpy.run_path(str(HERE / "sample_circuits.py")))
 
 
 @pytest.fixture
 def sample_run(tmp_path):
     """A run folder of this test's own."""
     return SimpleNamespace(path=write_sample_run(tmp_path / "sample", units=6))
+
+
+@pytest.fixture
+def sample_circuits():
+    """Maker of circuit files: `circuit_file`, `write_circuits`, `sample_circuits`."""
+    return circuits
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +33,8 @@ def pages(tmp_path_factory):
     second = write_sample_run(base / "second", units=4, seed=1)
     other = write_sample_run(base / "other", units=4, seed=2, data="text")
     folders = [SimpleNamespace(path=path) for path in (first, second, other)]
+    large = circuits.circuit_file("large", nodes=500, edges=2000, layers=6)
+    circuits.write_circuits(first, **circuits.sample_circuits(), large=large)
     report = write_report(folders[0])
     compare = write_comparison(folders, base / "compare.html")
     return SimpleNamespace(report=report, compare=compare)
