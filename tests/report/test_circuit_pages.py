@@ -13,11 +13,11 @@ def place(slug, node=""):
 
 
 def circuit(pages, slug):
-    return json.loads((pages.report.parent / "circuits" / f"{slug}.json").read_text())
+    return json.loads((pages.circuits.parent / "circuits" / f"{slug}.json").read_text())
 
 
 def test_a_click_opens_a_node_and_its_edges_lead_on(pages, visit):
-    tab = visit(pages.report, place("bracket_kind"))
+    tab = visit(pages.circuits, place("bracket_kind"))
     article = tab.locator("article.circuit:not([hidden])")
     edge = max(circuit(pages, "bracket_kind")["edges"], key=lambda edge: abs(edge["weight"]))
     article.locator(f"[aria-label^='{edge['source']},']").click()
@@ -35,7 +35,7 @@ def test_a_click_opens_a_node_and_its_edges_lead_on(pages, visit):
 
 
 def test_the_slider_shows_the_strongest_edges_first(pages, visit):
-    tab = visit(pages.report, place("large"))
+    tab = visit(pages.circuits, place("large"))
     article = tab.locator("article.circuit:not([hidden])")
     seen = article.locator(".drawing-edges .edge:not(.off)")
     assert seen.count() == 250
@@ -43,21 +43,13 @@ def test_the_slider_shows_the_strongest_edges_first(pages, visit):
     article.get_by_label("Edges drawn, strongest first").fill("7")
     assert seen.count() == 7
     weights = sorted((abs(e["weight"]) for e in circuit(pages, "large")["edges"]), reverse=True)
-    drawn = (
-        tab.evaluate("() => pageData('circuits').find((c) => c.slug === 'large').edges.slice(0, 7)")
-        if False
-        else None
-    )
-    assert drawn is None
-    told = [
-        float(text.rpartition("weight ")[2].replace("\u2212", "-"))
-        for text in seen.locator("title").all_text_contents()
-    ]
+    says = seen.locator("title").all_text_contents()
+    told = [float(text.rpartition("weight ")[2].replace("\u2212", "-")) for text in says]
     assert sorted(map(abs, told), reverse=True) == [float(f"{w:.2f}") for w in weights[:7]]
 
 
 def test_keys_walk_the_nodes(pages, visit):
-    tab = visit(pages.report, place("large", "blocks.3.mlp:408"))
+    tab = visit(pages.circuits, place("large", "blocks.3.mlp:408"))
     article = tab.locator("article.circuit:not([hidden])")
     start = article.locator(".chip-node.chosen")
     assert start.get_attribute("aria-pressed") == "true"
@@ -76,11 +68,11 @@ def test_keys_walk_the_nodes(pages, visit):
 
 
 def test_a_node_shows_where_it_is_active(pages, visit):
-    units = json.loads((pages.report.parent / "units.json").read_text())["sites"]
+    units = json.loads((pages.circuits.parent / "units.json").read_text())["sites"]
     known = {f"{site['name']}:{unit['unit']}" for site in units for unit in site["units"]}
     nodes = circuit(pages, "large")["nodes"]
     node = next(n for n in nodes if n["id"] in known)
-    tab = visit(pages.report, place("large", node["id"]))
+    tab = visit(pages.circuits, place("large", node["id"]))
     article = tab.locator("article.circuit:not([hidden])")
     assert article.locator(".band").count() == 6
     warm = article.locator(".circuit-example .tok[data-heat]").count()
@@ -96,7 +88,7 @@ def test_a_node_shows_where_it_is_active(pages, visit):
 
 
 def test_a_table_row_opens_its_circuit_and_finding_finds(pages, visit):
-    tab = visit(pages.report, "#circuits")
+    tab = visit(pages.circuits, "#circuits")
     tab.get_by_role("button", name="large").click()
     article = tab.locator("article.circuit:not([hidden])")
     assert article.get_attribute("data-circuit") == "large"
@@ -110,25 +102,25 @@ def test_a_table_row_opens_its_circuit_and_finding_finds(pages, visit):
 
 def test_planted_text_of_a_circuit_stays_text(pages, visit):
     planted = circuit(pages, "planted")["nodes"][0]["id"]
-    tab = visit(pages.report, place("planted", planted))
+    tab = visit(pages.circuits, place("planted", planted))
     article = tab.locator("article.circuit:not([hidden])")
     assert tab.locator("img").count() == 0
-    assert article.locator(".circuit-example .tok").nth(3).inner_text() == HOSTILE.replace(" ", " ")
+    assert article.locator(".circuit-example .tok").nth(3).inner_text() == HOSTILE
     assert article.locator(".circuit-panel .chip").first.text_content() == HOSTILE
     assert article.locator(".battery").get_by_text(HOSTILE).is_visible()
 
 
 def test_links_beside_the_page_lead_to_files(pages, visit):
-    tab = visit(pages.report, place("bracket_kind"))
+    tab = visit(pages.circuits, place("bracket_kind"))
     links = tab.locator("article.circuit:not([hidden]) .circuit-files a")
     found = [link.get_attribute("href") for link in links.all()]
     assert found == ["circuits/bracket_kind.svg", "circuits/bracket_kind.graph.json"]
-    assert all((pages.report.parent / path).is_file() for path in found)
+    assert all((pages.circuits.parent / path).is_file() for path in found)
 
 
 def test_circuits_fit_narrow_windows_and_dark_rooms(pages, visit):
     for width in (320, 390, 768):
-        tab = visit(pages.report, place("large"), width=width, height=800, color_scheme="dark")
+        tab = visit(pages.circuits, place("large"), width=width, height=800, color_scheme="dark")
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
     chip = tab.locator("article.circuit:not([hidden]) .chip-back").first
     assert chip.evaluate("node => getComputedStyle(node).fill") == "rgb(25, 29, 35)"
