@@ -85,10 +85,6 @@ def reason(score: Any) -> str:
     return told[0] if told else "not measured"
 
 
-def shown(text: str) -> str:
-    """A token on one line, in quotes; what would hide, reorder or break a file is spelled out."""
-
-
 def shown(text: str, *, quoted: bool = True) -> str:
     """A token on one line; what would hide, reorder or break a file is spelled out."""
     marked = "".join(_GLYPHS.get(c) or _spelled(c) for c in text[:LONGEST])

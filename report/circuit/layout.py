@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pellucid.report.circuit.reading import CircuitFile, Edge, Node
 
-DRAWN_NODES, DRAWN_EDGES = 500, 2000
+DRAWN_NODES, DRAWN_EDGES = 512, 2000
 """Most of each that are drawn: those of the largest effect, then the strongest between them."""
 
 WIDTH = 820

@@ -26,11 +26,14 @@ SIZE_NOTES = {
 }
 LOSSES = {
     "model": "the whole model",
+    "model_unseen": "the whole model, on unseen pairs",
     "circuit": "the circuit, on the pairs it was found on",
     "circuit_unseen": "the circuit, on unseen pairs",
     "empty": "nothing kept",
     "chance": "chance",
 }
+REASONS = {"nodes": "Nodes", "edges": "Edges", "effect": "Effects"}
+"""What a file may say of its lists as a whole."""
 EDGES = ("pruned_edges", "effect_edges", "static_edges")
 """Counts of edges, the one to show first."""
 CURVE = {"width": 260, "height": 110}
@@ -85,9 +88,9 @@ def _headline(circuit: CircuitFile) -> dict[str, Any]:
 def _facts(circuit: CircuitFile) -> list[dict[str, Any]]:
     losses, sizes = circuit.part("losses"), circuit.part("sizes")
     target = f"target {number(circuit.content.get('target'))}"
-    whole = f"whole model {number(losses.get('model'))}"
+    whole = f"whole model {number(losses.get('model_unseen', losses.get('model')))}"
     right = circuit.part("accuracy")
-    best = _percent(right.get("model"))
+    best = _percent(right.get("model_unseen", right.get("model")))
     edges = next((key for key in EDGES if sizes.get(key) is not None), "")
     rows = [
         ("Found circuit", f"{number(sizes.get('nodes'))} nodes", _censored(circuit)),
@@ -197,17 +200,23 @@ def _points(held: Any) -> list[tuple[float, float]]:
     return [(x, y) for x, y in found if x is not None and y is not None and x > 0]
 
 
-def _cut(circuit: CircuitFile, layout: Layout) -> str | None:
-    """What of a large circuit is not drawn."""
+def _cut(circuit: CircuitFile, layout: Layout) -> str:
+    """What of a large circuit is not drawn, or not measured, and what the file says of it."""
     nodes, edges = len(circuit.nodes), len(circuit.edges)
+    told = []
     if nodes > len(layout.nodes):
-        return (
+        told.append(
             f"Drawn are the {number(len(layout.nodes))} nodes of the largest effect of "
             f"{number(nodes)}, and the {number(len(layout.edges))} strongest edges between them."
         )
-    if edges > len(layout.edges):
-        return f"Drawn are the {number(len(layout.edges))} strongest of {number(edges)} edges."
-    return None
+    elif edges > len(layout.edges):
+        told.append(
+            f"Drawn are the {number(len(layout.edges))} strongest of {number(edges)} edges."
+        )
+    for key, label in REASONS.items():
+        if reason := circuit.part("reasons").get(key):
+            told.append(f"{label}: {reason}.")
+    return " ".join(told)
 
 
 def _data(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:

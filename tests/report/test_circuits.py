@@ -94,7 +94,7 @@ def test_a_circuit_of_full_size_is_drawn_by_its_strongest(sample_circuits):
     drawn = {node.id for node in layout.nodes}
     weakest = min(node.effect for node in layout.nodes)
     assert all(n.effect <= weakest for n in file.nodes if n.id not in drawn)
-    assert "500 nodes of the largest effect of 900" in shown_circuits([file])[0]["cut"]
+    assert f"{DRAWN_NODES} nodes of the largest effect of 900" in shown_circuits([file])[0]["cut"]
 
 
 def test_the_drawing_is_a_picture_of_its_own(sample_circuits):
@@ -202,6 +202,16 @@ def test_the_headline_is_the_faithful_size(sample_run, sample_circuits):
     assert "Worst case: resample. It is 0.210 of what" in words or "It is 0.21 of what" in words
     assert "No smaller circuit stays within the target" in words
     assert "9 of 10 controls passed" in words
+
+
+def test_what_a_file_says_of_its_lists_stands_by_the_drawing(sample_circuits):
+    made = sample_circuits.circuit_file("t", nodes=20, edges=20)
+    made["reasons"] |= {"effect": "to first order", "static_edges": "no matrix"}
+    made["losses"]["model_unseen"] = 0.5
+    (told,) = shown_circuits([parse("t", made)])
+    assert told["cut"] == "Effects: to first order."
+    assert told["facts"][1]["note"] == "target 0.150 · whole model 0.500"
+    assert [row["note"] for row in told["sizes"] if row["label"] == "Static edges"] == ["no matrix"]
 
 
 def test_exports_are_not_taken_for_circuits_and_stay_the_same(sample_run, sample_circuits):
