@@ -16,6 +16,9 @@ DRAWN_NODES, DRAWN_EDGES = 512, 2000
 WIDTH = 820
 LEFT, RIGHT, TOP, BOTTOM = 72, 14, 86, 40
 CHIP_HEIGHT, LINE, ROW_GAP, COLUMN_GAP = 18, 22, 30, 30
+WIDEST_GAP = 280
+LOW = 4
+"""Lines of a cell that is low enough: beside each other, chips would hide each other's edges."""
 
 COLUMNS = {
     ("read", "attention"): "Read",
@@ -146,14 +149,16 @@ def _columns(counts: dict[tuple[int, tuple[str, str]], int], chip: float) -> tup
     room = (WIDTH - LEFT - RIGHT - COLUMN_GAP * (len(keys) - 1)) // pitch - len(keys)
     for _ in range(max(0, int(room)) if keys else 0):
         fullest = max(keys, key=lambda key: math.ceil(tallest[key] / per_line[key]))
-        if tallest[fullest] <= per_line[fullest]:
+        if math.ceil(tallest[fullest] / per_line[fullest]) <= LOW:
             break
         per_line[fullest] += 1
     used = sum(per_line.values()) * pitch
     gap = COLUMN_GAP
     if len(keys) > 1:
-        gap = max(COLUMN_GAP, (WIDTH - LEFT - RIGHT - used) / (len(keys) - 1))
-    found, x = [], float(LEFT)
+        gap = (WIDTH - LEFT - RIGHT - used) / (len(keys) - 1)
+        gap = min(max(COLUMN_GAP, gap), WIDEST_GAP)
+    spare = WIDTH - LEFT - RIGHT - used - gap * (len(keys) - 1)
+    found, x = [], LEFT + max(0.0, spare) / 2
     for key in keys:
         width = per_line[key] * pitch - 4
         found.append(Column(key=key, title=COLUMNS[key], x=x, width=width, per_line=per_line[key]))

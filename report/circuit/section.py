@@ -93,7 +93,7 @@ def _facts(circuit: CircuitFile) -> list[dict[str, Any]]:
     best = _percent(right.get("model_unseen", right.get("model")))
     edges = next((key for key in EDGES if sizes.get(key) is not None), "")
     rows = [
-        ("Found circuit", f"{number(sizes.get('nodes'))} nodes", _censored(circuit)),
+        ("Found nodes", number(sizes.get("nodes")), _censored(circuit)),
         ("Loss, unseen pairs", number(losses.get("circuit_unseen")), f"{target} · {whole}"),
         ("Right, unseen pairs", _percent(right.get("circuit_unseen")), f"whole model {best}"),
         ("Edges", number(sizes.get(edges)), SIZES[edges].lower() if edges else "not counted"),

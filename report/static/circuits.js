@@ -154,8 +154,13 @@ class CircuitView {
     this.panel.replaceChildren(...nodePanel(this.circuit, this.chosen, this.units, go));
     this.panel.scrollTop = 0;
     // The panel scrolls by itself rather than stretch the page far below the drawing.
-    this.panel.style.setProperty("--drawn", `${this.article.querySelector(".circuit-view").offsetHeight}px`);
+    this.panel.style.setProperty("--drawn", `${contentHeight(this.article.querySelector(".circuit-view"))}px`);
   }
+}
+
+/** How high the parts of a box are together; the box itself may be stretched. */
+function contentHeight(box) {
+  return [...box.children].reduce((sum, child) => sum + child.offsetHeight, 0);
 }
 
 /** Widths of the edges of one node, relative to the strongest of them. */
