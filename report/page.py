@@ -38,11 +38,11 @@ def write_page(
 
     styles and scripts name files of `static/`; data becomes one JSON element per key.
     """
-    style = "\n".join(_asset(name) for name in (PLOT_CSS, *(f"static/{s}" for s in styles)))
-    code = "\n".join(_asset(f"static/{name}") for name in scripts)
-    plot = _asset(PLOT_JS)
+    style = "\n".join(asset(name) for name in (PLOT_CSS, *(f"static/{s}" for s in styles)))
+    code = "\n".join(asset(f"static/{name}") for name in scripts)
+    plot = asset(PLOT_JS)
     html = (
-        _environment()
+        environment()
         .get_template(template)
         .render(
             **context,
@@ -77,7 +77,8 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of a file of this package, checked to stay inside the element it is inlined in."""
     text = (HERE / name).read_text(encoding="utf-8").strip()
     if "</script" in text.lower() or "</style" in text.lower() or "<!--" in text:
         raise ValueError(f"{name} would end the element it is inlined in")
@@ -97,16 +98,17 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates of the pages: whatever they print is escaped, a name they lack is an error."""
+    made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= wording.FILTERS
-    return environment
+    made.filters |= wording.FILTERS
+    return made
 
 
 def _replace(out: Path, html: str) -> Path:

@@ -27,6 +27,8 @@ class RunFiles:
     metrics: list[dict[str, Any]]
     scores: dict[str, Any] | None
     units: dict[str, Any] | None
+    circuits: dict[str, dict[str, Any]]
+    """files of `circuits/` by their names without ending"""
 
     @property
     def name(self) -> str:
@@ -56,7 +58,18 @@ def read_run(folder: Folder) -> RunFiles:
         metrics=read_metrics(path / "metrics.jsonl"),
         scores=_versioned(path / "scores.json"),
         units=_versioned(path / "units.json"),
+        circuits=read_circuits(path),
     )
+
+
+def read_circuits(run: Path) -> dict[str, dict[str, Any]]:
+    """Circuit files of a run by name, in order; attribution graphs beside them are none.
+
+    RunError: one is damaged, or of an unknown format.
+    """
+    found = sorted((run / "circuits").glob("*.json"))
+    kept = [file for file in found if not file.stem.endswith(".graph")]
+    return {file.stem: held for file in kept if (held := _versioned(file)) is not None}
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pellucid.report.circuit import script_data, shown_circuits, write_exports
+from pellucid.report.circuit.reading import parse
 from pellucid.report.curves import curves
 from pellucid.report.page import write_page
 from pellucid.report.reading import Folder, RunFiles, read_run
@@ -10,6 +12,7 @@ from pellucid.report.sites import browser_data, choices, site_rows
 from pellucid.report.summary import exactness, facts, flatten, slots
 
 STYLES = ["base.css", "tables.css", "charts.css", "browser.css", "unit.css"]
+STYLES += ["drawing.css", "circuits.css"]
 SCRIPTS = [
     "dom.js",
     "tokens.js",
@@ -20,29 +23,33 @@ SCRIPTS = [
     "cards.js",
     "unit.js",
     "browser.js",
+    "node.js",
+    "circuits.js",
     "report.js",
 ]
 
 
 def write_report(folder: Folder) -> Path:
-    """Write report.html into the run folder and return its path.
+    """Write report.html into the run folder and return its path; beside its circuits, their exports.
 
     A run without scores or units yet gets a page that says how to make them.
     RunError: the folder is no run folder, or a file in it is damaged.
     """
     run = read_run(folder)
+    circuits = [parse(name, content) for name, content in run.circuits.items()]
+    write_exports(run.path, circuits)
     return write_page(
         run.path / "report.html",
         template="report.html",
         styles=STYLES,
         scripts=SCRIPTS,
-        data={"curves": curves(run.metrics), "units": browser_data(run.units)},
-        context=_context(run),
+        data={
+            "curves": curves(run.metrics),
+            "units": browser_data(run.units),
+            "circuits": script_data(circuits),
+        },
+        context=_about(run) | _scored(run) | {"circuits": shown_circuits(circuits)},
     )
-
-
-def _context(run: RunFiles) -> dict[str, object]:
-    return _about(run) | _scored(run)
 
 
 def _scored(run: RunFiles) -> dict[str, object]:

@@ -1,11 +1,19 @@
 """Numbers and names as a reader wants them: filters of the templates."""
 
 import math
+import re
 from typing import Any
 
 NONE = "–"
 NO_VALUE = "no value: "
 MINUS = "\u2212"
+LONGEST = 34
+"""Letters of a token that a line of the drawing shows."""
+
+_GLYPHS = {" ": "·", "\n": "↵", "\t": "→"}
+_ODD = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufffe\uffff]"
+)
 
 
 def number(value: Any, digits: int = 4) -> str:
@@ -77,6 +85,17 @@ def reason(score: Any) -> str:
     return told[0] if told else "not measured"
 
 
+def shown(text: str, *, quoted: bool = True) -> str:
+    """A token on one line; what would hide, reorder or break a file is spelled out."""
+    marked = "".join(_GLYPHS.get(c) or _spelled(c) for c in text[:LONGEST])
+    marked += "…" if len(text) > LONGEST else ""
+    return f"“{marked}”" if quoted else marked
+
+
+def _spelled(character: str) -> str:
+    return f"\\u{ord(character):04x}" if _ODD.match(character) else character
+
+
 FILTERS = {
     "number": number,
     "significant": significant,
@@ -86,4 +105,5 @@ FILTERS = {
     "words": words,
     "short": short,
     "reason": reason,
+    "shown": shown,
 }

@@ -36,7 +36,7 @@ function cssColor(name, alpha = 1) {
 function number(value, digits = 4) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e9)) return value.toExponential(digits - 2).replace("-", "−");
+  if (size !== 0 && (size < 1e-3 || size >= 1e9)) return value.toExponential(digits - 2).replaceAll("-", "−");
   const options = Number.isInteger(value) ? {} : { maximumSignificantDigits: digits };
   return value.toLocaleString("en-US", options).replace("-", "−");
 }

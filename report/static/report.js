@@ -14,5 +14,7 @@ if (logged.panels.length) {
 const units = pageData("units");
 const place = document.getElementById("browser");
 if (units && place) startBrowser(place, units);
+const circuits = pageData("circuits");
+if (circuits?.length) startCircuits(document.getElementById("circuits"), circuits, units);
 // The browser went to a section before the charts above it had their height.
 document.getElementById(location.hash.slice(1))?.scrollIntoView({ behavior: "instant" });

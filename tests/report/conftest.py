@@ -8,9 +8,9 @@ import pytest
 
 from pellucid.report import chromium, write_comparison, write_report
 
-write_sample_run = runpy.run_path(str(Path(__file__).with_name("sample_run.py")))[
-    "write_sample_run"
-]
+HERE = Path(__file__).parent
+write_sample_run = runpy.run_path(str(HERE / "sample_run.py"))["write_sample_run"]
+circuits = SimpleNamespace(**runpy.run_path(str(HERE / "sample_circuits.py")))
 
 
 @pytest.fixture
@@ -19,17 +19,27 @@ def sample_run(tmp_path):
     return SimpleNamespace(path=write_sample_run(tmp_path / "sample", units=6))
 
 
+@pytest.fixture
+def sample_circuits():
+    """Maker of circuit files: `circuit_file`, `write_circuits`, `sample_circuits`."""
+    return circuits
+
+
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory):
-    """Written once: `report`, and `compare` of two runs on the same data and one on other data."""
+    """Written once: `report`, `compare` of two runs on the same data and one on other data, and
+    `circuits`, the report of a run that has some."""
     base = tmp_path_factory.mktemp("runs")
     first = write_sample_run(base / "first", units=100)
     second = write_sample_run(base / "second", units=4, seed=1)
     other = write_sample_run(base / "other", units=4, seed=2, data="text")
     folders = [SimpleNamespace(path=path) for path in (first, second, other)]
+    large = circuits.circuit_file("large", nodes=500, edges=2000, layers=6)
+    drawn = SimpleNamespace(path=write_sample_run(base / "drawn", units=100))
+    circuits.write_circuits(drawn.path, **circuits.sample_circuits(), large=large)
     report = write_report(folders[0])
     compare = write_comparison(folders, base / "compare.html")
-    return SimpleNamespace(report=report, compare=compare)
+    return SimpleNamespace(report=report, compare=compare, circuits=write_report(drawn))
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,13 @@ from pellucid.report.curves import DRAWN, curves
 HOSTILE = "</script><img src=x onerror=\"alert('planted')\">"
 
 
-def test_the_page_holds_no_planted_markup_and_asks_for_nothing(sample_run):
+def test_the_page_holds_no_planted_markup_and_asks_for_nothing(sample_run, sample_circuits):
+    sample_circuits.write_circuits(sample_run.path, **sample_circuits.sample_circuits())
     html = write_report(sample_run).read_text()
     assert HOSTILE not in html
     assert "<img" not in html
     assert re.search(r"""(src|href)=["']?(https?:)?//""", html) is None
-    assert html.count("</script>") == 4
+    assert html.count("</script>") == 5
 
 
 def test_the_same_run_gives_the_same_page(sample_run):

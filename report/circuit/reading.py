@@ -1,0 +1,186 @@
+"""A circuit file as parts one can rely on: nothing of it is believed before it was looked at."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pellucid.errors import RunError
+
+KINDS = ("read", "query_key", "value", "head", "unit", "neuron", "write")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One node of a circuit."""
+
+    id: str
+    """`blocks.0.mlp:17`"""
+    kind: str
+    layer: int
+    """-1 outside the blocks"""
+    effect: float | None
+    """rise of the task's loss, in nats, when this node alone is ablated in the circuit"""
+    base: float | None
+    """what the node is held at where it is left out"""
+    values: tuple[float, ...]
+    """per token of the shown example; empty where none is known"""
+    writes: tuple[tuple[str, float], ...]
+    """tokens it makes likelier, with their logits"""
+
+    @property
+    def group(self) -> str:
+        """`blocks.0.mlp`"""
+        return self.id.rpartition(":")[0]
+
+    @property
+    def index(self) -> int:
+        """The node's number within its group."""
+        return int(self.id.rpartition(":")[2])
+
+    @property
+    def half(self) -> str:
+        """Which half of a block it belongs to: `attention` or `mlp`."""
+        place = self.group.split(".", 2)[-1]
+        return "attention" if place.startswith(("attn", "attention")) else "mlp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """One edge between two nodes, given by their places in the list of nodes."""
+
+    source: int
+    target: int
+    weight: float | None
+    effect: float | None
+
+    @property
+    def strength(self) -> float:
+        """What edges are ranked by: the weight's magnitude, or the effect's where there is none."""
+        return abs(self.weight if self.weight is not None else self.effect or 0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CircuitFile:
+    """A circuit as its file tells it."""
+
+    slug: str
+    """the file's name without its ending"""
+    task: str
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    tokens: tuple[str, ...]
+    """of the shown example; empty where there is none"""
+    content: Mapping[str, Any]
+    """the whole file, for what is only printed"""
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """An object of the file, such as its sizes; empty where it has none."""
+        return self.content.get(name) or {}
+
+
+def parse(slug: str, content: Mapping[str, Any]) -> CircuitFile:
+    """Read the content of `circuits/<slug>.json`. RunError names what is not as it should be."""
+    file = _Checked(f"circuits/{slug}.json", content)
+    for name in ("sizes", "reasons", "faithful", "losses", "accuracy", "mib", "example"):
+        file.mapping(name)
+    nodes = tuple(_node(file, i, held) for i, held in enumerate(file.mappings("nodes")))
+    places = {node.id: i for i, node in enumerate(nodes)}
+    if len(places) < len(nodes):
+        raise RunError(f"{file.name}: nodes holds an id twice; each node is listed once")
+    edges = (_edge(file, i, held, places) for i, held in enumerate(file.mappings("edges")))
+    file.mappings("battery")
+    tokens = file.items("example.tokens", (file.mapping("example") or {}).get("tokens"))
+    return CircuitFile(
+        slug=slug,
+        task=file.text("task", content.get("task", slug)),
+        nodes=nodes,
+        edges=tuple(edges),
+        tokens=tuple(file.text(f"example.tokens[{i}]", t) for i, t in enumerate(tokens)),
+        content=content,
+    )
+
+
+def finite(value: Any) -> float | None:
+    """A number that is one; None for anything else, NaN and infinities among it."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if good else None
+
+
+def _node(file: "_Checked", i: int, held: Mapping[str, Any]) -> Node:
+    at = f"nodes[{i}]"
+    name, kind, layer = (held.get(key) for key in ("id", "kind", "layer"))
+    group, _, index = file.text(f"{at}.id", name).rpartition(":")
+    if not group or not (index.isascii() and index.isdecimal()) or len(index) > 9:
+        file.refuse(f"{at}.id", name, "a name such as blocks.0.mlp:17")
+    if kind not in KINDS:
+        file.refuse(f"{at}.kind", kind, f"one of {', '.join(KINDS)}")
+    if not isinstance(layer, int) or isinstance(layer, bool) or not -1 <= layer < 10_000:
+        file.refuse(f"{at}.layer", layer, "the number of a layer, or -1 outside the blocks")
+    values = file.items(f"{at}.values", held.get("values"))
+    writes = file.items(f"{at}.writes", held.get("writes"))
+    return Node(
+        id=name,
+        kind=kind,
+        layer=layer,
+        effect=file.number(f"{at}.effect", held.get("effect")),
+        base=file.number(f"{at}.base", held.get("base")),
+        values=tuple(file.number(f"{at}.values", value) or 0.0 for value in values),
+        writes=tuple(_pair(file, f"{at}.writes", pair) for pair in writes),
+    )
+
+
+def _pair(file: "_Checked", where: str, held: Any) -> tuple[str, float]:
+    if not isinstance(held, list) or len(held) != 2 or not isinstance(held[0], str):
+        file.refuse(where, held, "pairs of a token's text and a number")
+    return held[0], file.number(where, held[1]) or 0.0
+
+
+def _edge(file: "_Checked", i: int, held: Mapping[str, Any], places: Mapping[str, int]) -> Edge:
+    ends = []
+    for end in ("source", "target"):
+        name = file.text(f"edges[{i}].{end}", held.get(end))
+        if name not in places:
+            file.refuse(f"edges[{i}].{end}", name, "the id of one of its nodes")
+        ends.append(places[name])
+    weight, effect = (file.number(f"edges[{i}].{k}", held.get(k)) for k in ("weight", "effect"))
+    return Edge(source=ends[0], target=ends[1], weight=weight, effect=effect)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """Takes fields out of a file, and refuses in a sentence what they are not."""
+
+    name: str
+    content: Mapping[str, Any]
+
+    def refuse(self, where: str, value: Any, wanted: str) -> None:
+        raise RunError(f"{self.name}: {where} is {str(value)[:60]!r}; {wanted} is expected")
+
+    def text(self, where: str, value: Any) -> str:
+        if not isinstance(value, str):
+            self.refuse(where, value, "a text")
+        return value
+
+    def number(self, where: str, value: Any) -> float | None:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            self.refuse(where, value, "a number or null")
+        return finite(value)
+
+    def items(self, where: str, value: Any) -> list[Any]:
+        if value is not None and not isinstance(value, list):
+            self.refuse(where, value, "a list")
+        return value or []
+
+    def mapping(self, where: str) -> Mapping[str, Any] | None:
+        value = self.content.get(where)
+        if value is not None and not isinstance(value, dict):
+            self.refuse(where, value, "an object")
+        return value
+
+    def mappings(self, where: str) -> list[Mapping[str, Any]]:
+        found = self.items(where, self.content.get(where))
+        for i, held in enumerate(found):
+            if not isinstance(held, dict):
+                self.refuse(f"{where}[{i}]", held, "an object")
+        return found

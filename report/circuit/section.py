@@ -1,0 +1,245 @@
+"""What the page prints of each circuit, and the data that its scripts have."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pellucid.report.circuit.drawing import draw
+from pellucid.report.circuit.export import GRAPH, SVG
+from pellucid.report.circuit.layout import Layout, lay_out
+from pellucid.report.circuit.reading import CircuitFile, finite
+from pellucid.report.wording import NONE, number, words
+
+SIZES = {
+    "nodes": "Nodes",
+    "bits": "Description, in bits",
+    "static_edges": "Static edges",
+    "effect_edges": "Edges with an effect",
+    "dynamic_edges_per_token": "Dynamic edges per token",
+    "pruned_edges": "Edges after pruning edges",
+}
+SIZE_NOTES = {
+    "bits": "which nodes of each group are kept; does not charge a wide layer for its weights",
+    "static_edges": "non-zero weights between two kept nodes",
+    "effect_edges": "ablated alone, each changes the loss by more than a hundredth of the target",
+    "dynamic_edges_per_token": "both ends active at the token",
+}
+LOSSES = {
+    "model": "the whole model",
+    "model_unseen": "the whole model, on unseen pairs",
+    "circuit": "the circuit, on the pairs it was found on",
+    "circuit_unseen": "the circuit, on unseen pairs",
+    "empty": "nothing kept",
+    "chance": "chance",
+}
+REASONS = {"nodes": "Nodes", "edges": "Edges", "effect": "Effects"}
+"""What a file may say of its lists as a whole."""
+EDGES = ("pruned_edges", "effect_edges", "static_edges")
+"""Counts of edges, the one to show first."""
+CURVE = {"width": 260, "height": 110}
+
+
+def shown_circuits(circuits: Sequence[CircuitFile]) -> list[dict[str, Any]]:
+    """One dict per circuit for the page's template."""
+    return [_shown(circuit, lay_out(circuit)) for circuit in circuits]
+
+
+def script_data(circuits: Sequence[CircuitFile]) -> list[dict[str, Any]]:
+    """One dict per circuit for the page's scripts: what is drawn, in the drawing's order."""
+    return [_data(circuit, lay_out(circuit)) for circuit in circuits]
+
+
+def _shown(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
+    battery = [_check(held) for held in circuit.content.get("battery") or []]
+    return {
+        "slug": circuit.slug,
+        "task": circuit.task,
+        "cue": circuit.content.get("cue"),
+        "about": _about(circuit),
+        "headline": _headline(circuit),
+        "facts": _facts(circuit),
+        "sizes": _sizes(circuit),
+        "losses": _losses(circuit),
+        "battery": battery,
+        "passed": sum(row["verdict"] == "passes" for row in battery),
+        "judged": sum(row["verdict"] in ("passes", "fails") for row in battery),
+        "mib": _mib(circuit.part("mib")),
+        "drawn": draw(circuit, layout),
+        "cut": _cut(circuit, layout),
+        "files": {"svg": circuit.slug + SVG, "graph": circuit.slug + GRAPH},
+    }
+
+
+def _headline(circuit: CircuitFile) -> dict[str, Any]:
+    """The published number: the faithful size, or that it was not measured."""
+    faithful, candidates = circuit.part("faithful"), circuit.content.get("candidates")
+    size = finite(faithful.get("nodes"))
+    return {
+        "nodes": size,
+        "bits": finite(faithful.get("bits")),
+        "candidates": finite(candidates),
+        "worst": words(faithful["worst"]) if faithful.get("worst") else None,
+        "censored": faithful.get("censored") is True,
+        "ratio": finite(faithful.get("nonsense_ratio")),
+        "reason": circuit.part("reasons").get("faithful") or "the battery was not run",
+    }
+
+
+def _facts(circuit: CircuitFile) -> list[dict[str, Any]]:
+    losses, sizes = circuit.part("losses"), circuit.part("sizes")
+    target = f"target {number(circuit.content.get('target'))}"
+    whole = f"whole model {number(losses.get('model_unseen', losses.get('model')))}"
+    right = circuit.part("accuracy")
+    best = _percent(right.get("model_unseen", right.get("model")))
+    edges = next((key for key in EDGES if sizes.get(key) is not None), "")
+    rows = [
+        ("Found nodes", number(sizes.get("nodes")), _censored(circuit)),
+        ("Loss, unseen pairs", number(losses.get("circuit_unseen")), f"{target} · {whole}"),
+        ("Right, unseen pairs", _percent(right.get("circuit_unseen")), f"whole model {best}"),
+        ("Edges", number(sizes.get(edges)), SIZES[edges].lower() if edges else "not counted"),
+    ]
+    return [{"label": label, "value": value, "note": note} for label, value, note in rows]
+
+
+def _censored(circuit: CircuitFile) -> str:
+    if circuit.content.get("censored") is True:
+        return "the target was not reached: counted at full size"
+    candidates = finite(circuit.content.get("candidates"))
+    return f"of {number(candidates)}" if candidates else "smallest within the target"
+
+
+def _percent(value: Any) -> str:
+    found = finite(value)
+    return NONE if found is None else f"{100 * found:.3g} %"
+
+
+def _about(circuit: CircuitFile) -> str:
+    """How the circuit was found, in one line."""
+    told = {
+        "step": "step {}",
+        "profile": "profile {}",
+        "grain": "nodes are {}",
+        "ablation": "left-out nodes at their {}",
+        "seed": "seed {}",
+    }
+    held = {key: circuit.content.get(key) for key in told}
+    return " · ".join(
+        told[key].format(words(number(value))) for key, value in held.items() if value is not None
+    )
+
+
+def _sizes(circuit: CircuitFile) -> list[dict[str, Any]]:
+    reasons = circuit.part("reasons")
+    return [
+        {
+            "label": label,
+            "value": finite(circuit.part("sizes").get(key)),
+            "note": reasons.get(key) or SIZE_NOTES.get(key),
+        }
+        for key, label in SIZES.items()
+    ]
+
+
+def _losses(circuit: CircuitFile) -> list[dict[str, Any]]:
+    """Losses with their bars, in shares of the largest."""
+    found = {key: finite(circuit.part("losses").get(key)) for key in LOSSES}
+    largest = max((abs(loss) for loss in found.values() if loss is not None), default=0.0) or 1.0
+    target = finite(circuit.content.get("target"))
+    return [
+        {
+            "label": LOSSES[key],
+            "value": loss,
+            "width": round(200 * max(loss, 0.0) / largest, 1),
+            "own": key == "circuit_unseen",
+            "target": round(200 * target / largest, 1) if target and target <= largest else None,
+        }
+        for key, loss in found.items()
+        if loss is not None
+    ]
+
+
+def _check(held: Mapping[str, Any]) -> dict[str, Any]:
+    passes = held.get("passes")
+    verdict = {True: "passes", False: "fails"}.get(passes) if isinstance(passes, bool) else None
+    value = held.get("value")
+    return {
+        "name": words(held.get("name", NONE)),
+        "value": value if isinstance(value, int | float | str) else None,
+        "unit": held.get("unit") or "",
+        "says": held.get("says") or "",
+        "verdict": verdict or ("describes" if value is not None else "not measured"),
+        "reason": held.get("reason"),
+    }
+
+
+def _mib(held: Mapping[str, Any]) -> dict[str, Any] | None:
+    """CPR, CMD, and the curve of faithfulness over the number of nodes, which is logarithmic."""
+    points = sorted(_points(held.get("points")))
+    about = {"cpr": finite(held.get("cpr")), "cmd": finite(held.get("cmd"))} | CURVE
+    if not points and about["cpr"] is None and about["cmd"] is None:
+        return None
+    if len(points) < 2 or points[0][0] == points[-1][0]:
+        return about | {"line": None}
+    low, high = min(0.0, *(y for _, y in points)), max(1.0, *(y for _, y in points))
+    first, last = points[0][0], points[-1][0]
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = math.log(x / first) / math.log(last / first)
+        up = (y - low) / (high - low)
+        return round(CURVE["width"] * across, 1), round(CURVE["height"] * (1 - up), 1)
+
+    line = " ".join(f"{x},{y}" for x, y in (place(*point) for point in points))
+    return about | {"line": line, "one": place(first, 1.0)[1], "first": first, "last": last}
+
+
+def _points(held: Any) -> list[tuple[float, float]]:
+    """Pairs of a size and what a circuit of that size reaches; a size of 0 has no logarithm."""
+    listed = held if isinstance(held, list) else []
+    pairs = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2]
+    found = [(finite(x), finite(y)) for x, y in pairs]
+    return [(x, y) for x, y in found if x is not None and y is not None and x > 0]
+
+
+def _cut(circuit: CircuitFile, layout: Layout) -> str:
+    """What of a large circuit is not drawn, or not measured, and what the file says of it."""
+    nodes, edges = len(circuit.nodes), len(circuit.edges)
+    told = []
+    if nodes > len(layout.nodes):
+        told.append(
+            f"Drawn are the {number(len(layout.nodes))} nodes of the largest effect of "
+            f"{number(nodes)}, and the {number(len(layout.edges))} strongest edges between them."
+        )
+    elif edges > len(layout.edges):
+        told.append(
+            f"Drawn are the {number(len(layout.edges))} strongest of {number(edges)} edges."
+        )
+    for key, label in REASONS.items():
+        if reason := circuit.part("reasons").get(key):
+            told.append(f"{label}: {reason}.")
+    return " ".join(told)
+
+
+def _data(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
+    example = circuit.part("example")
+    return {
+        "slug": circuit.slug,
+        "task": circuit.task,
+        "tokens": circuit.tokens,
+        "answer": example.get("answer") if isinstance(example.get("answer"), str) else None,
+        "nodes": [
+            {
+                "id": node.id,
+                "kind": node.kind,
+                "layer": node.layer,
+                "effect": node.effect,
+                "base": node.base,
+                "values": [float(f"{value:.5g}") for value in node.values],
+                "writes": node.writes,
+                "x": x,
+                "y": y,
+            }
+            for node, x, y in zip(layout.nodes, layout.x, layout.y, strict=True)
+        ],
+        "edges": [[e.source, e.target, e.weight, e.effect] for e in layout.edges],
+        "stream": layout.stream,
+    }

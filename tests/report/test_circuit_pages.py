@@ -1,0 +1,135 @@
+"""Circuits as a person looks at them, in a real browser. `visit` fails on any console message."""
+
+import json
+from urllib.parse import quote
+
+from pellucid.report import write_report
+
+HOSTILE = "</script><img src=x onerror=\"alert('planted')\">"
+
+
+def place(slug, node=""):
+    return f"#circuit={slug}" + (f"/{quote(node, safe='')}" if node else "")
+
+
+def circuit(pages, slug):
+    return json.loads((pages.circuits.parent / "circuits" / f"{slug}.json").read_text())
+
+
+def test_a_click_opens_a_node_and_its_edges_lead_on(pages, visit):
+    tab = visit(pages.circuits, place("bracket_kind"))
+    article = tab.locator("article.circuit:not([hidden])")
+    edge = max(circuit(pages, "bracket_kind")["edges"], key=lambda edge: abs(edge["weight"]))
+    article.locator(f"[aria-label^='{edge['source']},']").click()
+    assert article.locator(".node-title").inner_text() == edge["source"]
+    assert tab.url.endswith(place("bracket_kind", edge["source"]))
+    outs = [e for e in circuit(pages, "bracket_kind")["edges"] if e["source"] == edge["source"]]
+    ins = [e for e in circuit(pages, "bracket_kind")["edges"] if e["target"] == edge["source"]]
+    assert article.locator(".edge-row").count() == min(len(outs), 12) + min(len(ins), 12)
+    assert article.locator(".drawing-front .edge").count() == len(outs) + len(ins)
+    article.locator(".edge-row", has_text=edge["target"].removeprefix("blocks.")).first.click()
+    assert article.locator(".node-title").inner_text() == edge["target"]
+    article.locator(".drawing-title").click()
+    assert article.locator(".node-title").count() == 0
+    assert article.locator(".drawing-front .edge").count() == 0
+
+
+def test_the_slider_shows_the_strongest_edges_first(pages, visit):
+    tab = visit(pages.circuits, place("large"))
+    article = tab.locator("article.circuit:not([hidden])")
+    seen = article.locator(".drawing-edges .edge:not(.off)")
+    assert seen.count() == 250
+    assert article.locator("output").inner_text() == "250 of 2,000"
+    article.get_by_label("Edges drawn, strongest first").fill("7")
+    assert seen.count() == 7
+    weights = sorted((abs(e["weight"]) for e in circuit(pages, "large")["edges"]), reverse=True)
+    says = seen.locator("title").all_text_contents()
+    told = [float(text.rpartition("weight ")[2].replace("\u2212", "-")) for text in says]
+    assert sorted(map(abs, told), reverse=True) == [float(f"{w:.2f}") for w in weights[:7]]
+
+
+def test_keys_walk_the_nodes(pages, visit):
+    tab = visit(pages.circuits, place("large", "blocks.3.mlp:408"))
+    article = tab.locator("article.circuit:not([hidden])")
+    start = article.locator(".chip-node.chosen")
+    assert start.get_attribute("aria-pressed") == "true"
+    before = start.bounding_box()
+    start.focus()
+    for key, axis, sign in (("ArrowLeft", "x", -1), ("ArrowUp", "y", -1), ("ArrowRight", "x", 1)):
+        tab.keyboard.press(key)
+        now = article.locator(".chip-node.chosen").bounding_box()
+        assert sign * (now[axis] - before[axis]) > 1, key
+        before = now
+    focused = tab.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert focused.startswith(article.locator(".node-title").inner_text() + ",")
+    tab.keyboard.press("Escape")
+    assert article.locator(".node-title").count() == 0
+    assert article.locator("[data-node][tabindex='0']").count() == 1
+
+
+def test_a_node_shows_where_it_is_active(pages, visit):
+    units = json.loads((pages.circuits.parent / "units.json").read_text())["sites"]
+    known = {f"{site['name']}:{unit['unit']}" for site in units for unit in site["units"]}
+    nodes = circuit(pages, "large")["nodes"]
+    node = next(n for n in nodes if n["id"] in known)
+    tab = visit(pages.circuits, place("large", node["id"]))
+    article = tab.locator("article.circuit:not([hidden])")
+    assert article.locator(".band").count() == 6
+    warm = article.locator(".circuit-example .tok[data-heat]").count()
+    assert warm == sum(value != 0 for value in node["values"])
+    article.locator(".circuit-panel .quote .tok.center").first.hover()
+    assert "activation" in tab.locator(".tooltip:not([hidden])").inner_text()
+    article.get_by_text("Open in the unit browser").click()
+    assert tab.locator("#unit-title").inner_text() == node["id"].replace(":", " / ")
+    other = next(n for n in nodes if n["id"] not in known)
+    tab.evaluate(f"location.hash = {json.dumps(place('large', other['id']))}")
+    article.get_by_text("not among the units whose contexts").wait_for()
+    assert article.locator(".node-title").inner_text() == other["id"]
+
+
+def test_a_table_row_opens_its_circuit_and_finding_finds(pages, visit):
+    tab = visit(pages.circuits, "#circuits")
+    tab.get_by_role("button", name="large").click()
+    article = tab.locator("article.circuit:not([hidden])")
+    assert article.get_attribute("data-circuit") == "large"
+    article.get_by_label("Find a node").fill("3.mlp:408")
+    assert article.locator(".node-title").inner_text() == "blocks.3.mlp:408"
+    stream = article.get_by_role("button", name="Residual stream")
+    assert not article.locator(".drawing-streams .stream").first.is_visible()
+    stream.click()
+    assert article.locator(".drawing-streams .stream").first.is_visible()
+
+
+def test_planted_text_of_a_circuit_stays_text(pages, visit):
+    planted = circuit(pages, "planted")["nodes"][0]["id"]
+    tab = visit(pages.circuits, place("planted", planted))
+    article = tab.locator("article.circuit:not([hidden])")
+    assert tab.locator("img").count() == 0
+    assert article.locator(".circuit-example .tok").nth(3).inner_text() == HOSTILE
+    assert article.locator(".circuit-panel .chip").first.text_content() == HOSTILE
+    assert article.locator(".battery").get_by_text(HOSTILE).is_visible()
+
+
+def test_links_beside_the_page_lead_to_files(pages, visit):
+    tab = visit(pages.circuits, place("bracket_kind"))
+    links = tab.locator("article.circuit:not([hidden]) .circuit-files a")
+    found = [link.get_attribute("href") for link in links.all()]
+    assert found == ["circuits/bracket_kind.svg", "circuits/bracket_kind.graph.json"]
+    assert all((pages.circuits.parent / path).is_file() for path in found)
+
+
+def test_circuits_fit_narrow_windows_and_dark_rooms(pages, visit):
+    for width in (320, 390, 768):
+        tab = visit(pages.circuits, place("large"), width=width, height=800, color_scheme="dark")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    chip = tab.locator("article.circuit:not([hidden]) .chip-back").first
+    assert chip.evaluate("node => getComputedStyle(node).fill") == "rgb(25, 29, 35)"
+
+
+def test_a_run_without_units_still_shows_its_circuits(sample_run, sample_circuits, visit):
+    sample_circuits.write_circuits(sample_run.path, **sample_circuits.sample_circuits())
+    (sample_run.path / "units.json").unlink()
+    node = sample_circuits.sample_circuits()["bracket_kind"]["nodes"][0]["id"]
+    tab = visit(write_report(sample_run), place("bracket_kind", node))
+    article = tab.locator("article.circuit:not([hidden])")
+    assert article.get_by_text("this run shows no units yet").is_visible()
