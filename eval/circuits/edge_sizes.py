@@ -1,0 +1,171 @@
+"""How many edges a circuit has: by its weights, by their effects, and token by token."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pellucid.eval.circuits.bases import Base
+from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.eliminate import eliminate
+from pellucid.eval.circuits.gates import Edges, edges_of, loss_of, predicted
+from pellucid.eval.circuits.nodes import Nodes
+from pellucid.eval.circuits.objective import Asked, edits_of
+from pellucid.eval.circuits.path_effects import edge_scores, effects
+from pellucid.eval.circuits.paths import parts_of, reason
+from pellucid.models import intervene, record
+
+FELT = 0.01
+"""An edge counts that changes the loss by more than this share of the target."""
+TRIED = 64
+"""Edges that are left out one by one; the others are judged to first order."""
+LISTED = 4096
+"""Edges that are written down."""
+
+
+def measure(
+    model: nn.Module,
+    nodes: Nodes,
+    circuit: Circuit,
+    asked: Asked,
+    base: Base,
+    tried: int = TRIED,
+) -> dict[str, Any]:
+    """`edges`, the strongest first, `sizes` and, for a size that is None, `reasons`.
+
+    `static_edges`: non-zero weights between two kept nodes. `effect_edges`: of these, those that
+    change the loss by more than 0.01 x target, alone or, tried again, with all that did not.
+    `dynamic_edges_per_token`: those whose two ends are both active, on average over tokens.
+    Between heads and neurons alone no single weight stands: their edges are what one reads of what
+    another wrote, and have an effect and no weight.
+    """
+    edges = edges_of(model, nodes, circuit.kept)
+    if not edges.links:
+        return _without_weights(model, nodes, circuit, edges.reasons, asked, base, tried)
+    guess = predicted(model, nodes, circuit, edges, asked, base)
+    order = guess.abs().argsort(descending=True, stable=True)
+    sweep = _Sweep(model, nodes, circuit, edges, asked, base)
+    effects = {int(edge): sweep.effect(int(edge)) for edge in order[:tried]}
+    sizes = {
+        "static_edges": len(edges),
+        "effect_edges": sweep.felt(guess, effects, tried),
+        "dynamic_edges_per_token": dynamic(model, nodes, circuit, edges, asked, base),
+    }
+    listed = edges.listed(nodes, order[:LISTED].cpu(), effects)
+    return {"edges": listed, "sizes": sizes, "reasons": _remarks(edges, tried)}
+
+
+def _remarks(edges: Edges, tried: int) -> dict[str, str]:
+    found = {}
+    if edges.reasons:
+        found["static_edges"] = "not counted: " + "; ".join(edges.reasons)
+    return found | _untried(len(edges), tried)
+
+
+def _untried(n_edges: int, tried: int) -> dict[str, str]:
+    found = {}
+    if n_edges > tried:
+        found["effect_edges"] = (
+            f"{tried} edges were left out one by one, the other {n_edges - tried} "
+            "judged by the gradient"
+        )
+    if n_edges > LISTED:
+        found["edges"] = f"of {n_edges} edges the {LISTED} strongest are listed"
+    return found
+
+
+def _without_weights(
+    model: nn.Module,
+    nodes: Nodes,
+    circuit: Circuit,
+    reasons: tuple[str, ...],
+    asked: Asked,
+    base: Base,
+    tried: int,
+) -> dict[str, Any]:
+    """Edges by their effects alone, or none."""
+    why = dict.fromkeys(("static_edges", "dynamic_edges_per_token"), "; ".join(reasons))
+    sizes = dict.fromkeys(("static_edges", "effect_edges", "dynamic_edges_per_token"))
+    if any(group.kind not in ("head", "neuron") for group in nodes.groups):
+        return {"edges": [], "sizes": sizes, "reasons": dict.fromkeys(sizes, why["static_edges"])}
+    if (strange := reason(model, nodes)) is not None:
+        return {"edges": [], "sizes": sizes, "reasons": why | {"effect_edges": strange}}
+    share = circuit.kept.to(asked.tokens.device, next(model.parameters()).dtype)
+    about = {"share": share, "readout": circuit.readout}
+    guess = edge_scores(model, nodes, asked, base, **about)
+    order = sorted(guess, key=lambda pair: -abs(guess[pair]))
+    named = {part.name: part for part in parts_of(nodes)}
+    chosen = [(named[source], named[target]) for source, target in order[:tried]]
+    found = effects(model, nodes, asked, base, chosen, **about)
+    least = FELT * circuit.target
+    sizes["effect_edges"] = sum(abs(effect) > least for effect in (guess | found).values())
+    listed = [
+        {"source": s, "target": t, "through": None, "weight": None, "effect": found.get((s, t))}
+        for s, t in order[:LISTED]
+    ]
+    return {"edges": listed, "sizes": sizes, "reasons": why | _untried(len(order), tried)}
+
+
+class _Sweep:
+    """Losses of a circuit without some of its edges."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        nodes: Nodes,
+        circuit: Circuit,
+        edges: Edges,
+        asked: Asked,
+        base: Base,
+    ):
+        self.about = model, nodes, circuit, edges
+        self.prompts = asked, base
+        self.device = asked.tokens.device
+        self.n_edges, self.least = len(edges), FELT * circuit.target
+        self.whole = self.loss(torch.zeros(0, dtype=torch.long))
+
+    @torch.no_grad()
+    def loss(self, without: Tensor) -> float:
+        share = torch.ones(self.n_edges, device=self.device)
+        share[without.to(self.device)] = 0.0
+        return float(loss_of(*self.about, share, *self.prompts))
+
+    def effect(self, edge: int) -> float:
+        """By how much the loss rises without one edge."""
+        return self.loss(torch.tensor([edge])) - self.whole
+
+    def felt(self, guess: Float[Tensor, " edge"], effects: dict[int, float], tries: int) -> int:
+        """How many edges matter, those that make up for each other included."""
+        sizes = guess.abs().cpu().clone()
+        for edge, effect in effects.items():
+            sizes[edge] = abs(effect)
+        weak = (sizes <= self.least).nonzero()[:, 0]
+        order = weak[sizes[weak].argsort(stable=True)]
+        fits = lambda gone: self.loss(gone) - self.whole <= self.least
+        return self.n_edges - len(eliminate(order, fits, tries))
+
+
+@torch.no_grad()
+def dynamic(
+    model: nn.Module, nodes: Nodes, circuit: Circuit, edges: Edges, asked: Asked, base: Base
+) -> float:
+    """Edges per token whose two ends are not 0 there, over the tokens of the prompts."""
+    dtype = next(model.parameters()).dtype
+    share = circuit.kept.to(asked.tokens.device, dtype)
+    with intervene(model, edits_of(nodes, share, base)), record(model, nodes.sites) as trace:
+        model(asked.tokens)
+    columns = torch.arange(asked.tokens.shape[1], device=asked.tokens.device)
+    counted = columns[None] <= asked.last[:, None]
+    total = 0
+    for link, target, source, _ in edges.split(torch.zeros(len(edges))):
+        there = _active(trace[link.target].to_dense(), counted)
+        here = _active(trace[link.source].to_dense(), counted)
+        matrix = torch.zeros_like(link.weight, dtype=torch.float32)
+        matrix[target, source] = 1.0
+        total += float(((here.float() @ matrix.T) * there).sum(dtype=torch.float64))
+    return total / int(counted.sum())
+
+
+def _active(values: Float[Tensor, "row token unit"], counted: Tensor) -> Bool[Tensor, "place unit"]:
+    return values[counted] != 0

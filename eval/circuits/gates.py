@@ -1,0 +1,144 @@
+"""Edges with a share each: what a circuit does when weights between its nodes are left out."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from pellucid.eval.circuits.bases import Base
+from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.nodes import Nodes
+from pellucid.eval.circuits.objective import Asked, margins_of
+from pellucid.eval.circuits.weights import Link, links_of, mean_of, replaced
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The weights other than 0 between nodes that are kept, numbered through all matrices."""
+
+    links: tuple[Link, ...]
+    targets: tuple[Int[Tensor, " edge"], ...]
+    """for each matrix, the unit that each edge reaches"""
+    sources: tuple[Int[Tensor, " edge"], ...]
+    reasons: tuple[str, ...] = ()
+    """which parts of the model show no weights, and why"""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sources))
+
+    def split(self, per_edge: Tensor) -> Iterator[tuple[Link, Tensor, Tensor, Tensor]]:
+        """Each matrix with its edges' targets, sources and values."""
+        parts = per_edge.split([len(each) for each in self.sources])
+        return zip(self.links, self.targets, self.sources, parts, strict=True)
+
+    def weights(self) -> Float[Tensor, " edge"]:
+        """The weight of each edge."""
+        found = [
+            link.weight.detach()[target, source]
+            for link, target, source in zip(self.links, self.targets, self.sources, strict=True)
+        ]
+        return torch.cat(found) if found else torch.zeros(0)
+
+    def listed(
+        self, nodes: Nodes, chosen: Int[Tensor, " some"], effects: Mapping[int, float]
+    ) -> list[dict[str, Any]]:
+        """Some of the edges as they are written to a file; an effect that nobody measured is None.
+
+        A query and a key channel are one node: `through` tells by which matrix it is reached.
+        """
+        number = nodes.by_site(torch.arange(len(nodes), dtype=torch.float64))
+        names, weights = nodes.names(), self.weights().tolist()
+        ends = [
+            (int(number[link.source][s]), int(number[link.target][t]), link.matrix)
+            for link, targets, sources, _ in self.split(torch.zeros(len(self)))
+            for t, s in zip(targets.tolist(), sources.tolist(), strict=True)
+        ]
+        return [
+            {
+                "source": names[ends[edge][0]],
+                "target": names[ends[edge][1]],
+                "through": ends[edge][2],
+                "weight": weights[edge],
+                "effect": effects.get(edge),
+            }
+            for edge in chosen.tolist()
+        ]
+
+
+@torch.no_grad()
+def edges_of(model: nn.Module, nodes: Nodes, kept: Bool[Tensor, " node"]) -> Edges:
+    """The static edges of a circuit: non-zero weights between two nodes that it keeps."""
+    links, reasons = links_of(model)
+    there = set(nodes.sites)
+    links = [link for link in links if {link.source, link.target} <= there]
+    held = nodes.by_site(kept.cpu().double())
+    targets, sources = [], []
+    for link in links:
+        weight = link.weight
+        rows = held[link.target].to(weight.device).nonzero()[:, 0]
+        columns = held[link.source].to(weight.device).nonzero()[:, 0]
+        row, column = (weight[rows][:, columns] != 0).nonzero(as_tuple=True)
+        targets.append(rows[row])
+        sources.append(columns[column])
+    if not links and not reasons:
+        reasons = ["between heads and neurons stands the stream: no single weight joins two nodes"]
+    return Edges(tuple(links), tuple(targets), tuple(sources), tuple(reasons))
+
+
+@contextmanager
+def shared(edges: Edges, share: Float[Tensor, " edge"], base: Base) -> Iterator[None]:
+    """Run with each edge carrying its share of what its source does, the rest being its mean.
+
+    An edge that is left out carries weight x mean of its source. Gradients reach `share`.
+    """
+    new: dict[tuple[nn.Module, str], Tensor] = {}
+    for link, target, source, part in edges.split(share):
+        if not len(part):
+            continue
+        weight = link.weight.detach()
+        kept = torch.ones_like(weight).index_put((target, source), part.to(weight))
+        carried = (weight * (1 - kept)) @ mean_of(base[link.source], weight)
+        bias = getattr(link.module, link.bias)
+        matrix = weight * kept
+        new[link.module, link.matrix] = matrix.T if link.from_rows else matrix
+        new[link.module, link.bias] = carried if bias is None else bias.detach() + carried
+    with replaced(new):
+        yield
+
+
+def loss_of(
+    model: nn.Module,
+    nodes: Nodes,
+    circuit: Circuit,
+    edges: Edges,
+    share: Float[Tensor, " edge"],
+    asked: Asked,
+    base: Base,
+) -> Float[Tensor, ""]:
+    """Loss of a circuit whose edges have shares, in nats; differentiable in the shares."""
+    dtype = next(model.parameters()).dtype
+    kept = circuit.kept.to(asked.tokens.device, dtype)
+    with shared(edges, share, base):
+        margins = margins_of(model, nodes, asked, kept, base)
+    return asked.loss(margins, circuit.readout)[0]
+
+
+def predicted(
+    model: nn.Module, nodes: Nodes, circuit: Circuit, edges: Edges, asked: Asked, base: Base
+) -> Float[Tensor, " edge"]:
+    """By how much the loss would rise with each edge left out, to first order, in one pass.
+
+    Edge attribution patching (arXiv 2310.10348): (mean - value) of the source · ∂loss / ∂ what the
+    edge carries, summed over tokens. Its sum over an edge's tokens is -∂loss / ∂share.
+    """
+    like = next(model.parameters())
+    share = torch.ones(len(edges), dtype=like.dtype, device=like.device, requires_grad=True)
+    if not len(edges):
+        return share.detach()
+    with torch.enable_grad():
+        loss = loss_of(model, nodes, circuit, edges, share, asked, base)
+        return -torch.autograd.grad(loss, share)[0]

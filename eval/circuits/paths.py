@@ -1,0 +1,184 @@
+"""Edges between heads, neurons, the embedding and the logits: what one reads of what another wrote.
+
+Between them stands the stream, to which every part adds and which every later part reads through a
+norm. Leaving an edge out, the target alone reads a stream in which the source wrote its base: path
+patching (arXiv 2304.14997). A head's base is that of the values it moves.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pellucid.eval.circuits.bases import Base
+from pellucid.eval.circuits.nodes import Group, Nodes
+from pellucid.eval.circuits.objective import Asked
+from pellucid.models import Activations, Edit, Trace, intervene, mix, record, unwrap
+from pellucid.models.attention.bilinear import BilinearAttention
+from pellucid.models.attention.gated import GatedAttention
+from pellucid.models.attention.softmax import SoftmaxAttention
+from pellucid.models.stream.residual import Block
+
+HEADS = (SoftmaxAttention, GatedAttention, BilinearAttention)
+EMBED, LOGITS = "embed", "logits"
+
+
+class Part(NamedTuple):
+    """One end of edges."""
+
+    name: str
+    place: int
+    """of the pass: 0 the embedding, then two for each layer, then the logits"""
+    number: int
+    """of the node; -1 for the embedding and the logits"""
+    unit: int
+
+
+def reason(model: nn.Module, nodes: Nodes) -> str | None:
+    """Why a model has no such edges, if it has none."""
+    for layer, block in enumerate(unwrap(model).blocks):
+        if type(block) is not Block:
+            return f"blocks.{layer}: {type(block).__name__} is no sum of what its halves write"
+        if type(block.attention) not in HEADS:
+            kind = type(block.attention).__name__
+            return f"blocks.{layer}.attention: {kind} has no heads that write by a matrix"
+        if block.mlp.site.write_directions() is None:
+            kind = type(block.mlp).__name__
+            return f"blocks.{layer}.mlp: units of {kind} write in no direction of their own"
+    strange = [group.name for group in nodes.groups if group.kind not in ("head", "neuron")]
+    return f"{strange[0]} is neither heads nor neurons" if strange else None
+
+
+def parts_of(nodes: Nodes) -> list[Part]:
+    """The embedding, all heads and neurons, and the logits."""
+    found = [Part(EMBED, 0, -1, 0)]
+    for first, group in nodes.starts():
+        found += [
+            Part(f"{group.name}:{i}", place_of(group), first + i, i) for i in range(group.size)
+        ]
+    return [*found, Part(LOGITS, 1 + found[-1].place, -1, 0)]
+
+
+def place_of(group: Group) -> int:
+    """Where in the pass a group stands."""
+    return 1 + 2 * group.layer + (group.kind == "neuron")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass over the prompts, taken apart."""
+
+    model: nn.Module
+    trace: Trace
+    base: Base
+    embed_base: Tensor
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, nodes: Nodes, asked: Asked, base: Base, edits: dict[str, Edit]
+    ) -> "Pass":
+        """Under the edits of a circuit. The embedding's base is that of the other prompt where the
+        units' is of another prompt, and else its mean over the prompts."""
+        model = unwrap(model)
+        names = [name for name in model.sites() if not name.startswith("head.")]
+        with torch.no_grad(), intervene(model, edits), record(model, names) as trace:
+            model(asked.tokens)
+        embedded = trace["embed"].values
+        by_row = any(isinstance(b, Tensor) and b.ndim == 3 for b in base.values())
+        columns = torch.arange(asked.tokens.shape[1], device=embedded.device)
+        counted = columns[None] <= asked.last[:, None]
+        mean = embedded[counted].mean(0).expand_as(embedded)
+        return cls(model, trace, base, embedded[asked.partner] if by_row else mean)
+
+    def stream(self, place: int) -> Float[Tensor, "row token d_model"]:
+        """What a half reads, before its norm; at the last place, what the head reads."""
+        layer, second = divmod(place - 1, 2)
+        before = "embed" if layer == 0 else f"blocks.{layer - 1}.stream"
+        stream = self.trace[before].values
+        return stream + self.trace[f"blocks.{layer}.attn_out"].values if second else stream
+
+    def change(self, part: Part) -> Float[Tensor, "row token d_model"]:
+        """By how much the stream changes where a part writes its base."""
+        if part.name == EMBED:
+            return self.embed_base - self.trace["embed"].values
+        layer, second = divmod(part.place - 1, 2)
+        site = f"blocks.{layer}.mlp" if second else f"blocks.{layer}.attention.v"
+        acts, base = self.trace[site].to_dense(), self.base[site]
+        moved = torch.as_tensor(base, dtype=acts.dtype, device=acts.device) - acts
+        if second:
+            write = self.model.sites()[site].write_directions()
+            return moved[..., part.unit, None] * write[part.unit]
+        attention = self.model.blocks[layer].attention
+        mine = channels(attention, part.unit)
+        edges = self.trace[f"blocks.{layer}.attention"].values[:, part.unit]
+        return edges.to(moved.dtype) @ moved[..., mine] @ attention.w_o.detach()[:, mine].T
+
+
+def channels(attention: nn.Module, head: int) -> slice:
+    """Which values are a head's."""
+    return slice(head * attention.d_head, (head + 1) * attention.d_head)
+
+
+def read(
+    model: nn.Module, place: int, stream: Float[Tensor, "row token d_model"]
+) -> dict[str, Activations]:
+    """What a half makes of a stream: its neurons, or its queries, keys and values, by site."""
+    layer, second = divmod(place - 1, 2)
+    block, at = unwrap(model).blocks[layer], f"blocks.{layer}."
+    if second:
+        with record(model, [f"{at}mlp"], grad=True) as trace:
+            block.mlp.split(block.sparsity("mlp_in", block.mlp_norm(stream)))
+        return dict(trace)
+    with record(model, [f"{at}attention.{x}" for x in "qkv"], grad=True) as trace:
+        block.attention.split(block.sparsity("attn_in", block.attention_norm(stream)))
+    return dict(trace)
+
+
+def units_of(model: nn.Module, part: Part) -> dict[str, Tensor]:
+    """The units that a part reads with, by site: a neuron, or a head's queries, keys and values.
+
+    A head that has several queries has them score by score.
+    """
+    layer, second = divmod(part.place - 1, 2)
+    if second:
+        return {f"blocks.{layer}.mlp": torch.tensor([part.unit])}
+    attention = unwrap(model).blocks[layer].attention
+    found = {}
+    for x in "qkv":
+        site, width = f"blocks.{layer}.attention.{x}", attention.w_o.shape[1]
+        scores = attention.more_sites[x].n_units // width
+        of_head = torch.arange(attention.more_sites[x].n_units).view(scores, -1)
+        found[site] = of_head[:, channels(attention, part.unit)].reshape(-1)
+    return found
+
+
+def pairs(parts: list[Part]) -> Iterator[tuple[Part, Part]]:
+    """All edges: from every part to those after it."""
+    for target in parts:
+        for source in parts:
+            if source.place < target.place:
+                yield source, target
+
+
+def final_logits(
+    model: nn.Module, asked: Asked, stream: Float[Tensor, "row token d_model"]
+) -> Float[Tensor, "row vocab"]:
+    """What the head says of a stream at the end of each prompt."""
+    model = unwrap(model)
+    logits = model.head(model.norm(stream), asked.tokens, None, None)[0]
+    return logits[torch.arange(len(asked), device=logits.device), asked.last]
+
+
+def patched(
+    edits: dict[str, Edit], units: dict[str, Tensor], new: dict[str, Activations]
+) -> dict[str, list[Edit]]:
+    """A circuit's edits, after which some units are set to new values."""
+    found = {site: [edit] for site, edit in edits.items()}
+    for site, mine in units.items():
+        values = new[site].select(mine.to(new[site].values.device))
+        share = values.new_zeros(len(mine))
+        found.setdefault(site, []).append(mix(share, values, mine))
+    return found

@@ -1,0 +1,159 @@
+"""Edge-level pruning: of the weights between a circuit's nodes, as few as still do the task."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from pellucid.eval.circuits.bases import Base
+from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.eliminate import eliminate
+from pellucid.eval.circuits.gates import Edges, edges_of, loss_of, predicted
+from pellucid.eval.circuits.nodes import Nodes
+from pellucid.eval.circuits.objective import Asked
+
+STEPS = 100
+LR = 0.03
+WEIGHT_DECAY = 1e-3
+TEMPERATURE = 0.2
+"""Of the sigmoid through which a gate's step is differentiated."""
+FIRST, NOISE = 0.2, 0.01
+"""Masks start between 0 and this value, in the order of their first-order effects."""
+PENALTIES = (0.1, 1.0)
+"""What keeping all edges costs beside the loss, in nats; the best of them is taken."""
+TRIES = 256
+"""Sets of edges that are left out of the shortest cut in each round, to see whether they can go."""
+
+
+class Step(torch.autograd.Function):
+    """1 where a mask is above 0, else 0, with the gradient of `sigmoid(mask / TEMPERATURE)`."""
+
+    @staticmethod
+    def forward(ctx, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(mask)
+        return (mask > 0).to(mask.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (mask,) = ctx.saved_tensors
+        soft = (mask / TEMPERATURE).sigmoid()
+        return grad * soft * (1 - soft) / TEMPERATURE
+
+
+def prune(
+    model: nn.Module,
+    nodes: Nodes,
+    circuit: Circuit,
+    asked: Asked,
+    base: Base,
+    seed: int,
+    *,
+    steps: int = STEPS,
+) -> dict[str, Any]:
+    """The fewest edges between a circuit's nodes whose loss is within the circuit's target.
+
+    Masks over the weights are learned as those over nodes are (arXiv 2511.13653); an edge that is
+    left out carries weight x mean of its source. Edges are ranked by their masks and, for
+    comparison, by their first-order effects; each ranking is cut at the target, and what the
+    shortest cut can spare is left out, too. Where all edges together miss the target, all are kept
+    and `censored` says so. Gives `edges`, `sizes` (`pruned_edges`, None where there are no static
+    edges), `reasons`, `loss` and `censored`.
+    """
+    edges = edges_of(model, nodes, circuit.kept)
+    if not edges.links:
+        why = {"pruned_edges": "; ".join(edges.reasons)}
+        return _written([], None, why, loss=None, censored=False)
+    pruner = _Pruner(model, nodes, circuit, edges, asked, base)
+    guess = predicted(model, nodes, circuit, edges, asked, base).abs()
+    rankings = [guess]
+    if len(edges):
+        rankings += [pruner.learned(guess, penalty, seed, steps) for penalty in PENALTIES]
+    kept = pruner.leaner(min(map(pruner.cut, rankings), key=len))
+    loss = pruner.loss_with(kept)
+    listed = edges.listed(nodes, kept.cpu(), {})
+    return _written(listed, len(kept), {}, loss=loss, censored=loss > circuit.target)
+
+
+def _written(
+    edges: list[dict[str, Any]],
+    size: int | None,
+    reasons: dict[str, str],
+    *,
+    loss: float | None,
+    censored: bool,
+) -> dict[str, Any]:
+    sizes = {"pruned_edges": size}
+    return {
+        "edges": edges,
+        "sizes": sizes,
+        "reasons": reasons,
+        "loss": loss,
+        "censored": censored,
+    }
+
+
+class _Pruner:
+    """The edges of one circuit, and its loss with some of them."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        nodes: Nodes,
+        circuit: Circuit,
+        edges: Edges,
+        asked: Asked,
+        base: Base,
+    ):
+        self.about, self.prompts = (model, nodes, circuit, edges), (asked, base)
+        self.like, self.n_edges = next(model.parameters()).detach(), len(edges)
+        self.target = circuit.target
+
+    @torch.no_grad()
+    def loss_with(self, kept: Tensor) -> float:
+        """The loss with these edges alone, in nats."""
+        share = self.like.new_zeros(self.n_edges)
+        share[kept] = 1.0
+        return float(loss_of(*self.about, share, *self.prompts))
+
+    def learned(
+        self, guess: Float[Tensor, " edge"], penalty: float, seed: int, steps: int
+    ) -> Float[Tensor, " edge"]:
+        """Masks after training; between equal masks the first-order effect decides."""
+        rank = guess.argsort(stable=True).argsort(stable=True).to(guess) / len(guess)
+        noise = torch.randn(len(guess), generator=torch.Generator().manual_seed(seed))
+        mask = (FIRST * rank + NOISE * noise.abs().to(guess)).requires_grad_()
+        optimizer = torch.optim.AdamW([mask], lr=LR, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY)
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = LR * (1 - step / steps)
+            with torch.enable_grad():
+                kept = Step.apply(mask)
+                loss = loss_of(*self.about, kept, *self.prompts) + penalty * kept.mean()
+                mask.grad = torch.autograd.grad(loss, mask)[0]
+            nn.utils.clip_grad_norm_([mask], 1.0)
+            optimizer.step()
+            with torch.no_grad():
+                mask.clamp_(-1, 1)
+        return mask.detach() + 1e-3 * rank
+
+    def cut(self, scores: Float[Tensor, " edge"]) -> Int[Tensor, " kept"]:
+        """The first edges of a ranking, as few as reach the target, by bisection; else all."""
+        order = scores.argsort(descending=True, stable=True)
+        low, high = -1, len(order)
+        while high - low > 1:
+            middle = (low + high) // 2
+            fits = self.loss_with(order[:middle]) <= self.target
+            low, high = (low, middle) if fits else (middle, high)
+        return order[:high]
+
+    def leaner(self, kept: Int[Tensor, " kept"]) -> Int[Tensor, " left"]:
+        """Without the edges that can go as well, the lowest ranks first, until none can."""
+
+        def without(gone: Tensor) -> Tensor:
+            return kept[~torch.isin(kept, gone)]
+
+        fits = lambda gone: self.loss_with(without(gone)) <= self.target
+        # An edge that was needed may be spared once others have gone.
+        while len(gone := eliminate(kept.flip(0), fits, TRIES)):
+            kept = without(gone)
+        return kept

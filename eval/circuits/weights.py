@@ -1,0 +1,123 @@
+"""Edges that a model's weights show exactly: which weight leads from one node of a half to another.
+
+Between halves a channel that is written and one that is read meet in the stream; that is no weight,
+and is not counted (arXiv 2511.13653).
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pellucid.models import unwrap
+from pellucid.models.attention.bilinear import BilinearAttention
+from pellucid.models.attention.codebook import CodebookAttention
+from pellucid.models.attention.gated import GatedAttention
+from pellucid.models.attention.softmax import SoftmaxAttention
+from pellucid.models.mlp.bilinear import BilinearMLP
+from pellucid.models.mlp.dense import DenseMLP
+from pellucid.models.mlp.solu import SoLUMLP
+from pellucid.models.mlp.sparse import SparseMLP
+from pellucid.models.stream.dual import DualStream
+from pellucid.models.stream.residual import Block
+from pellucid.models.stream.topk import TopKStream
+
+HEADED = (SoftmaxAttention, GatedAttention, BilinearAttention, CodebookAttention)
+"""Attention whose queries, keys and values are each one matrix times what is read."""
+
+
+class Link(NamedTuple):
+    """A matrix whose every weight leads from a unit of one site to a unit of another."""
+
+    name: str
+    """of the parameter, `blocks.0.attention.w_q`"""
+    source: str
+    target: str
+    module: nn.Module
+    matrix: str
+    bias: str
+    """what is added to the matrix's products: it can carry the mean of what is left out"""
+    from_rows: bool = False
+    """whether rows are the sources, as in what a neuron writes"""
+
+    @property
+    def weight(self) -> Float[Tensor, "target source"]:
+        """The weights, a row for each unit that is reached."""
+        stored = getattr(self.module, self.matrix)
+        return stored.T if self.from_rows else stored
+
+
+def links_of(model: nn.Module) -> tuple[list[Link], list[str]]:
+    """The matrices of all blocks, in the order of the pass, and sentences on what has none."""
+    found: list[Link] = []
+    reasons: list[str] = []
+    for layer, block in enumerate(unwrap(model).blocks):
+        at = f"blocks.{layer}."
+        if type(block) not in (Block, TopKStream, DualStream):
+            reasons.append(f"{at[:-1]}: {type(block).__name__} reads its weights more than once")
+            continue
+        for links in (_of_attention(at, block), _of_mlp(at, block.mlp)):
+            found += [link for link in links if isinstance(link, Link)]
+            reasons += [why for why in links if isinstance(why, str)]
+    return found, reasons
+
+
+def _of_attention(at: str, block: nn.Module) -> list[Link | str]:
+    attention, name = block.attention, f"{at}attention"
+    if type(attention) not in HEADED:
+        kind = type(attention).__name__
+        return [f"{name}: {kind} has no matrix from channels to queries, keys and values"]
+    # In a dual stream values come from one of the streams, which `attn_in` does not show.
+    read = "qk" if isinstance(block, DualStream) else "qkv"
+    links: list[Link | str] = [
+        Link(f"{name}.w_{x}", f"{at}attn_in", f"{name}.{x}", attention, f"w_{x}", f"b_{x}")
+        for x in read
+    ]
+    if isinstance(block, DualStream):
+        links.append(f"{name}: its values are read from the token stream alone")
+    if isinstance(attention, CodebookAttention):
+        return [*links, f"{name}: its codes are chosen by distance, not by weights"]
+    return [*links, Link(f"{name}.w_o", f"{name}.v", f"{at}attn_out", attention, "w_o", "b_o")]
+
+
+def _of_mlp(at: str, mlp: nn.Module) -> list[Link | str]:
+    name = f"{at}mlp"
+    if isinstance(mlp, DenseMLP | BilinearMLP | SoLUMLP):
+        read, write = [("w_in", "b_in"), ("w_up", "b_up")], ("w_out", "b_out")
+    elif isinstance(mlp, SparseMLP):
+        read, write = [("w_enc", "b_enc")], ("w_dec", "b_dec")
+    else:
+        return [f"{name}: {type(mlp).__name__} has no matrix from channels to units alone"]
+    out: Link | str = Link(f"{name}.{write[0]}", name, f"{at}mlp_out", mlp, *write, True)
+    if isinstance(mlp, SparseMLP) and hasattr(mlp, "w_up"):
+        return [f"{name}: one of the two matrices its gates read by has no bias", out]
+    into = [pair for pair in read if hasattr(mlp, pair[0])]
+    return [*(Link(f"{name}.{w}", f"{at}mlp_in", name, mlp, w, b) for w, b in into), out]
+
+
+@contextmanager
+def replaced(new: Mapping[tuple[nn.Module, str], Tensor]) -> Iterator[None]:
+    """Run with other tensors in place of parameters, or of biases that are None.
+
+    Gradients reach what the tensors are made of. The modules are as before afterwards.
+    """
+    before = []
+    for (module, name), tensor in new.items():
+        place = module._parameters if name in module._parameters else module.__dict__
+        before.append((place, name, place[name]))
+        place[name] = tensor
+    try:
+        yield
+    finally:
+        for place, name, old in before:
+            place[name] = old
+
+
+def mean_of(base: float | Tensor, like: Float[Tensor, "target source"]) -> Float[Tensor, " source"]:
+    """What a site's base is on average over rows and tokens, for each unit."""
+    value = torch.as_tensor(base, dtype=like.dtype, device=like.device)
+    value = value.mean((0, 1)) if value.ndim == 3 else value
+    return value.expand(like.shape[1])

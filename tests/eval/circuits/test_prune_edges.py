@@ -1,0 +1,110 @@
+"""Edge-level pruning finds the edges of compiled programs, and no others."""
+
+import pytest
+import torch
+from support.asking import asked_of
+from support.programs import PROGRAMS, Program
+from support.small import small_model
+
+from pellucid.eval.circuits.bases import means, zeros
+from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.eliminate import eliminate
+from pellucid.eval.circuits.gates import edges_of, loss_of
+from pellucid.eval.circuits.nodes import nodes_of
+from pellucid.eval.circuits.objective import Asked, Readout, margins_of
+from pellucid.eval.circuits.prune_edges import Step, prune
+
+READS = ("w_q", "w_k", "w_v", "w_in", "w_enc")
+
+
+def part_of(program: Program, edge: dict) -> tuple[str, int]:
+    """The head or neuron that a weight belongs to."""
+    site, _, unit = edge["target" if edge["through"] in READS else "source"].rpartition(":")
+    if ".attention" not in site:
+        return site, int(unit)
+    d_head = program.model.blocks[0].attention.d_head
+    return site.rpartition(".")[0], int(unit) // d_head
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_edges_that_are_kept_belong_to_the_program_and_do_its_task(name):
+    program = PROGRAMS[name]()
+    model, asked = program.model, asked_of(program, pairs=8)
+    nodes = nodes_of(model)
+    ones = torch.ones(len(nodes))
+    circuit = Circuit(name, ones.bool(), ones, 0.0, 0.15, Readout(10.0))
+    base = means(model, nodes, [asked.tokens])
+    found = prune(model, nodes, circuit, asked, base, 0, steps=10)
+    edges = edges_of(model, nodes, circuit.kept)
+    assert 0 < found["sizes"]["pruned_edges"] == len(found["edges"]) < 0.7 * len(edges)
+    assert {part_of(program, edge) for edge in found["edges"]} <= program.nodes
+    assert found["loss"] <= 0.15 and not found["censored"]
+    # The loss is that of the edges that are listed.
+    every = edges.listed(nodes, torch.arange(len(edges)), {})
+    share = torch.tensor([float(edge in found["edges"]) for edge in every]).double()
+    with torch.no_grad():
+        loss = loss_of(model, nodes, circuit, edges, share, asked, base)
+    assert float(loss) == pytest.approx(found["loss"], abs=1e-12)
+    # Not one of them can be spared.
+    for edge in share.nonzero()[:, 0]:
+        less = share.clone()
+        less[edge] = 0.0
+        with torch.no_grad():
+            assert float(loss_of(model, nodes, circuit, edges, less, asked, base)) > 0.15
+
+
+def random_task() -> tuple[torch.nn.Module, Asked]:
+    tokens = torch.randint(0, 61, (4, 8), generator=torch.Generator().manual_seed(0))
+    first, second = torch.tensor([3, 4, 3, 4]), torch.tensor([5, 6, 5, 6])
+    asked = Asked(tokens, torch.full((4,), 7), first, second, torch.arange(4) < 2)
+    return small_model("topk"), asked
+
+
+def test_the_same_seed_gives_the_same_edges_and_what_misses_the_target_is_censored():
+    model, asked = random_task()
+    nodes = nodes_of(model)
+    kept = torch.rand(len(nodes), generator=torch.Generator().manual_seed(2)) < 0.07
+    base = means(model, nodes, [asked.tokens])
+    with torch.no_grad():
+        loss = float(asked.loss(margins_of(model, nodes, asked, kept.double(), base)))
+    reachable = Circuit("t", kept, torch.zeros(len(nodes)), loss, loss + 0.003)
+    a, b = (prune(model, nodes, reachable, asked, base, 7, steps=5) for _ in range(2))
+    assert a == b and a["loss"] <= loss + 0.003
+    missed = Circuit("t", kept, torch.zeros(len(nodes)), loss, loss - 0.5)
+    found = prune(model, nodes, missed, asked, base, 7, steps=2)
+    assert found["censored"] and found["loss"] == pytest.approx(loss)
+    assert found["sizes"]["pruned_edges"] == len(edges_of(model, nodes, kept))
+
+
+def test_where_there_are_no_static_edges_nothing_is_pruned_and_the_reason_is_given():
+    model, asked = random_task()
+    nodes = nodes_of(model, "parts")
+    circuit = Circuit(
+        "t", torch.ones(len(nodes), dtype=torch.bool), torch.zeros(len(nodes)), 0.7, 0.15
+    )
+    found = prune(model, nodes, circuit, asked, zeros(nodes), 0)
+    assert found["sizes"] == {"pruned_edges": None} and found["edges"] == []
+    assert "stream" in found["reasons"]["pruned_edges"]
+
+
+def test_a_step_has_the_gradient_of_a_sigmoid():
+    mask = torch.tensor([-0.3, 0.0, 0.5], dtype=torch.float64, requires_grad=True)
+    Step.apply(mask).backward(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+    soft = (mask.detach() / 0.2).sigmoid()
+    assert Step.apply(mask).tolist() == [0, 0, 1]
+    assert torch.allclose(mask.grad, torch.tensor([1.0, 2.0, 3.0]) * soft * (1 - soft) / 0.2)
+
+
+def test_elimination_leaves_what_is_needed_and_stops_after_its_tries():
+    asked: list[int] = []
+
+    def fits(gone: torch.Tensor) -> bool:
+        asked.append(len(gone))
+        return not {3, 8} & set(gone.tolist())
+
+    gone = eliminate(torch.arange(10), fits, 100)
+    assert sorted(gone.tolist()) == [0, 1, 2, 4, 5, 6, 7, 9]
+    assert eliminate(torch.arange(10), fits, 0).tolist() == []
+    asked.clear()
+    eliminate(torch.arange(10), fits, 3)
+    assert asked == [10, 5, 2]
