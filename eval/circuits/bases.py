@@ -26,8 +26,8 @@ def zeros(nodes: Nodes) -> Base:
 def means(
     model: nn.Module,
     nodes: Nodes,
-    rows: Iterable[Integer[Tensor, "row token"]],
-    last: Iterable[Integer[Tensor, " row"]] | None = None,
+    rows: Iterable[Integer[Tensor, "_ token"]],
+    last: Iterable[Integer[Tensor, " _"]] | None = None,
 ) -> Base:
     """Means `(unit,)` over all tokens of all rows, in float64 sums; 0 for edges of attention.
 
