@@ -21,8 +21,8 @@ def find(
     nodes: Nodes,
     asked: Asked,
     base: Base,
-    settings: Settings = Settings(),
-    seed: int = 0,
+    settings: Settings,
+    seed: int,
     name: str = "task",
 ) -> Circuit:
     """The smallest circuit found whose loss on these prompts is at most the target.
@@ -41,7 +41,8 @@ def find(
             if tighter.size >= cut.size:
                 break
             cut = tighter
-        scores = _worth(model, nodes, asked, base, scores, cut)
+        if cut.loss <= settings.target:
+            scores = _worth(model, nodes, asked, base, scores, cut)
     return Circuit(name, cut.kept, scores, cut.loss, settings.target, cut.readout)
 
 

@@ -79,7 +79,7 @@ def effects(
     asked: Asked,
     kept: Bool[Tensor, " node"],
     base: Base,
-    readout: Readout = Readout(),
+    readout: Readout,
 ) -> tuple[Integer[Tensor, " kept"], Float[Tensor, " kept"]]:
     """The numbers of a circuit's nodes, and the rise of its loss, in nats, without each of them."""
     numbers = kept.nonzero()[:, 0]
