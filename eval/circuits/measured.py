@@ -1,7 +1,7 @@
 """Losses of circuits, and what each of their nodes is worth."""
 
 from collections.abc import Sequence
-from math import exp
+from math import log
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,9 @@ from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked, Readout, margins_of
 from pellucid.eval.stream import CHUNK_TOKENS
+
+MOST = 4.0
+"""Largest scale of a readout: a circuit may be a quarter as sure as it has to be."""
 
 
 @torch.no_grad()
@@ -52,23 +55,24 @@ def losses_of(
 def fitted(asked: Asked, margins: Float[Tensor, " row"], steps: int = 16) -> Readout:
     """The scale and shift of the margins with the least loss, by steps of LBFGS.
 
-    The scale stays above 0: a circuit that says the opposite of the answer is not right. Where the
-    fit goes astray, as it may where no scale is large enough, the margins stay as they are.
+    The scale is above 0 and below `MOST`: a circuit that says the opposite of the answer is not
+    right, and one that is hardly ever sure is not the model. Without any gain, margins stay as
+    they are.
     """
     margins = margins.detach().double()
-    values = torch.zeros(2, dtype=torch.float64, device=margins.device, requires_grad=True)
+    values = margins.new_tensor([log(1 / (MOST - 1)), 0.0]).requires_grad_()
     optimizer = torch.optim.LBFGS([values], max_iter=steps, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        seen = margins * values[0].exp() + values[1]
+        seen = margins * MOST * values[0].sigmoid() + values[1]
         total = F.softplus(torch.where(asked.wants_first, -seen, seen)).mean()
         total.backward()
         return total
 
     optimizer.step(loss)
-    scale, shift = values.detach().tolist()
-    found = Readout(exp(scale), shift)
+    slope, shift = values.detach()
+    found = Readout(float(MOST * slope.sigmoid()), float(shift))
     better = bool(asked.loss(margins, found) < asked.loss(margins))
     return found if better else Readout()
 
