@@ -92,3 +92,19 @@ def effects(
     readouts = [readout] * len(without)
     losses, _ = losses_of(model, nodes, asked, without, base, readouts)
     return numbers, losses[:-1] - losses[-1]
+
+
+@torch.enable_grad()
+def estimated_effects(
+    model: nn.Module,
+    nodes: Nodes,
+    asked: Asked,
+    kept: Bool[Tensor, " node"],
+    base: Base,
+    readout: Readout,
+) -> tuple[Integer[Tensor, " kept"], Float[Tensor, " kept"]]:
+    """As `effects`, to first order: what the slope of the loss says of each node, in one pass."""
+    share = kept.to(next(model.parameters())).requires_grad_()
+    loss = asked.loss(margins_of(model, nodes, asked, share, base), readout)
+    (slope,) = torch.autograd.grad(loss.sum(), share)
+    return kept.nonzero()[:, 0], -slope[kept]

@@ -39,6 +39,9 @@ class Settings:
     """largest norm of the gradient of one mask"""
     rounds: int = 2
     """times that the nodes worth the least are taken out of the best circuit"""
+    exact: int = 64
+    """largest circuit whose nodes are ablated one by one to see what each is worth; in a larger one
+    the slope of the loss tells"""
 
     def __post_init__(self) -> None:
         if not 0 < self.target < CHANCE:
@@ -57,7 +60,13 @@ PROFILES: dict[str, Settings] = {
     "quick": Settings(),
     # The centre of the paper's search (arXiv 2511.13653), around which it tries hundreds of values.
     "paper": Settings(
-        steps=2000, penalties=(1e-4, 3e-4, 1e-3, 3e-3), restarts=4, pairs=64, lr=3e-3, rounds=4
+        steps=2000,
+        penalties=(1e-4, 3e-4, 1e-3, 3e-3),
+        restarts=4,
+        pairs=64,
+        lr=3e-3,
+        rounds=4,
+        exact=512,
     ),
 }
 
