@@ -40,6 +40,7 @@ class RunFolder:
         self.report_file = self.path / "report.html"
         self.lock_file = self.path / "lock"
         self.checkpoints = self.path / "checkpoints"
+        self.circuits = self.path / "circuits"
         self.cache = self.path / "cache"
 
     @property
@@ -154,6 +155,19 @@ class RunFolder:
 
     def write_units(self, units: dict[str, Any]) -> None:
         files.write_json(self.units_file, units, RunError)
+
+    def write_circuit(self, name: str, circuit: dict[str, Any]) -> Path:
+        """Replace `circuits/<name>.json`; returns its path."""
+        file = self.circuits / f"{name}.json"
+        with files.explained(RunError, f"create {self.circuits}"):
+            self.circuits.mkdir(exist_ok=True)
+        files.write_json(file, circuit, RunError)
+        return file
+
+    def read_circuits(self) -> dict[str, dict[str, Any]]:
+        """The circuits that were found, by name, in the order of the alphabet."""
+        found = {file.stem: self._read_versioned(file) for file in self.circuits.glob("*.json")}
+        return {name: found[name] for name in sorted(found)}
 
     def read_openings(self) -> list[dict[str, Any]]:
         """When, and for what, the test split was opened to evaluate this run."""

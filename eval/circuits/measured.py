@@ -88,7 +88,7 @@ def effects(
     """The numbers of a circuit's nodes, and the rise of its loss, in nats, without each of them."""
     numbers = kept.nonzero()[:, 0]
     without = kept.repeat(len(numbers) + 1, 1)
-    without[torch.arange(len(numbers)), numbers] = False
+    without[torch.arange(len(numbers), device=kept.device), numbers] = False
     readouts = [readout] * len(without)
     losses, _ = losses_of(model, nodes, asked, without, base, readouts)
     return numbers, losses[:-1] - losses[-1]

@@ -11,6 +11,7 @@ from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked, margins_of
 from pellucid.eval.circuits.settings import Settings
+from pellucid.eval.stream import CHUNK_TOKENS
 
 
 class Step(torch.autograd.Function):
@@ -51,16 +52,34 @@ def trained_masks(
     with still(model):
         for step in range(settings.steps):
             some, held = rows_of(asked, base, _pairs(asked, settings.pairs, generator))
-            kept = Step.apply(mask, settings.temperature)
-            loss = some.loss(margins_of(model, nodes, some, kept, held))
-            total = (loss + penalties * kept.sum(-1)).sum()
-            (gradient,) = torch.autograd.grad(total, mask)
-            mask.grad = _clipped(gradient, settings.clip)
+            at_once = max(1, CHUNK_TOKENS // some.tokens.numel())
+            pieces = zip(mask.split(at_once), penalties.split(at_once), strict=True)
+            slopes = [
+                _slope(model, nodes, some, held, each, penalty, settings.temperature)
+                for each, penalty in pieces
+            ]
+            mask.grad = _clipped(torch.cat(slopes), settings.clip)
             optimizer.param_groups[0]["lr"] = settings.lr * _pace(step, settings)
             optimizer.step()
             with torch.no_grad():
                 mask.clamp_(-1, 1)
     return mask.detach()
+
+
+def _slope(
+    model: nn.Module,
+    nodes: Nodes,
+    asked: Asked,
+    base: Base,
+    mask: Float[Tensor, "copy node"],
+    penalty: Float[Tensor, " copy"],
+    temperature: float,
+) -> Tensor:
+    """The gradient of some of the masks, which share a pass."""
+    mask = mask.detach().requires_grad_()
+    kept = Step.apply(mask, temperature)
+    loss = asked.loss(margins_of(model, nodes, asked, kept, base))
+    return torch.autograd.grad((loss + penalty * kept.sum(-1)).sum(), mask)[0]
 
 
 def rows_of(asked: Asked, base: Base, pairs: Integer[Tensor, " pair"]) -> tuple[Asked, Base]:

@@ -21,8 +21,10 @@ class Settings:
     penalties: tuple[float, ...] = (1e-3, 3e-3)
     """nats that each kept node has to be worth"""
     restarts: int = 1
+    drawn: int = 32
+    """pairs the search sees"""
     pairs: int = 16
-    """pairs of a step"""
+    """of them in a step"""
     lr: float = 2e-2
     """reached after the warm-up, and falling to 0 from there in a line"""
     warmup: float = 0.05
@@ -63,6 +65,7 @@ PROFILES: dict[str, Settings] = {
         steps=2000,
         penalties=(1e-4, 3e-4, 1e-3, 3e-3),
         restarts=4,
+        drawn=256,
         pairs=64,
         lr=3e-3,
         rounds=4,
