@@ -17,7 +17,7 @@ class Settings:
 
     target: float = 0.15
     """loss in nats that a circuit has to reach: 0.15 is p = 0.86, in the geometric mean"""
-    steps: int = 160
+    steps: int = 120
     penalties: tuple[float, ...] = (1e-3, 3e-3)
     """nats that each kept node has to be worth"""
     restarts: int = 1
@@ -41,9 +41,11 @@ class Settings:
     """largest norm of the gradient of one mask"""
     rounds: int = 2
     """times that the nodes worth the least are taken out of the best circuit"""
-    exact: int = 64
-    """largest circuit whose nodes are ablated one by one to see what each is worth; in a larger one
-    the slope of the loss tells"""
+    exact: int = 24
+    """largest circuit whose nodes are ablated one by one to see what can be taken out; in a larger
+    one the slope of the loss tells"""
+    shown: int = 64
+    """largest circuit of which it is written what each node is worth by ablation"""
 
     def __post_init__(self) -> None:
         if not 0 < self.target < CHANCE:
@@ -70,6 +72,7 @@ PROFILES: dict[str, Settings] = {
         lr=3e-3,
         rounds=4,
         exact=512,
+        shown=512,
     ),
 }
 

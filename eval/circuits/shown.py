@@ -55,12 +55,12 @@ def _worth(found: "Found") -> tuple[dict[int, float], str]:
     """The rise of the loss without each node, by its number."""
     circuit = found.circuit
     about = (found.model, found.nodes, found.searched, circuit.kept, found.base, circuit.readout)
-    if circuit.size <= found.settings.exact:
+    if circuit.size <= found.settings.shown:
         numbers, rise = effects(*about) if circuit.size else (torch.zeros(0), torch.zeros(0))
         how = ""
     else:
         numbers, rise = estimated_effects(*about)
-        how = f"to first order: more than {found.settings.exact} nodes are not ablated one by one"
+        how = f"to first order: more than {found.settings.shown} nodes are not ablated one by one"
     return dict(zip(numbers.tolist(), rise.tolist(), strict=True)), how
 
 
