@@ -95,7 +95,9 @@ def test_the_page_of_the_levers_runs_from_top_to_bottom(tmp_path, monkeypatch):
 
 def test_the_page_of_circuits_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(PROFILES, "quick", Settings(steps=8, drawn=4, pairs=2, rounds=1))
+    few = Settings(steps=4, drawn=4, pairs=2, rounds=1, exact=4, shown=4)
+    monkeypatch.setitem(PROFILES, "quick", few)
+    monkeypatch.setattr("pellucid.eval.circuits.run.ROWS", 20)
     monkeypatch.setattr("webbrowser.open", lambda page: True)
     page = (DOCS / "circuits.md").read_text()
     (pairs,) = re.findall(r"```json\n(.*?)```", page, flags=re.DOTALL)

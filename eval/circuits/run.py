@@ -17,7 +17,7 @@ from pellucid.eval.refusals import refusal, seen
 if TYPE_CHECKING:
     from pellucid.run import Run
 
-ROWS, AT_ONCE = 200, 16
+ROWS, AT_ONCE = 200, 20
 """Rows of training text that means are taken over, and how many are read at once."""
 
 
