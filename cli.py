@@ -1,4 +1,4 @@
-"""The command line: `pellucid train | eval | compare | sweep | posthoc | view | replay | bench`.
+"""The commands: `pellucid train | eval | circuit | compare | sweep | posthoc | view | replay | bench`.
 
 A mistake of the user is one line on stderr and exit code 2. What needs torch is imported by the
 command that needs it, so that `--help` and `--version` answer at once.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid import __version__
-from pellucid.commands import benches, grids, posthoc, runs
+from pellucid.commands import benches, circuits, grids, posthoc, runs
 from pellucid.errors import EXIT_OK, EXIT_USER, UserError
 from pellucid.settings.kinds import nearest, shown
 
@@ -28,6 +28,8 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       of those words instead (by: params, active, nonzero, flops, tokens, step_time).
   pellucid eval RUN [--step N] [--suite quick] [--split val] [--dense RUN]
       Score a run beside its controls, and write its report.
+  pellucid circuit RUN --task T [--profile quick|paper] [--target 0.15] [--seed N] [--force]
+      Find the smallest part of a run's model that does a task (all: of each), by pruning.
   pellucid view RUN
       Open the report of a run in a browser.
   pellucid compare RUN RUN ... [--out FILE]
@@ -151,6 +153,7 @@ def _show(name: str, *args: Any) -> int:
 COMMANDS = {
     "train": _train,
     "eval": runs.evaluate,
+    "circuit": circuits.circuit,
     "compare": runs.compare,
     "sweep": grids.run_grid,
     "posthoc": posthoc.posthoc,

@@ -40,7 +40,7 @@ class RunFolder:
         self.report_file = self.path / "report.html"
         self.lock_file = self.path / "lock"
         self.checkpoints = self.path / "checkpoints"
-        self.cache = self.path / "cache"
+        self.circuits, self.cache = self.path / "circuits", self.path / "cache"
 
     @property
     def name(self) -> str:
@@ -155,15 +155,22 @@ class RunFolder:
     def write_units(self, units: dict[str, Any]) -> None:
         files.write_json(self.units_file, units, RunError)
 
+    def write_circuit(self, name: str, circuit: dict[str, Any]) -> None:
+        self.circuits.mkdir(exist_ok=True)
+        files.write_json(self.circuits / f"{name}.json", circuit, RunError)
+
+    def read_circuits(self) -> dict[str, Any]:
+        """The circuits that were found, by the names of their tasks."""
+        return {f.stem: self._read_versioned(f) for f in sorted(self.circuits.glob("*.json"))}
+
     def read_openings(self) -> list[dict[str, Any]]:
         """When, and for what, the test split was opened to evaluate this run."""
-        content = self._read_versioned(self.openings_file)
-        return content["openings"] if content else []
+        return (self._read_versioned(self.openings_file) or {"openings": []})["openings"]
 
     def note_opening(self, **facts: Any) -> None:
         """Remember that the test split is opened: `facts` say when and for what."""
-        listed = [*self.read_openings(), facts]
-        files.write_json(self.openings_file, {"format": FORMAT, "openings": listed}, RunError)
+        content = {"format": FORMAT, "openings": [*self.read_openings(), facts]}
+        files.write_json(self.openings_file, content, RunError)
 
     def write_report(self, page: str) -> Path:
         """Replace report.html; returns its path."""

@@ -105,6 +105,7 @@ def _is_fresh(folder: Any) -> bool:
     """Whether the page is newer than all it is made of (it need not be writable to be viewed)."""
     page = folder.report_file
     sources = (folder.metrics_file, folder.scores_file, folder.units_file, folder.manifest_file)
+    sources += (folder.circuits, *folder.circuits.glob("*.json"))
     newest = max((s.stat().st_mtime_ns for s in sources if s.exists()), default=0)
     return page.exists() and page.stat().st_mtime_ns >= newest
 

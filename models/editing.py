@@ -123,7 +123,7 @@ def _apply_dense(
 ) -> Activations:
     if edit.units is None:
         new = _changed(edit, acts.values, None if source is None else source.to_dense())
-        return replace(acts, values=torch.where(mask[..., None], new, acts.values))
+        return replace(acts, values=_where(edit, mask, new.expand_as(acts.values), acts.values))
     old = acts.values[..., edit.units]
     new = _changed(edit, old, None if source is None else source.select(edit.units))
     new = torch.where(mask[..., None], new, old)
@@ -140,16 +140,24 @@ def _apply_sparse(
         units = torch.arange(acts.n_units, device=acts.values.device)
     if _only_shrinks(edit):
         return _scale_slots(acts, units, mask, edit.value if edit.op == "scale" else 0.0)
-    new = _changed(edit, acts.select(units), None if source is None else source.select(units))
     if edit.op == "mix" and edit.units is None:
         # Silent units keep their slots: a share of 1 has a gradient at a base that is not 0.
-        new = torch.where(mask[..., None], new, acts.to_dense())
+        old = acts.to_dense()
+        new = _where(edit, mask, _mixed(edit.value, old), old)
         return Activations(new, units.int().expand(new.shape), acts.n_units)
+    new = _changed(edit, acts.select(units), None if source is None else source.select(units))
     kept = _scale_slots(acts, units, mask, 0.0)
     columns = units.int().expand(*new.shape)
     new = torch.where(mask[..., None], new, 0.0)
     values = torch.cat([kept.values, new.to(kept.values.dtype)], dim=-1)
     return canonical(values, torch.cat([kept.indices, columns], dim=-1), acts.n_units)
+
+
+def _where(edit: Edit, mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """The new values where the edit is made: everywhere, unless it names positions or examples."""
+    if edit.positions is None and edit.examples is None:
+        return new
+    return torch.where(mask[..., None], new, old)
 
 
 def _only_shrinks(edit: Edit) -> bool:

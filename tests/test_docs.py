@@ -8,6 +8,7 @@ import torch
 
 from pellucid import kernels
 from pellucid.cli import main
+from pellucid.eval.circuits.settings import PROFILES, Settings
 from pellucid.experiments import run_config
 from pellucid.report import comparison
 from pellucid.report.reading import read_run
@@ -90,3 +91,27 @@ def test_the_page_of_the_levers_runs_from_top_to_bottom(tmp_path, monkeypatch):
     heads = comparison._heads([read_run(RunFolder(Path("runs") / name)) for name in names])
     assert [head["group"] for head in heads] == ["A", "B", "B", "C", "D"]
     assert manifests["quiet"]["losses"][0]["sites"] == ["blocks.0.mlp", "blocks.1.mlp"]
+
+
+def test_the_page_of_circuits_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = Settings(steps=4, drawn=4, pairs=2, rounds=1, exact=4, shown=4)
+    monkeypatch.setitem(PROFILES, "quick", few)
+    monkeypatch.setattr("pellucid.eval.circuits.run.ROWS", 20)
+    monkeypatch.setattr("webbrowser.open", lambda page: True)
+    page = (DOCS / "circuits.md").read_text()
+    (pairs,) = re.findall(r"```json\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "loops.jsonl").write_text(pairs)
+    size = "data=generated data.n_documents=120 data.vocab_size=300 d_model=16 context=256"
+    size += " attention.n_heads=2 mlp.width=64 mlp.k=4 train.steps=4 train.batch=2"
+    size += " train.eval_tokens=512 train.device=cpu"
+    for command in re.findall(r"^pellucid (.*)$", page, flags=re.MULTILINE):
+        words = command.split()
+        # A model of four steps does no task.
+        more = {"train": size.split(), "circuit": ["--force"]}.get(words[0], [])
+        assert main([*words, *more]) == 0
+    assert set(RunFolder(Path("runs/topk")).read_circuits()) == {"not_in", "loops"}
+    capsys.readouterr()
+    (code,) = blocks("circuits.md")
+    exec(compile(code, "docs/circuits.md", "exec"), {"RUN": Path("runs/topk")})
+    assert re.match(r"\d+ of \d+ \[", capsys.readouterr().out)

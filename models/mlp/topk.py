@@ -84,7 +84,10 @@ class TopKMLP(SparseMLP):
             rearrange(acts.values, flat),
             rearrange(acts.indices, flat),
             w_dec,
-            products=self.products,
+            # An edit of all units leaves no empty slot, and gathering every row would be slow.
+            products="dense"
+            if self.config.k < acts.values.shape[-1] == self.site.n_units
+            else self.products,
         )
         y = rearrange(y, "(batch token) d -> batch token d", batch=acts.values.shape[0])
         return y + self.b_dec.to(y.dtype)

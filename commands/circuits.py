@@ -1,0 +1,72 @@
+"""`pellucid circuit`: the smallest part of a model that does a task.
+
+What needs torch is imported by the command that needs it, so that a mistake is told at once.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pellucid.commands.options import parsed, run_folder
+from pellucid.errors import EXIT_OK, UserError
+
+TASK = "a task of the table, all of them, or a .jsonl file of pairs of prompts"
+ARGUMENTS = (
+    ("run", {"metavar": "RUN", "help": "the folder of a run"}),
+    ("--task", {"required": True, "metavar": "T", "help": TASK}),
+    ("--step", {"type": int, "help": "the checkpoint's step (default: the newest)"}),
+    ("--profile", {"default": "quick", "help": "quick or paper (default: quick)"}),
+    ("--target", {"type": float, "default": 0.15, "help": "loss in nats (default: 0.15)"}),
+    ("--grain", {"default": "channels", "help": "channels or parts: heads and neurons alone"}),
+    ("--seed", {"type": int, "default": 0, "help": "everything random (default: 0)"}),
+    ("--force", {"action": "store_true", "help": "search although the model misses the target"}),
+)
+
+
+def circuit(argv: list[str]) -> int:
+    """Find circuits of a run, write them into its folder, and its report."""
+    args = parsed("circuit", argv, *ARGUMENTS)
+    run_folder(args.run)
+    from pellucid import report, run
+    from pellucid.eval.circuits.run import Search
+    from pellucid.eval.tasks import TASKS
+
+    loaded = run.load(Path(args.run), step=args.step, device=_device())
+    chosen = {name: getattr(args, name) for name in ("profile", "target", "grain", "seed", "force")}
+    search = Search(run=loaded, **chosen)
+    if args.task == "all":
+        _every(search, list(TASKS))
+    else:
+        print(_said(search.write(args.task)))
+    print(f"report: {report.write_report(loaded.folder)}")
+    return EXIT_OK
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _every(search: Any, tasks: list[str]) -> None:
+    """All tasks that the model can do; the others are told with the reason."""
+    done, reason = 0, ""
+    for task in tasks:
+        try:
+            print(_said(search.write(task)), flush=True)
+            done += 1
+        except UserError as error:
+            reason = str(error)
+            print(f"passed over: {reason}", flush=True)
+    if not done:
+        raise UserError(f"none of the {len(tasks)} tasks has a circuit; the last: {reason}")
+
+
+def _said(found: dict[str, Any]) -> str:
+    sizes, losses = found["sizes"], found["losses"]
+    what = "censored: no circuit reaches the target; " if found["censored"] else ""
+    return (
+        f"{found['task']}: {what}{sizes['nodes']} of {found['candidates']} nodes, "
+        f"{sizes['bits']:.0f} bits; loss {losses['circuit']:.3f} nats at a target of "
+        f"{found['target']:g}, {losses['circuit_unseen']:.3f} on unseen prompts, where the model "
+        f"has {losses['model_unseen']:.3f}"
+    )

@@ -1,0 +1,106 @@
+"""The prompts of a circuit's search, and others that it never sees."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pellucid.errors import UserError
+from pellucid.eval.circuits.nodes import Nodes
+from pellucid.eval.circuits.objective import Asked, margins_of
+from pellucid.eval.circuits.settings import CHANCE
+from pellucid.eval.tasks import TASKS, Pair, TaskBatch, draw, find_task, load_pairs, pack
+
+if TYPE_CHECKING:
+    from pellucid.run import Run
+
+UNSEEN = 64
+"""Pairs that a circuit is measured on afterwards."""
+SEARCHED, MEASURED = "loop", "dev"
+"""Families of prompts: they share neither templates nor names."""
+
+
+class Asking(NamedTuple):
+    """A task as two batches of pairs."""
+
+    name: str
+    cue: str
+    """what decides the answer, in words"""
+    searched: TaskBatch
+    unseen: TaskBatch
+
+
+def asking(run: "Run", task: str, *, drawn: int, seed: int) -> Asking:
+    """The pairs of a task of the table, or of the user's own file, whose name ends in `.jsonl`.
+
+    UserError where there is no such task, where the tokenizer cannot tell its answers apart, and
+    where a prompt is longer than the context.
+    """
+    context = run.config.model.context
+    if task.endswith(".jsonl"):
+        return _own(run, Path(task), drawn, context)
+    if task not in TASKS:
+        raise UserError(
+            f"task {task!r} is unknown: all, a file of pairs (.jsonl), {', '.join(TASKS)} "
+            "are accepted"
+        )
+    found = find_task(task)
+    searched, unseen = (
+        draw(found, run.tokenizer, n, family=family, seed=seed, context=context)
+        for n, family in ((drawn, SEARCHED), (UNSEEN, MEASURED))
+    )
+    return Asking(task, found.cue, searched, unseen)
+
+
+def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
+    """Every second pair of a file is kept from the search."""
+    if file.stem in TASKS:
+        raise UserError(
+            f"task file {file} has the name of a task of the table, {file.stem}: give it another"
+        )
+    pairs = load_pairs(file)
+    if len(pairs) < 2:
+        raise UserError(
+            f"task file {file} holds one pair: two or more are accepted, of which every second "
+            "one is kept from the search"
+        )
+
+    def packed(some: Sequence[Pair]) -> TaskBatch:
+        return pack(some, run.tokenizer, name=file.stem, context=context)
+
+    cue = f"what differs between the prompts of {file.name}"
+    return Asking(file.stem, cue, packed(pairs[::2][:drawn]), packed(pairs[1::2][:UNSEEN]))
+
+
+def accuracy(asked: Asked, margins: Float[Tensor, " row"]) -> float:
+    """Share of prompts after which the right answer is the likelier one; ties count half.
+
+    One answer against all others: share of pairs in which it is likelier after its own prompt.
+    """
+    if bool((asked.second < 0).any()):
+        own, other = margins.view(2, -1)
+        return float((0.5 + 0.5 * (own - other).sign()).mean())
+    right = torch.where(asked.wants_first, margins, -margins)
+    return float((0.5 + 0.5 * right.sign()).mean())
+
+
+@torch.no_grad()
+def check_able(
+    model: nn.Module, nodes: Nodes, name: str, both: tuple[Asked, Asked], target: float
+) -> None:
+    """UserError where the whole model misses the target: the gate that `--force` opens."""
+    margins = [margins_of(model, nodes, asked) for asked in both]
+    losses = [float(asked.loss(each)) for asked, each in zip(both, margins, strict=True)]
+    right = [accuracy(asked, each) for asked, each in zip(both, margins, strict=True)]
+    loss = sum(losses) / 2
+    if loss <= target:
+        return
+    higher = f"give a --target of at least {loss + 0.005:.2f}, or " if loss < CHANCE - 0.02 else ""
+    raise UserError(
+        f"task {name!r}: the model's own loss is {loss:.2f} nats, at an accuracy of "
+        f"{sum(right) / 2:.2f}, and the target {target:g}: no part is asked to do what the whole "
+        f"cannot; {higher or 'give '}--force to search all the same"
+    )

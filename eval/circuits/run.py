@@ -1,0 +1,101 @@
+"""Circuits of a run: from a task's name to what stands in the run's folder."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
+
+from pellucid.errors import RunError, UserError
+from pellucid.eval.circuits.asking import MEASURED, asking, check_able
+from pellucid.eval.circuits.bases import Base, means
+from pellucid.eval.circuits.content import Found, content
+from pellucid.eval.circuits.find import find
+from pellucid.eval.circuits.nodes import Grain, Nodes, nodes_of
+from pellucid.eval.circuits.objective import Asked
+from pellucid.eval.circuits.settings import Settings, settings_of
+from pellucid.eval.refusals import refusal, seen
+
+if TYPE_CHECKING:
+    from pellucid.run import Run
+
+ROWS, AT_ONCE = 200, 20
+"""Rows of training text that means are taken over, and how many are read at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How circuits of a run are looked for. UserError for what cannot be asked for.
+
+    The same seed gives the same circuits, bit for bit.
+    """
+
+    run: "Run"
+    profile: str = "quick"
+    target: float = 0.15
+    """loss in nats"""
+    grain: Grain = "channels"
+    seed: int = 0
+    force: bool = False
+    """search although the model itself misses the target"""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"seed {self.seed} is not accepted; expected 0 or more")
+        if self.grain not in get_args(Grain):
+            accepted = " and ".join(get_args(Grain))
+            raise UserError(f"grain {self.grain!r} is unknown: {accepted} are accepted")
+        if reason := refusal(seen(self.run.folder), "circuit", __name__, [f"tasks:{MEASURED}"]):
+            raise RunError(f"refused: {reason}")
+        settings_of(self.profile, self.target)  # refused here, before anything is read
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Those of the profile, at the target."""
+        return settings_of(self.profile, self.target)
+
+    @cached_property
+    def nodes(self) -> Nodes:
+        """All nodes of the model."""
+        return nodes_of(self.run.model, self.grain)
+
+    @cached_property
+    def base(self) -> Base:
+        """What each unit does on the average, over a seeded sample of the training text."""
+        context = self.run.config.model.context
+        rows = self.run.data.rows(self.seed, 0, batch=ROWS, context=context).tokens[:, :-1]
+        return means(self.run.model, self.nodes, rows.split(AT_ONCE))
+
+    def found(self, task: str) -> Found:
+        """The circuit of a task of the table, or of a file of pairs; UserError as `asking`.
+
+        Prompts of one family are searched with, those of another are measured on. UserError for a
+        task that the model itself cannot do, unless it is forced.
+        """
+        asked_for = asking(self.run, task, drawn=self.settings.drawn, seed=self.seed)
+        model = self.run.model
+        device = next(model.parameters()).device
+        searched = Asked.of(asked_for.searched, device)
+        unseen = Asked.of(asked_for.unseen, device)
+        if not self.force:
+            check_able(model, self.nodes, asked_for.name, (searched, unseen), self.target)
+        about = (model, self.nodes, searched, self.base, self.settings, self.seed)
+        return Found(
+            model=model,
+            nodes=self.nodes,
+            asking=asked_for,
+            searched=searched,
+            unseen=unseen,
+            base=self.base,
+            circuit=find(*about, name=asked_for.name),
+            settings=self.settings,
+            profile=self.profile,
+            grain=self.grain,
+            step=self.run.step,
+            seed=self.seed,
+        )
+
+    def write(self, task: str) -> dict[str, Any]:
+        """Find a circuit and write it into the run's folder; gives what was written."""
+        found = self.found(task)
+        written = content(found, self.run.tokenizer)
+        self.run.folder.write_circuit(found.asking.name, written)
+        return written

@@ -1,0 +1,169 @@
+"""Circuits of a run: the file that is written, the gate, and what cannot be asked for."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from pellucid import cli
+from pellucid.errors import EXIT_USER, UserError
+from pellucid.eval.circuits import run as circuit_run
+from pellucid.eval.circuits.run import Search
+from pellucid.eval.circuits.settings import PROFILES, Settings
+from pellucid.eval.circuits.shown import nodes_in
+from pellucid.eval.circuits.sizes import bits
+from pellucid.experiments import run_config
+from pellucid.models import record
+from pellucid.train import train
+
+PAIRS = [
+    {"prompt_a": f"for {x}", "prompt_b": f"if {x}", "answer_a": "+", "answer_b": "-"}
+    for x in "abcdef"
+]
+
+
+@pytest.fixture
+def task(tmp_path) -> Path:
+    """Six pairs of short prompts."""
+    return written(tmp_path / "own.jsonl", PAIRS)
+
+
+def written(file: Path, pairs: list[dict[str, str]]) -> Path:
+    file.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    return file
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """A search of a few steps."""
+    monkeypatch.setitem(PROFILES, "quick", Settings(steps=12, drawn=4, pairs=2, rounds=1))
+    monkeypatch.setattr(circuit_run, "ROWS", 8)
+
+
+def finite(value) -> bool:
+    """Whether all numbers in it are finite."""
+    if isinstance(value, dict | list):
+        return all(map(finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+@pytest.mark.parametrize("mlp", ["dense", "topk"])
+def test_what_is_written_is_what_was_found(make_run, task, mlp):
+    run = make_run(mlp)
+    search = Search(run=run, target=0.66, force=True)
+    content = search.write(str(task))
+    assert run.folder.read_circuits() == {"own": content} and finite(content)
+    found = search.found(str(task))
+    kept = found.circuit.kept
+    assert [node["id"] for node in content["nodes"]] == search.nodes.names(kept.nonzero()[:, 0])
+    assert content["sizes"] == {"nodes": int(kept.sum()), "bits": bits(search.nodes, kept)}
+    assert content["candidates"] == len(search.nodes) and content["target"] == 0.66
+    assert content["losses"]["circuit"] == found.circuit.loss
+    assert content["censored"] == (found.circuit.loss > 0.66)
+    assert content["losses"]["chance"] == pytest.approx(math.log(2))
+    # Half of the pairs are seen, and the others not.
+    assert [len(batch) for batch in found.asking[2:]] == [3, 3]
+    shown = [run.tokenizer.token_text(t) for t in run.tokenizer.encode("for a")]
+    assert content["example"]["tokens"][1:] == shown
+
+
+def test_nodes_show_what_they_do_and_write(make_run, task):
+    run = make_run("topk")
+    content = Search(run=run, target=0.69, force=True, grain="parts").write(str(task))
+    found = Search(run=run, target=0.69, force=True, grain="parts").found(str(task))
+    found.circuit.kept[:] = True
+    listed, reasons = nodes_in(found, run.tokenizer)
+    by_id = {node["id"]: node for node in listed}
+    width = len(content["example"]["tokens"])
+    with torch.no_grad(), record(run.model, ["blocks.1.mlp"]) as trace:
+        run.model(found.searched.tokens[:1, :width])
+    neuron = by_id["blocks.1.mlp:7"]
+    wanted = trace["blocks.1.mlp"].to_dense()[0, :, 7].tolist()
+    assert neuron["values"] == pytest.approx(wanted)
+    assert neuron["base"] == pytest.approx(float(found.base["blocks.1.mlp"][7]))
+    direction = run.model.sites()["blocks.1.mlp"].write_directions()[7:8]
+    logits = run.model.direct_logits(direction)[0].detach()
+    token = run.tokenizer.token_text(int(logits.argmax()))
+    assert neuron["writes"][0] == [token, pytest.approx(float(logits.max()))]
+    head = by_id["blocks.0.attention:1"]
+    assert head["kind"] == "head" and len(head["values"]) == width and head["writes"] == []
+    assert reasons["effect"].startswith("to first order")
+
+
+def test_the_same_seed_writes_the_same_file(make_run, task):
+    run, files = make_run("topk"), []
+    for _ in range(2):
+        Search(run=run, target=0.66, force=True, seed=3).write(str(task))
+        files.append((run.folder.path / "circuits" / "own.json").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_model_that_cannot_do_a_task_is_not_searched(make_run, task):
+    run = make_run("dense")
+    with pytest.raises(UserError, match=r"'own': the model's own loss is .* --force") as error:
+        Search(run=run, target=0.01).write(str(task))
+    assert "\n" not in str(error.value) and not run.folder.circuits.exists()
+    Search(run=run, target=0.01, force=True).write(str(task))
+    assert run.folder.circuits.exists()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        (PAIRS[:1], "holds one pair: two or more"),
+        ([PAIRS[0] | {"answer_b": "+"}] * 2, "answers cannot be told apart"),
+        ([PAIRS[0] | {"prompt_a": "for a " * 40}] * 2, "at most the context, 32, fit"),
+        ([{"prompt_a": "x"}] * 2, "exactly prompt_a, prompt_b, answer_a, answer_b"),
+        ([], "holds no pairs"),
+    ],
+)
+def test_a_file_of_pairs_that_cannot_be_asked_is_a_sentence(make_run, tmp_path, pairs, says):
+    file = written(tmp_path / "bad.jsonl", pairs)
+    with pytest.raises(UserError, match=says):
+        Search(run=make_run("dense")).write(str(file))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"seed": -1}, "seed -1 is not accepted"),
+        ({"grain": "atoms"}, "'atoms' is unknown: channels and parts"),
+        ({"profile": "slow"}, "'slow' is unknown: quick and paper"),
+        ({"target": 0.7}, "target = 0.7"),
+    ],
+)
+def test_what_cannot_be_searched_for_is_a_sentence(make_run, words, says):
+    with pytest.raises(UserError, match=says):
+        Search(run=make_run("dense"), **words)
+
+
+def test_a_task_is_known_and_no_file_bears_its_name(make_run, tmp_path):
+    search = Search(run=make_run("dense"))
+    with pytest.raises(UserError, match=r"'for_whle' is unknown: all, a file of pairs"):
+        search.write("for_whle")
+    file = written(tmp_path / "for_while.jsonl", PAIRS)
+    with pytest.raises(UserError, match="has the name of a task of the table"):
+        search.write(str(file))
+
+
+def test_the_command_writes_circuits_and_the_report(tmp_path, task, capsys):
+    size = "data=generated data.n_documents=120 data.vocab_size=300 d_model=16 context=32"
+    size += " attention.n_heads=2 mlp.width=64 mlp.k=4 train.steps=4 train.eval_tokens=512"
+    folder = tmp_path / "run"
+    assert train(run_config(["tiny", *size.split(), "train.device=cpu"]), folder) == 0
+    command = ["circuit", str(folder), "--task", str(task), "--target", "0.69"]
+    capsys.readouterr()
+    assert cli.main(command) == EXIT_USER
+    assert "--force" in capsys.readouterr().err
+    assert cli.main([*command, "--force", "--grain", "parts", "--seed", "2"]) == 0
+    out = capsys.readouterr().out
+    content = json.loads((folder / "circuits" / "own.json").read_text())
+    assert content["seed"] == 2 and content["grain"] == "parts"
+    assert f"{content['sizes']['nodes']} of {content['candidates']} nodes" in out
+    assert f"report: {folder / 'report.html'}" in out
+    # Of the table's tasks this model can do none, or their prompts are longer than its context.
+    assert cli.main(["circuit", str(folder), "--task", "all", "--target", "0.05"]) == EXIT_USER
+    out, err = capsys.readouterr()
+    assert out.count("passed over: ") == 30 and "none of the 30 tasks has a circuit" in err
