@@ -160,8 +160,9 @@ class RunFolder:
         files.write_json(self.circuits / f"{name}.json", circuit, RunError)
 
     def read_circuits(self) -> dict[str, Any]:
-        """The circuits that were found, by the names of their tasks."""
-        return {f.stem: self._read_versioned(f) for f in sorted(self.circuits.glob("*.json"))}
+        """The circuits that were found, by the names of their tasks; no drawings of them."""
+        found = (f for f in sorted(self.circuits.glob("*.json")) if not f.stem.endswith(".graph"))
+        return {file.stem: self._read_versioned(file) for file in found}
 
     def read_openings(self) -> list[dict[str, Any]]:
         """When, and for what, the test split was opened to evaluate this run."""
@@ -283,8 +284,7 @@ def _model(config: "RunConfig", vocab_size: int, place: Path) -> "Transformer":
     from pellucid.models import Transformer
     from pellucid.training.state import load_model
 
-    weights = checkpoint.weights(place)
-    model = Transformer(config.model, vocab_size=vocab_size)
+    weights, model = checkpoint.weights(place), Transformer(config.model, vocab_size=vocab_size)
     if any(tensor.dtype == torch.float64 for tensor in weights.values()):
         model = model.double()
     load_model(model, weights, place / checkpoint.MODEL)
