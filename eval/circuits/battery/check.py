@@ -32,4 +32,4 @@ class Check:
 
 def missing(name: str, unit: Literal["nats", "ratio", "share"], reason: str) -> Check:
     """A control that could not be made."""
-    return Check(name, None, unit, f"Not measured: {reason}.", None, reason)
+    return Check(name, None, unit, "Not measured.", None, reason)

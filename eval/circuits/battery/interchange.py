@@ -14,7 +14,7 @@ from pellucid.models import Edit, intervene, mix, record
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of the circuit's nodes that are given the whole model's activations."""
 MOST = 0.5
-"""Share of a node's variance that may go unexplained."""
+"""Share of the nodes' variance that may go unexplained."""
 
 
 def interchange(case: Case) -> list[Check]:
@@ -99,9 +99,9 @@ def _unexplained(case: Case) -> Check:
     if not alive.any():
         return missing(name, "share", "no node of the circuit varies in the model")
     shares = missed[alive] / varied[alive]
-    value = shares.median().item()
+    value = shares.clamp(max=1).mean().item()
     says = (
-        f"Of the variance of the circuit's nodes in the model, {value:.0%} is not that of the circuit "
-        f"alone at the median node, {shares.max():.0%} at the worst."
+        f"Of the variance that a node of the circuit has in the model, {value:.0%} is not there in the "
+        f"circuit alone, in the mean over its nodes; {shares.max():.0%} at the worst."
     )
     return Check(name, value, "share", says, value <= MOST)

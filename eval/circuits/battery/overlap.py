@@ -24,11 +24,15 @@ def overlap(case: Case) -> list[Check]:
     value = sum(shared) / len(shared)
     sizes = [int(kept.sum()) for kept in every]
     share = sum(sizes) / len(sizes) / len(case.nodes)
+    chance = share / (2 - share)
     says = (
         f"Two of {len(every)} searches share {value:.0%} of the nodes that either keeps; two random "
-        f"circuits of that size would share {share / (2 - share):.0%}. "
+        f"circuits of that size would share {chance:.0%}. "
         f"They keep {min(sizes)} to {max(sizes)} nodes."
     )
+    if chance >= LEAST:
+        reason = "circuits this large overlap whatever they are made of"
+        return [Check(name, value, "share", says, None, reason)]
     return [Check(name, value, "share", says, value >= LEAST)]
 
 

@@ -14,8 +14,9 @@ def calibrated(
 ) -> Float[Tensor, "copy two"]:
     """Scale and shift of each copy's margins with the least loss against softened labels.
 
-    Labels are 1/(n+2) away from 0 and 1, for n prompts of each kind (Platt 1999): where all are
-    answered right the scale stays finite, and one mistake on other prompts does not cost it all. A
+    Labels are ½/(n+1) away from 0 and 1, for n prompts of each kind, as what one has seen n times
+    may fail the next time (Krichevsky & Trofimov): where all are answered right the scale stays
+    finite, and one mistake on other prompts does not cost it all. A
     scale below 0 would turn the answers around: both are 0 then, and the loss is chance. Newton's
     steps, halved until the loss falls; float64.
     """
@@ -23,7 +24,7 @@ def calibrated(
     size = x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-30)
     x = x / size
     n = int(wants_first.sum())
-    y = torch.where(wants_first, (n + 1) / (n + 2), 1 / (n + 2)).to(x)
+    y = torch.where(wants_first, (n + 0.5) / (n + 1), 0.5 / (n + 1)).to(x)
     found = x.new_zeros(len(x), 2)
     for _ in range(STEPS):
         found = _better(found, _step(found, x, y), x, y)
