@@ -9,6 +9,7 @@ from torch import nn
 from pellucid.eval.circuits.battery.case import Case
 from pellucid.eval.circuits.battery.check import Check
 from pellucid.eval.circuits.battery.searched import compared, searched_in
+from pellucid.eval.circuits.objective import margins_of
 from pellucid.eval.permuted import permuted_weights, rebuilt
 
 if TYPE_CHECKING:
@@ -42,6 +43,20 @@ def twins(case: Case) -> list[Check]:
     """The circuit's size in those of circuits found in each kind of twin."""
     checks = []
     for name, make in case.twins.items():
-        empty = [searched_in(case, make(n), n) for n in range(case.repeats.twins)]
+        empty = [searched_in(case, as_sure(case, make(n)), n) for n in range(case.repeats.twins)]
         checks.append(compared(case, name, WORDS.get(name, f"{name} takes"), empty))
     return checks
+
+
+@torch.no_grad()
+def as_sure(case: Case, twin: nn.Module) -> nn.Module:
+    """The twin with the gain of its last norm such that its margins spread like the model's.
+
+    Weights at initialization give margins near 0, by which no search can be guided; the scale of
+    margins is free in the loss of a circuit, so that nothing is given away.
+    """
+    spread = [margins_of(each, case.nodes, case.asked).std() for each in (case.model, twin)]
+    if spread[1] > 0:
+        for parameter in twin.norm.parameters():
+            parameter.mul_(spread[0] / spread[1])
+    return twin
