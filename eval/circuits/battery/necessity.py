@@ -25,7 +25,8 @@ def necessity(case: Case) -> list[Check]:
     if empty - model < case.target:
         reason = f"without any node the loss is {empty:.3f} nats, with all of them {model:.3f}"
         return [missing(name, "share", reason)]
-    lost = ((losses[2:] - model) / (empty - model)).double().round(decimals=9).add(0.0).tolist()
+    # Added to, a rounded −0 is 0.
+    lost = ((losses[2:] - model) / (empty - model)).double().round(decimals=6).add(0.0).tolist()
     says = (
         f"Without the circuit the loss goes from {model:.3f} to {losses[2]:.3f} nats: {lost[0]:.0%} "
         f"of what all nodes are worth. Random circuits of its size are worth "

@@ -27,7 +27,9 @@ def calibrated(
     y = torch.where(wants_first, (n + 0.5) / (n + 1), 0.5 / (n + 1)).to(x)
     found = x.new_zeros(len(x), 2)
     for _ in range(STEPS):
-        found = _better(found, _step(found, x, y), x, y)
+        before, found = found, _better(found, _step(found, x, y), x, y)
+        if torch.allclose(before, found, rtol=1e-9, atol=1e-12):
+            break
     found = torch.where(found[:, :1] > 0, found, 0.0)
     return torch.cat([found[:, :1] / size, found[:, 1:]], dim=1)
 
