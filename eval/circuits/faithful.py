@@ -17,6 +17,10 @@ from pellucid.eval.circuits.prune import still
 from pellucid.eval.circuits.sizes import bits
 
 NONSENSE = "nonsense_mapping"
+AT_ONCE = 4
+"""Halves that are tried together, before the next are."""
+NEAR = 0.02
+"""How near a size has to be found."""
 
 
 def measure(case: Case, checks: Sequence[Check] = ()) -> dict[str, Any]:
@@ -26,16 +30,18 @@ def measure(case: Case, checks: Sequence[Check] = ()) -> dict[str, Any]:
     on unseen prompts. A model that misses the target by itself is censored at full size; `worst` is
     then "model". `nonsense_ratio` is taken from the battery's checks, where they have it.
     """
-    found = [_smallest(case, order) for order in orders(case)]
-    reached = [kept for kept in found if kept is not None]
-    kept = min(reached, key=lambda each: int(each.sum()), default=torch.ones(len(case.nodes)) > 0)
-    losses = dict(ways(case, kept))
-    worst = max(losses, key=losses.__getitem__)
+    every = torch.ones(len(case.nodes), dtype=torch.bool)
+    kept, reached = every, False
+    for order in orders(case):
+        # Only what is smaller than the best so far is of interest; failing is cheap.
+        found = _smallest(case, order, int(kept.sum()) - reached)
+        kept, reached = (kept, reached) if found is None else (found, True)
+    worst, loss = max(ways(case, kept), key=lambda way: way[1])
     ratios = {check.name: check.value for check in checks}
     return {
         "nodes": int(kept.sum()),
         "bits": bits(case.nodes, kept),
-        "loss": losses[worst],
+        "loss": loss,
         "worst": worst if reached else "model",
         "censored": not reached,
         "nonsense_ratio": ratios.get(NONSENSE),
@@ -47,7 +53,8 @@ def ways(case: Case, kept: Bool[Tensor, " node"]) -> Iterator[tuple[str, float]]
     yield "mean", case.losses(kept[None]).item()
     yield "resample", case.losses(kept[None], "resample").item()
     yield "frozen_norm", case.losses(kept[None], held=True).item()
-    yield "half_complements", case.losses(half_complements(case, kept)).max().item()
+    for some in half_complements(case, kept).split(AT_ONCE):
+        yield "half_complements", case.losses(some).max().item()
 
 
 def orders(case: Case) -> list[Integer[Tensor, " node"]]:
@@ -85,17 +92,19 @@ def _use(case: Case) -> Float[Tensor, " node"]:
     return falls / times.clamp(min=1)
 
 
-def _smallest(case: Case, order: Integer[Tensor, " node"]) -> Bool[Tensor, " node"] | None:
-    """The smallest part of a ranking that is good in every way; None where none is.
+def _smallest(
+    case: Case, order: Integer[Tensor, " node"], most: int
+) -> Bool[Tensor, " node"] | None:
+    """The smallest part of a ranking, of at most so many nodes, that is good in every way.
 
-    Sizes are tried by doubling, then bisected below the first that is good.
+    Sizes are tried by doubling, then bisected below the first that is good; None where none is.
     """
 
     def good(size: int) -> bool:
         return all(loss <= case.target for _, loss in ways(case, _first(order, size)))
 
-    n, low = len(order), -1
-    for high in sorted({0, n, *(2**i for i in range(n.bit_length()))}):
+    low, sizes = -1, [0, *(2**i for i in range(most.bit_length())), most]
+    for high in sorted({size for size in sizes if 0 <= size <= most}):
         if good(high):
             return _first(order, _bisected(good, low, high))
         low = high
@@ -103,7 +112,7 @@ def _smallest(case: Case, order: Integer[Tensor, " node"]) -> Bool[Tensor, " nod
 
 
 def _bisected(good: Callable[[int], bool], low: int, high: int) -> int:
-    while high - low > 1:
+    while high - low > max(1, NEAR * high):
         middle = (low + high) // 2
         low, high = (low, middle) if good(middle) else (middle, high)
     return high

@@ -8,6 +8,8 @@ from pellucid.eval.circuits.battery.random_circuits import alike
 
 LEAST = 0.5
 """Share of what the model can do that has to be lost."""
+DRAWN = 8
+"""Random circuits that are taken out for comparison."""
 
 
 def necessity(case: Case) -> list[Check]:
@@ -18,7 +20,7 @@ def necessity(case: Case) -> list[Check]:
     """
     name, rng = "necessity", case.rng("without")
     kept = case.circuit.kept.cpu()
-    drawn = [alike(case.nodes, kept, rng) for _ in range(case.repeats.random_circuits)]
+    drawn = [alike(case.nodes, kept, rng) for _ in range(DRAWN)]
     none = torch.zeros_like(kept)
     losses = case.losses(torch.stack([~none, none, ~kept, *(~each for each in drawn)]))
     model, empty = losses[:2].tolist()

@@ -22,13 +22,13 @@ class Repeats:
     """twins of each kind that are searched"""
     by_ablation: bool = False
     """search under each kind of ablation, too"""
-    random_circuits: int = 32
+    random_circuits: int = 20
     """circuits of the same size, drawn at random"""
     halves: int = 16
     """random halves of the rest of the model"""
-    fractions: int = 7
+    fractions: int = 5
     """points of the relaxation curve, evenly spaced in their logarithm from 0.01 to 1"""
-    draws: int = 4
+    draws: int = 2
     """random choices at each point of a curve"""
     slack: float = 0.1
     """how far from the target to chance a loss may rise under a control: 0 not at all, 1 all the

@@ -23,8 +23,8 @@ from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import Asked
 from pellucid.eval.circuits.settings import Settings
 
-PATIENT = Settings(steps=100, restarts=2, penalties=(1e-3,), lr=0.05)
-QUICK = Settings(steps=60, restarts=2, lr=0.05)
+PATIENT = Settings(steps=100, restarts=2, penalties=(1e-3,), lr=0.05, exact=512)
+QUICK = Settings(steps=60, restarts=2, lr=0.05, exact=512)
 
 
 def patiently(model, nodes, asked, base, seed):
@@ -54,7 +54,7 @@ def built():
 
 
 def test_pruning_builds_a_circuit_for_nonsense_and_the_battery_fails_it(built):
-    assert built.circuit.loss <= TARGET and built.circuit.size < len(built.nodes) / 4
+    assert built.circuit.loss <= TARGET and built.circuit.size < len(built.nodes) / 2
     assert built.losses(torch.ones(1, len(built.nodes)) > 0).item() > 0.69
     failed = {c.name for c in [*relaxation(built), *ablations(built)] if c.passes is False}
     assert failed >= {"relaxation", "half_complements", "ablation_resample"}
@@ -86,7 +86,7 @@ def test_the_nodes_of_a_program_do_nothing_once_it_is_hidden_by_a_rotation():
     plain = searched(False)
     hidden = replace(plain, model=rotated_stream(deepcopy(plain.model), seed=1), _bases={})
     assert plain.circuit.size < len(plain.nodes) / 8
-    assert plain.losses(plain.kept).item() < plain.allowed
+    assert plain.losses(plain.kept).item() < 0.3
     checks = {check.name: check for check in [*ablations(hidden), *relaxation(hidden)]}
     for name in ("ablation_mean", "ablation_resample", "half_complements", "relaxation"):
         assert checks[name].value > 0.5 and not checks[name].passes

@@ -20,7 +20,7 @@ def test_a_circuit_of_a_run_is_proved_with_the_search_that_found_it(monkeypatch)
     quick = battery.Repeats(random_circuits=8, halves=4, fractions=3, draws=1)
     monkeypatch.setattr(battery, "repeats_of", lambda profile: quick)
     planted = case_of(PROGRAMS["quote"](), pairs=12)
-    settings = Settings(steps=30, penalties=(1e-3,), lr=0.05)
+    settings = Settings(steps=20, penalties=(1e-3,), lr=0.05)
     base = planted.base("mean", planted.asked)
     circuit = find(planted.model, planted.nodes, planted.asked, base, settings, 3)
     found = Found(
