@@ -1,0 +1,35 @@
+"""One entry of the battery: what was measured, in words, and whether the circuit stands it."""
+
+from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one control says of a circuit."""
+
+    name: str
+    value: float | None
+    """None where there is none, or none that is finite: `reason` then says why"""
+    unit: Literal["nats", "ratio", "share"]
+    says: str
+    """the value in a sentence, with what it is to be compared with"""
+    passes: bool | None
+    """None where the control gives no verdict: `reason` says why"""
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not isfinite(self.value):
+            raise ValueError(f"check {self.name}: the value is {self.value}; give none, and why")
+        if (self.value is None or self.passes is None) and not self.reason:
+            raise ValueError(f"check {self.name}: no value or no verdict; a reason is needed")
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in the circuit's file."""
+        return asdict(self)
+
+
+def missing(name: str, unit: Literal["nats", "ratio", "share"], reason: str) -> Check:
+    """A control that could not be made."""
+    return Check(name, None, unit, "Not measured.", None, reason)

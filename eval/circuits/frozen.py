@@ -1,0 +1,106 @@
+"""Norms held still, so that a circuit cannot do its work by what it does to their scales.
+
+A node that is left out changes the size of the stream, and by it every norm after it: a pruner may
+find circuits that work by such changes alone. A published re-training saw its circuits lose their
+task without them, hence this control.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from pellucid.models import unwrap
+from pellucid.models.norm import NORMS, LayerNorm
+from pellucid.models.units import SiteState, restored
+
+
+@contextmanager
+def frozen(model: nn.Module, tokens: Integer[Tensor, "row token"]) -> Iterator[None]:
+    """Hold the scale of every norm of the stream at what it is when `tokens` are read unedited.
+
+    Passes inside read the same rows, once or several times over, as copies do; ValueError for
+    others. The scales are constants to gradients. Edits in force do not reach the pass that takes
+    them. Norms inside a layer (of queries and keys, SoLU's) belong to the layer and go on as ever.
+    """
+    inner = unwrap(model)
+    norms = [module for module in inner.modules() if isinstance(module, tuple(NORMS.values()))]
+    # A compiled block would go on with the norms it was compiled with.
+    with _uncompiled(inner):
+        scales = _scales(inner, norms, tokens)
+        held = [partial(_held, norm, scale) for norm, scale in zip(norms, scales, strict=True)]
+        with _replaced(norms, held):
+            yield
+
+
+@torch.no_grad()
+def _scales(model: nn.Module, norms: Sequence[nn.Module], tokens: Tensor) -> list[Tensor]:
+    """What each norm multiplies each token by, `(row, token, 1)`."""
+    seen: dict[nn.Module, Tensor] = {}
+
+    def look(norm: nn.Module, x: Tensor) -> Tensor:
+        seen[norm] = _scale(norm, x)
+        return type(norm).forward(norm, x)
+
+    sites = list(model.sites().values())
+    idle = [SiteState() for _ in sites]
+    with _replaced(norms, [partial(look, norm) for norm in norms]), restored(sites, idle):
+        model(tokens)
+    return [seen[norm] for norm in norms]
+
+
+def _scale(norm: nn.Module, x: Float[Tensor, "row token d_model"]) -> Float[Tensor, "row token 1"]:
+    centred = _centred(norm, x)
+    return (centred.square().mean(-1, keepdim=True) + norm.eps).rsqrt()
+
+
+def _centred(norm: nn.Module, x: Tensor) -> Tensor:
+    # As wide as the norms of torch compute, whatever the weights are.
+    x = x.float() if x.dtype.itemsize < 4 else x
+    return x - x.mean(-1, keepdim=True) if isinstance(norm, LayerNorm) else x
+
+
+def _held(
+    norm: nn.Module,
+    scale: Float[Tensor, "row token 1"],
+    x: Float[Tensor, "copies_row column d_model"],
+) -> Tensor:
+    """What the norm gives where its scale is a constant: a linear map of x."""
+    copies, rest = divmod(len(x), len(scale))
+    if rest or not copies or x.shape[1] != scale.shape[1]:
+        wanted, got = tuple(scale.shape[:2]), tuple(x.shape[:2])
+        raise ValueError(
+            f"frozen norms know {wanted} rows and tokens, or copies of those rows; got {got}"
+        )
+    normed = (_centred(norm, x) * scale.repeat(copies, 1, 1)).to(x.dtype) * norm.weight
+    return normed + norm.bias if isinstance(norm, LayerNorm) else normed
+
+
+@contextmanager
+def _replaced(norms: Sequence[nn.Module], forwards: Sequence[partial]) -> Iterator[None]:
+    before = [vars(norm).get("forward") for norm in norms]
+    for norm, forward in zip(norms, forwards, strict=True):
+        norm.forward = forward
+    try:
+        yield
+    finally:
+        for norm, forward in zip(norms, before, strict=True):
+            if forward is None:
+                del norm.forward
+            else:
+                norm.forward = forward
+
+
+@contextmanager
+def _uncompiled(model: nn.Module) -> Iterator[None]:
+    before = [block.fast for block in model.blocks]
+    for block in model.blocks:
+        block.fast = None
+    try:
+        yield
+    finally:
+        for block, fast in zip(model.blocks, before, strict=True):
+            block.fast = fast

@@ -1,0 +1,55 @@
+"""What is written beside a circuit of a run: the battery of controls, and the faithful size."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jaxtyping import Integer
+from torch import Tensor, nn
+
+from pellucid.eval.circuits import battery, faithful
+from pellucid.eval.circuits.bases import Base
+from pellucid.eval.circuits.battery import Case, Repeats
+from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.content import Found
+from pellucid.eval.circuits.find import find
+from pellucid.eval.circuits.nodes import Nodes
+from pellucid.eval.circuits.objective import Asked
+
+if TYPE_CHECKING:
+    from pellucid.run import Run
+
+Text = Sequence[Integer[Tensor, "row token"]]
+
+
+def proof(run: "Run", found: Found, text: Text) -> dict[str, Any]:
+    """The keys `battery` and `faithful` of a circuit's file; `text` is what means were taken over.
+
+    As often as the profile of the search says, and with the same search.
+    """
+    case = case_of(run, found, text, battery.repeats_of(found.profile))
+    checks = battery.run(case)
+    return {
+        "battery": [check.to_json() for check in checks],
+        "faithful": faithful.measure(case, checks),
+    }
+
+
+def case_of(run: "Run", found: Found, text: Text, repeats: Repeats) -> Case:
+    """A circuit of a run, as its controls are given it."""
+
+    def again(model: nn.Module, nodes: Nodes, asked: Asked, base: Base, seed: int) -> Circuit:
+        return find(model, nodes, asked, base, found.settings, seed)
+
+    return Case(
+        model=found.model,
+        nodes=found.nodes,
+        circuit=found.circuit,
+        asked=found.searched,
+        unseen=found.unseen,
+        text=text,
+        find=again,
+        twins=battery.twins_of(run),
+        seed=found.seed,
+        repeats=repeats,
+        mean=found.base,
+    )

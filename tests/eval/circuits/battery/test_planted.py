@@ -1,0 +1,172 @@
+"""Circuits that only look as if they did a task, each failed by the control meant for it."""
+
+import pytest
+import torch
+from support.planted_parts import BIG, ONE, SAYS_1, planted, planted_case
+
+from pellucid.eval.circuits import faithful
+from pellucid.eval.circuits.battery import Repeats, run
+from pellucid.eval.circuits.battery.ablations import ablations
+from pellucid.eval.circuits.battery.interchange import interchange
+from pellucid.eval.circuits.battery.necessity import necessity
+from pellucid.eval.circuits.battery.norms import frozen_norm
+from pellucid.eval.circuits.battery.random_circuits import random_circuits
+from pellucid.eval.circuits.battery.relaxation import relaxation
+
+PERFECT = 0.5 / 13  # the softened labels of 12 pairs leave this much doubt
+FIRST, SECOND = (f"blocks.0.mlp:{n}" for n in range(2))
+LATE = "blocks.1.mlp:0"
+CHANCE = 0.6931
+
+
+def by_name(checks):
+    return {check.name: check for check in checks}
+
+
+def cancelling():
+    """Beside the mechanism three neurons against it, and one that makes up for them."""
+    against, back = (
+        (0, {"tok1": 1.0}, 0.0, {"out1": -4.0}),
+        (0, {"tok1": 1.0}, 0.0, {"out1": 12.0}),
+    )
+    return planted(SAYS_1, back, against, against, against)
+
+
+CANCEL = [f"blocks.0.mlp:{n}" for n in range(5)]
+
+
+def test_a_built_circuit_spikes_when_the_rest_is_let_in():
+    """It does the task as long as what would undo it is left out."""
+    case = planted_case(cancelling(), [FIRST], repeats=Repeats(draws=32))
+    assert case.losses(case.kept).item() < 0.05
+    found = by_name(relaxation(case))
+    assert found["half_complements"].value >= CHANCE
+    assert not found["relaxation"].passes and not found["half_complements"].passes
+
+
+def test_a_weaker_copy_drowns_in_another_prompts_values():
+    """Held at its mean the stronger mechanism is out of the way; it is not when it says other
+    things than the prompt at hand."""
+    stronger = (0, {"tok1": 1.0}, 0.0, {"out1": 4.0})
+    case = planted_case(planted(SAYS_1, stronger), [FIRST])
+    found = by_name([*ablations(case), *relaxation(case)])
+    assert found["ablation_mean"].passes and found["relaxation"].passes
+    assert found["ablation_resample"].value > 0.3 and not found["ablation_resample"].passes
+    assert faithful.measure(case)["nodes"] == 2
+
+
+def test_the_whole_of_what_cancels_is_faithful():
+    case = planted_case(cancelling(), CANCEL)
+    found = by_name([*relaxation(case), *ablations(case), *interchange(case)])
+    assert all(check.passes is not False for check in found.values())
+    assert found["relaxation"].value == pytest.approx(PERFECT, abs=0.01)
+    assert faithful.measure(case)["nodes"] <= 5
+    alone = faithful.measure(planted_case(cancelling(), [FIRST]))
+    assert alone["nodes"] >= 2 and not alone["censored"]
+
+
+def test_a_circuit_of_norms_fails_once_they_are_held():
+    """Two neurons that make the stream large, one of them against the other: alone, either moves
+    every norm, and with it the one logit that is not 0."""
+    up, down = ((0, {"tok1": 1.0}, 0.0, {"waste": sign * BIG}) for sign in (1, -1))
+    steady = (0, {ONE: 1.0}, 0.0, {"out2": 1.0})
+    model = planted(SAYS_1, up, down, steady)
+    cheat = planted_case(model, [SECOND])
+    assert cheat.losses(cheat.kept).item() < 0.05
+    (check,) = frozen_norm(cheat)
+    assert check.value == pytest.approx(CHANCE, abs=0.01) and not check.passes
+    (check,) = frozen_norm(planted_case(model, [FIRST]))
+    assert check.value == pytest.approx(PERFECT, abs=0.01) and check.passes
+
+
+def test_a_node_that_does_other_things_in_the_model_fails_the_interchange():
+    """A late neuron that an early one keeps silent in the whole model."""
+    silencer = (0, {"tok1": 1.0}, 0.0, {"mid": -2.0})
+    silenced = (1, {"tok1": 1.0, "mid": 1.0, ONE: 0.0}, 0.0, {"out1": 1.0})
+    model = planted(SAYS_1, silencer, silenced)
+    cheat = planted_case(model, [LATE])
+    assert cheat.losses(cheat.kept).item() < 0.05
+    found = by_name(interchange(cheat))
+    assert found["interchange"].value == pytest.approx(CHANCE, abs=0.01)
+    assert not found["interchange"].passes
+    assert found["unexplained"].value is None and "varies" in found["unexplained"].reason
+    honest = by_name(interchange(planted_case(model, [FIRST])))
+    assert honest["interchange"].passes and honest["unexplained"].value == 0
+
+
+def test_what_a_node_misses_of_the_model_is_a_share_of_its_variance():
+    """A late neuron reads the task from an early one that is left out, and so stands still."""
+    early, late = (0, {"tok1": 1.0}, 0.0, {"mid": 1.0}), (1, {"mid": 1.0}, 0.0, {"out1": 1.0})
+    model = planted(early, late)
+    apart, whole = (planted_case(model, kept) for kept in ([LATE], [FIRST, LATE]))
+    assert by_name(interchange(whole))["unexplained"].value == 0
+    found = by_name(interchange(apart))["unexplained"]
+    # Held at the mean m of the text, the values of the prompts (1 in a share p) miss (x − m)².
+    x = torch.zeros(24 * 4)
+    x[:12] = 1
+    m = 8 / (32 * 4)
+    wanted = (x - m).square().sum() / (x - x.mean()).square().sum()
+    assert wanted > 1 and found.value == 1 and not found.passes
+    assert f"{wanted:.0%} at the worst" in found.says
+
+
+def test_without_a_twin_mechanism_the_model_goes_on():
+    """A copy of the mechanism: the circuit is enough, and is not needed."""
+    copy, other = SAYS_1, (0, {"tok2": 1.0}, 0.0, {"waste": 1.0})
+    (check,) = necessity(planted_case(planted(SAYS_1, copy, other), [FIRST]))
+    assert check.value == pytest.approx(0, abs=1e-6) and not check.passes
+    (check,) = necessity(planted_case(planted(SAYS_1, other), [FIRST]))
+    assert check.value == pytest.approx(1, abs=1e-6) and check.passes
+    (check,) = necessity(planted_case(planted(other), [FIRST]))
+    assert check.value is None and check.reason
+
+
+def test_zero_takes_away_what_the_mean_leaves():
+    """A neuron that is always on holds another one above its threshold."""
+    always = (0, {ONE: 1.0}, 0.0, {"mid": 1.0})
+    above = (1, {"tok1": 1.0, "mid": 1.0}, -1.0, {"out1": 1.0})
+    case = planted_case(planted(always, above), [LATE])
+    found = by_name(ablations(case))
+    assert found["ablation_zero"].value == pytest.approx(CHANCE, abs=0.01)
+    for name in ("mean", "resample", "mean_task"):
+        assert found[f"ablation_{name}"].value == pytest.approx(PERFECT, abs=0.01)
+    assert found["ablation_mean"].passes and found["ablation_resample"].passes
+    assert found["ablation_zero"].passes is None and found["ablation_mean_task"].passes is None
+
+
+def test_a_circuit_has_to_beat_others_of_its_size():
+    other = [(0, {"tok2": 1.0}, 0.0, {"waste": 1.0})] * 7
+    model = planted(SAYS_1, *other)
+    (right,) = random_circuits(planted_case(model, [FIRST]))
+    (wrong,) = random_circuits(planted_case(model, [SECOND]))
+    assert right.value == 1 and right.passes
+    assert wrong.value < 0.5 and not wrong.passes
+    (none,) = random_circuits(planted_case(model, [f"blocks.0.mlp:{n}" for n in range(8)]))
+    assert none.value is None and "as many nodes" in none.reason
+
+
+def test_sizes_under_other_ablations_are_compared_where_asked_for():
+    asked = []
+
+    def find(model, nodes, prompts, base, seed):
+        asked.append(base)
+        return planted_case(model, [FIRST, SECOND]).circuit
+
+    case = planted_case(
+        planted(SAYS_1, SAYS_1), [FIRST], repeats=Repeats(by_ablation=True), find=find
+    )
+    found = by_name(ablations(case))
+    assert [found[f"size_{name}"].value for name in ("zero", "mean_task", "resample")] == [2, 2, 2]
+    assert asked[0]["blocks.0.mlp"] == 0.0 and asked[1]["blocks.0.mlp"].ndim == 1
+    assert asked[2]["blocks.0.mlp"].shape == (24, 4, 8)
+
+
+def test_the_same_case_gives_the_same_checks():
+    def find(model, nodes, prompts, base, seed):
+        return planted_case(model, [FIRST]).circuit
+
+    first, second = (
+        [c.to_json() for c in run(planted_case(cancelling(), [FIRST], find=find))] for _ in range(2)
+    )
+    assert first == second
+    assert len({entry["name"] for entry in first}) == len(first) >= 15
