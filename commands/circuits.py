@@ -12,27 +12,44 @@ from pellucid.errors import EXIT_OK, UserError
 TASK = "a task of the table, all of them, or a .jsonl file of pairs of prompts"
 ARGUMENTS = (
     ("run", {"metavar": "RUN", "help": "the folder of a run"}),
-    ("--task", {"required": True, "metavar": "T", "help": TASK}),
+    ("--task", {"metavar": "T", "help": TASK}),
+    (
+        "--weight",
+        {"metavar": "W", "help": "instead: what one weight does, as blocks.0.mlp.w_enc:3,5"},
+    ),
     ("--step", {"type": int, "help": "the checkpoint's step (default: the newest)"}),
     ("--profile", {"default": "quick", "help": "quick or paper (default: quick)"}),
     ("--target", {"type": float, "default": 0.15, "help": "loss in nats (default: 0.15)"}),
     ("--grain", {"default": "channels", "help": "channels or parts: heads and neurons alone"}),
+    ("--edges", {"action": "store_true", "help": "then prune the edges between its nodes"}),
+    (
+        "--no-controls",
+        {"action": "store_true", "help": "without the battery and the faithful size"},
+    ),
     ("--seed", {"type": int, "default": 0, "help": "everything random (default: 0)"}),
     ("--force", {"action": "store_true", "help": "search although the model misses the target"}),
 )
+CHOSEN = ("profile", "target", "grain", "seed", "force", "edges")
+"""Options that the search is told as they are."""
 
 
 def circuit(argv: list[str]) -> int:
     """Find circuits of a run, write them into its folder, and its report."""
     args = parsed("circuit", argv, *ARGUMENTS)
+    if bool(args.task) == bool(args.weight):
+        raise UserError("circuit needs either --task T or --weight W")
     run_folder(args.run)
     from pellucid import report, run
     from pellucid.eval.circuits.run import Search
+    from pellucid.eval.circuits.single_weight import lines
     from pellucid.eval.tasks import TASKS
 
     loaded = run.load(Path(args.run), step=args.step, device=_device())
-    chosen = {name: getattr(args, name) for name in ("profile", "target", "grain", "seed", "force")}
-    search = Search(run=loaded, **chosen)
+    if args.weight:
+        print("\n".join(lines(loaded, args.weight)))
+        return EXIT_OK
+    chosen = {name: getattr(args, name) for name in CHOSEN}
+    search = Search(run=loaded, controls=not args.no_controls, **chosen)
     if args.task == "all":
         _every(search, list(TASKS))
     else:
@@ -64,6 +81,10 @@ def _every(search: Any, tasks: list[str]) -> None:
 def _said(found: dict[str, Any]) -> str:
     sizes, losses = found["sizes"], found["losses"]
     what = "censored: no circuit reaches the target; " if found["censored"] else ""
+    if proven := found.get("faithful"):
+        size = "none" if proven["censored"] else f"{proven['nodes']} nodes"
+        failed = [check["name"] for check in found["battery"] if check["passes"] is False]
+        what = f"faithful size {size}; fails {', '.join(failed) or 'no control'}; {what}"
     return (
         f"{found['task']}: {what}{sizes['nodes']} of {found['candidates']} nodes, "
         f"{sizes['bits']:.0f} bits; loss {losses['circuit']:.3f} nats at a target of "

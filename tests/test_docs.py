@@ -108,7 +108,7 @@ def test_the_page_of_circuits_runs_from_top_to_bottom(tmp_path, monkeypatch, cap
     for command in re.findall(r"^pellucid (.*)$", page, flags=re.MULTILINE):
         words = command.split()
         # A model of four steps does no task.
-        more = {"train": size.split(), "circuit": ["--force"]}.get(words[0], [])
+        more = {"train": size.split(), "circuit": ["--force", "--no-controls"]}.get(words[0], [])
         assert main([*words, *more]) == 0
     assert set(RunFolder(Path("runs/topk")).read_circuits()) == {"not_in", "loops"}
     capsys.readouterr()

@@ -4,13 +4,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
+from torch import Tensor
+
 from pellucid.errors import RunError, UserError
 from pellucid.eval.circuits.asking import MEASURED, asking, check_able
 from pellucid.eval.circuits.bases import Base, means
 from pellucid.eval.circuits.content import Found, content
+from pellucid.eval.circuits.edged import joined, measured
 from pellucid.eval.circuits.find import find
 from pellucid.eval.circuits.nodes import Grain, Nodes, nodes_of
 from pellucid.eval.circuits.objective import Asked
+from pellucid.eval.circuits.proof import proof
 from pellucid.eval.circuits.settings import Settings, settings_of
 from pellucid.eval.refusals import refusal, seen
 
@@ -36,6 +40,10 @@ class Search:
     seed: int = 0
     force: bool = False
     """search although the model itself misses the target"""
+    edges: bool = False
+    """then prune edges, where a filling has weights that are edges"""
+    controls: bool = True
+    """take the battery of controls, and the faithful size, of each circuit"""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -58,11 +66,16 @@ class Search:
         return nodes_of(self.run.model, self.grain)
 
     @cached_property
-    def base(self) -> Base:
-        """What each unit does on the average, over a seeded sample of the training text."""
+    def text(self) -> tuple[Tensor, ...]:
+        """Rows of training text, a seeded sample, some at a time: `(row, token)` each."""
         context = self.run.config.model.context
         rows = self.run.data.rows(self.seed, 0, batch=ROWS, context=context).tokens[:, :-1]
-        return means(self.run.model, self.nodes, rows.split(AT_ONCE))
+        return rows.split(AT_ONCE)
+
+    @cached_property
+    def base(self) -> Base:
+        """What each unit does on the average, over the text."""
+        return means(self.run.model, self.nodes, self.text)
 
     def found(self, task: str) -> Found:
         """The circuit of a task of the table, or of a file of pairs; UserError as `asking`.
@@ -97,5 +110,10 @@ class Search:
         """Find a circuit and write it into the run's folder; gives what was written."""
         found = self.found(task)
         written = content(found, self.run.tokenizer)
+        parts = [measured(found, edges=self.edges)]
+        if self.controls:
+            parts.append(proof(self.run, found, self.text))
+        for part in parts:
+            written = joined(written, part)
         self.run.folder.write_circuit(found.asking.name, written)
         return written

@@ -10,6 +10,7 @@ import torch
 from pellucid import cli
 from pellucid.errors import EXIT_USER, UserError
 from pellucid.eval.circuits import run as circuit_run
+from pellucid.eval.circuits.edged import joined
 from pellucid.eval.circuits.run import Search
 from pellucid.eval.circuits.settings import PROFILES, Settings
 from pellucid.eval.circuits.shown import nodes_in
@@ -52,13 +53,14 @@ def finite(value) -> bool:
 @pytest.mark.parametrize("mlp", ["dense", "topk"])
 def test_what_is_written_is_what_was_found(make_run, task, mlp):
     run = make_run(mlp)
-    search = Search(run=run, target=0.66, force=True)
+    search = Search(run=run, target=0.66, force=True, controls=False)
     content = search.write(str(task))
     assert run.folder.read_circuits() == {"own": content} and finite(content)
     found = search.found(str(task))
     kept = found.circuit.kept
     assert [node["id"] for node in content["nodes"]] == search.nodes.names(kept.nonzero()[:, 0])
-    assert content["sizes"] == {"nodes": int(kept.sum()), "bits": bits(search.nodes, kept)}
+    assert content["sizes"]["nodes"] == int(kept.sum())
+    assert content["sizes"]["bits"] == bits(search.nodes, kept)
     assert content["candidates"] == len(search.nodes) and content["target"] == 0.66
     assert content["losses"]["circuit"] == found.circuit.loss
     assert content["censored"] == (found.circuit.loss > 0.66)
@@ -71,8 +73,8 @@ def test_what_is_written_is_what_was_found(make_run, task, mlp):
 
 def test_nodes_show_what_they_do_and_write(make_run, task):
     run = make_run("topk")
-    content = Search(run=run, target=0.69, force=True, grain="parts").write(str(task))
-    found = Search(run=run, target=0.69, force=True, grain="parts").found(str(task))
+    search = Search(run=run, target=0.69, force=True, grain="parts", controls=False)
+    content, found = search.write(str(task)), search.found(str(task))
     found.circuit.kept[:] = True
     listed, reasons = nodes_in(found, run.tokenizer)
     by_id = {node["id"]: node for node in listed}
@@ -93,11 +95,29 @@ def test_nodes_show_what_they_do_and_write(make_run, task):
 
 
 def test_the_same_seed_writes_the_same_file(make_run, task):
+    """With pruned edges, all controls, and the faithful size."""
     run, files = make_run("topk"), []
     for _ in range(2):
-        Search(run=run, target=0.66, force=True, seed=3).write(str(task))
+        content = Search(run=run, target=0.69, force=True, seed=3, edges=True).write(str(task))
         files.append((run.folder.path / "circuits" / "own.json").read_bytes())
-    assert files[0] == files[1]
+    assert files[0] == files[1] and finite(content)
+    assert {check["name"] for check in content["battery"]} >= {"necessity", "nonsense_mapping"}
+    assert content["sizes"]["nodes"] <= content["faithful"]["nodes"] <= content["candidates"]
+    listed = {node["id"] for node in content["nodes"]}
+    assert all({edge["source"], edge["target"]} <= listed for edge in content["edges"])
+    sizes = content["sizes"]
+    assert len(content["edges"]) == sizes["pruned_edges"] <= sizes["static_edges"]
+    assert content["pruned_edges"]["loss"] <= 0.69 and len(content["mib"]["points"]) == 10
+
+
+def test_what_is_written_is_joined_by_its_keys():
+    nodes = {"nodes": [{"id": "a:1"}, {"id": "b:2"}], "sizes": {"nodes": 2}, "reasons": {}}
+    edges = [{"source": "a:1", "target": end} for end in ("b:2", "c:3")]
+    more = {"edges": edges, "sizes": {"static_edges": 2}, "reasons": {"x": "y"}}
+    found = joined(nodes, more)
+    assert found["edges"] == edges[:1] and found["sizes"] == {"nodes": 2, "static_edges": 2}
+    lost = "1 edges of nodes that are not listed are left out"
+    assert found["reasons"] == {"x": "y", "edges": lost}
 
 
 def test_a_model_that_cannot_do_a_task_is_not_searched(make_run, task):
@@ -105,7 +125,7 @@ def test_a_model_that_cannot_do_a_task_is_not_searched(make_run, task):
     with pytest.raises(UserError, match=r"'own': the model's own loss is .* --force") as error:
         Search(run=run, target=0.01).write(str(task))
     assert "\n" not in str(error.value) and not run.folder.circuits.exists()
-    Search(run=run, target=0.01, force=True).write(str(task))
+    Search(run=run, target=0.01, force=True, controls=False).write(str(task))
     assert run.folder.circuits.exists()
 
 
@@ -153,7 +173,7 @@ def test_the_command_writes_circuits_and_the_report(tmp_path, task, capsys):
     size += " attention.n_heads=2 mlp.width=64 mlp.k=4 train.steps=4 train.eval_tokens=512"
     folder = tmp_path / "run"
     assert train(run_config(["tiny", *size.split(), "train.device=cpu"]), folder) == 0
-    command = ["circuit", str(folder), "--task", str(task), "--target", "0.69"]
+    command = ["circuit", str(folder), "--task", str(task), "--target", "0.69", "--no-controls"]
     capsys.readouterr()
     assert cli.main(command) == EXIT_USER
     assert "--force" in capsys.readouterr().err
@@ -163,6 +183,10 @@ def test_the_command_writes_circuits_and_the_report(tmp_path, task, capsys):
     assert content["seed"] == 2 and content["grain"] == "parts"
     assert f"{content['sizes']['nodes']} of {content['candidates']} nodes" in out
     assert f"report: {folder / 'report.html'}" in out
+    assert cli.main(["circuit", str(folder), "--weight", "blocks.0.mlp.w_enc:3,5"]) == 0
+    assert "without it a token costs" in capsys.readouterr().out
+    assert cli.main([*command, "--weight", "blocks.0.mlp.w_enc:3,5"]) == EXIT_USER
+    assert "either --task T or --weight W" in capsys.readouterr().err
     # Of the table's tasks this model can do none, or their prompts are longer than its context.
     assert cli.main(["circuit", str(folder), "--task", "all", "--target", "0.05"]) == EXIT_USER
     out, err = capsys.readouterr()

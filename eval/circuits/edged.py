@@ -1,0 +1,68 @@
+"""What is written of a circuit's edges, and of how the task comes back as nodes are let in."""
+
+from typing import Any
+
+import torch
+
+from pellucid.eval.circuits import edge_sizes, mib, prune_edges
+from pellucid.eval.circuits.bases import resampled
+from pellucid.eval.circuits.content import Found
+
+QUICK_TRIED, QUICK_STEPS = 32, 50
+"""Edges that the quick profile leaves out one by one, and steps of its pruning of edges."""
+
+
+def measured(found: Found, *, edges: bool) -> dict[str, Any]:
+    """The keys of a circuit's file that are about its edges and about `mib`.
+
+    With `edges` they are pruned, and those that are listed are those that stay. A circuit that is
+    the whole model has its edges neither listed nor pruned.
+    """
+    about = (found.model, found.nodes, found.circuit, found.searched, found.base)
+    written = {"mib": _mib(found)}
+    if found.circuit.censored:
+        names = ("static_edges", "effect_edges", "dynamic_edges_per_token")
+        why = "the circuit is the whole model"
+        sizes, reasons = dict.fromkeys(names), dict.fromkeys(names, why)
+        return written | {"edges": [], "sizes": sizes, "reasons": reasons}
+    quick = found.profile == "quick"
+    tried = {"tried": QUICK_TRIED} if quick else {}
+    written = joined(written, edge_sizes.measure(*about, **tried))
+    if edges:
+        steps = {"steps": QUICK_STEPS} if quick else {}
+        pruned = prune_edges.prune(*about, found.seed, **steps)
+        effects = {_ends(edge): edge["effect"] for edge in written["edges"]}
+        for edge in pruned["edges"]:
+            edge["effect"] = effects.get(_ends(edge), edge["effect"])
+        cut = {"loss": pruned.pop("loss"), "censored": pruned.pop("censored")}
+        kept = pruned.pop("edges") or written["edges"]
+        written = joined(written, pruned) | {"edges": kept, "pruned_edges": cut}
+    return written
+
+
+def _ends(edge: dict[str, Any]) -> tuple[str, str, str | None]:
+    return edge["source"], edge["target"], edge["through"]
+
+
+@torch.no_grad()
+def _mib(found: Found) -> dict[str, Any]:
+    asked = found.unseen
+    other = resampled(found.model, found.nodes, asked.tokens, asked.partner)
+    return mib.measure(found.model, found.nodes, asked, found.circuit.scores, other)
+
+
+def joined(written: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """What is written of a circuit and more of it: sizes and reasons are put together.
+
+    Edges between nodes that are not listed are left out, and a reason says so.
+    """
+    both = written | more
+    for key in ("sizes", "reasons"):
+        both[key] = written.get(key, {}) | more.get(key, {})
+    if "nodes" in both and "edges" in both:
+        listed = {node["id"] for node in both["nodes"]}
+        kept = [e for e in both["edges"] if {e["source"], e["target"]} <= listed]
+        if lost := len(both["edges"]) - len(kept):
+            both["reasons"]["edges"] = f"{lost} edges of nodes that are not listed are left out"
+        both["edges"] = kept
+    return both
