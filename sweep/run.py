@@ -1,6 +1,5 @@
 """`pellucid sweep FILE`: run what is missing of a grid."""
 
-import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -8,16 +7,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
 from rich.console import Console
 from rich.live import Live
 
 from pellucid.errors import EXIT_OK, EXIT_USER
 from pellucid.sweep import snapshot, table
+from pellucid.sweep.engines import Engine, Place
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
-from pellucid.sweep.local import LocalEngine
 from pellucid.sweep.trials import UNSCORED, first_round, tuned
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -27,35 +26,33 @@ def sweep(
     grid: Grid,
     out: Path,
     *,
-    workers: int | None = None,
-    threads: int = 1,
-    per_gpu: int = 1,
     dry_run: bool = False,
     retry: bool = False,
+    **where: Any,
 ) -> int:
     """Run the missing cells of a grid in the folder `out`; the exit code.
 
-    0: all cells are done. 2: some failed, each with its reason. 75: stopped, the same command goes
-    on. Raises GridError, before anything is started, for a grid that contradicts itself and for a
-    folder of another one.
+    `where` are fields of `Place`. 0: all cells are done. 2: some failed, each with its reason.
+    75: stopped, the same command goes on. Raises UserError, before anything is started, for a grid
+    that contradicts itself, a folder of another one, and a cluster that is not there.
     """
-    folder, console = GridFolder(out), Console()
+    folder, console, place = GridFolder(out), Console(), Place(**where)
     matched = folder.matched(grid)
     cells = grid.cells(matched)
-    gpus = list(range(torch.cuda.device_count()))
-    workers = workers or (per_gpu * len(gpus) if gpus else os.cpu_count() or 1)
+    workers = place.at_once(len(cells))
     states = [folder.state(cell.name, grid.suite) for cell in cells]
     if dry_run:
         lines = _plan_of_tuning(grid, cells, folder, workers)
         print("\n".join([*lines, *table.plan(grid, cells, states, workers)]))
         return EXIT_OK
+    place.check()
     folder.open(grid, cells)
     folder.keep_matched(grid, matched)
     if retry:
         folder.forget_failures()
     if said := snapshot.take(folder.code):
         console.print(said)
-    run = partial(_run, folder=folder, console=console, workers=workers, threads=threads, gpus=gpus)
+    run = partial(_run, folder=folder, console=console, place=place, workers=workers)
     if grid.tune:
         code, cells = tuned(grid, cells, folder, run)
         if code:
@@ -89,33 +86,24 @@ def _run(
     *,
     folder: GridFolder,
     console: Console,
+    place: Place,
     workers: int,
-    threads: int,
-    gpus: Sequence[int],
 ) -> int:
     """Run those of some cells that are not done; 0, or 75 where a stop was asked for."""
     left = [c for c in cells if folder.state(c.name, grid.suite) not in ("done", "failed")]
     if not left:
         return EXIT_OK
-    engine = LocalEngine(
-        folder,
-        left,
-        suite=grid.suite,
-        split=grid.split,
-        workers=min(workers, len(left)),
-        threads=threads,
-        gpus=gpus,
-    )
+    engine = place.build(folder, grid, left, min(workers, len(left)))
     return _watched(engine, table.LiveTable(grid, folder, cells), console)
 
 
-def _watched(engine: LocalEngine, shown: table.LiveTable, console: Console) -> int:
+def _watched(engine: Engine, shown: table.LiveTable, console: Console) -> int:
     with _stopped_by_signals(engine), Live(console=console, refresh_per_second=2) as live:
         return engine.run(lambda board: live.update(shown(board)))
 
 
 @contextmanager
-def _stopped_by_signals(engine: LocalEngine) -> Iterator[None]:
+def _stopped_by_signals(engine: Engine) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return

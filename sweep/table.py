@@ -11,9 +11,9 @@ from rich.text import Text
 
 from pellucid.models import account
 from pellucid.settings.summary import FORWARDS_PER_STEP, device_of, measured_rate, spelled
+from pellucid.sweep.board import Board
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
-from pellucid.sweep.local import Board
 
 ROWS = 12
 """Cells of each kind that are listed by name."""
