@@ -12,17 +12,14 @@ from itertools import pairwise
 
 from pellucid.errors import ConfigError
 from pellucid.experiments import preset, split
-from pellucid.experiments.matching import _kept
-from pellucid.models.config import ModelConfig
-from pellucid.settings.fields import declared
-from pellucid.settings.kinds import nearest, shown
+from pellucid.experiments.matching import kept_words
+from pellucid.settings.kinds import shown
 from pellucid.settings.words import override
 
 RUNGS = (0.5, 0.75, 1.0, 1.5, 2.0)
 """d_model of the rungs, as shares of the target's; a rung's layers are four times as wide."""
 LEAST = 4
 """Rungs that a ladder has at least."""
-BY_LOSS = "by=loss is found by training: give a grid baselines={'dense': 'match=dense by=loss'}"
 
 
 class LadderError(ConfigError):
@@ -35,7 +32,7 @@ def rung(words: Sequence[str], share: float, tag: str = "dense") -> list[str]:
         raise LadderError(f"match = {shown(tag)} by=loss is not accepted; match=dense is")
     name, changes = split(words)
     target = override(preset(name), changes)
-    kept = [w for w in _kept(target, changes, tag) if not _is_size(w)]
+    kept = [w for w in kept_words(target, changes, tag) if not _is_size(w)]
     plain = override(preset(name), kept).model
     step = 2 * getattr(plain.attention, "n_heads", 1)
     d_model = max(step, round(share * target.model.d_model / step) * step)
@@ -43,10 +40,7 @@ def rung(words: Sequence[str], share: float, tag: str = "dense") -> list[str]:
 
 
 def _is_size(word: str) -> bool:
-    path = word.partition("=")[0].removeprefix("model.")
-    if path.partition(".")[0].partition("@")[0] not in declared(ModelConfig):
-        return False
-    return path in ("d_model", "mlp.width")
+    return word.partition("=")[0].removeprefix("model.") in ("d_model", "mlp.width")
 
 
 def share_of(word: str) -> float:
@@ -112,10 +106,3 @@ def size_at(bits: float, ladder: Mapping[float, float]) -> float:
             share = (worse - bits) / (worse - better)
             return math.exp(math.log(small) + share * (math.log(large) - math.log(small)))
     raise LadderError(f"{bits} bits per byte are no number")
-
-
-def known_measures(by: str, measures: Sequence[str]) -> str:
-    """What is said of a measure that is not known, or that needs training."""
-    if by == "loss":
-        return BY_LOSS
-    return f"by = {shown(by)} is not accepted{nearest(by, [*measures, 'loss'])}"

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from pellucid.errors import EXIT_OK, EXIT_USER
-from pellucid.sweep import snapshot, table
+from pellucid.sweep import by_loss, snapshot, table
 from pellucid.sweep.engines import Engine, Place
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
@@ -61,6 +61,10 @@ def sweep(
         folder.open(grid, cells)
     code = run(grid, cells)
     table.report(console, grid, folder, cells)
+    if code == EXIT_OK and by_loss.has_ladder(grid.baselines):
+        lines = ["by loss, between the rungs of the ladder:"]
+        lines += [equal.line for equal in by_loss.compared(out)]
+        console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
     failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
     return code or (EXIT_USER if failed else EXIT_OK)
 

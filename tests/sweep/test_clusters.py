@@ -23,7 +23,7 @@ from pellucid.sweep.run import sweep
 RAY, SUBMITIT = (importlib.util.find_spec(name) is not None for name in ("ray", "submitit"))
 needs_ray = pytest.mark.skipif(not RAY, reason="the extra `ray` is not installed")
 needs_slurm = pytest.mark.skipif(not SUBMITIT, reason="the extra `slurm` is not installed")
-STEPS = 1200
+STEPS = 700
 LONG = BASE.replace("train.steps=40", f"train.steps={STEPS}").replace("every=3", "every=100")
 GOLDEN = Path(__file__).parent / "golden.sbatch"
 
@@ -121,7 +121,8 @@ def test_a_preempted_job_saves_and_goes_back_into_the_queue(undisturbed, tmp_pat
         if not preempted and half_done(tmp_path / "out"):
             preempted.extend(task.job for task in ran.jobs.values())
             for job in preempted:
-                (task,) = children(int(job.job_id))
+                below = descendants(int(job.job_id))
+                (task,) = [pid for pid in below if "submitit.core._submit" in named(pid)]
                 os.kill(task, signal.SIGUSR2)
 
     assert ran.run(watch) == 0
