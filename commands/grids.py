@@ -1,12 +1,14 @@
 """`pellucid sweep`: run the missing cells of an ablation grid."""
 
+import time
 from pathlib import Path
 
-from pellucid.commands.options import at_least_one, parsed
+from pellucid.commands.options import at_least_one, duration, parsed
 
 
 def run_grid(argv: list[str]) -> int:
     """Run a grid, or show its plan."""
+    begun = time.monotonic()
     count = {"type": at_least_one, "metavar": "N"}
     args = parsed(
         "sweep",
@@ -25,6 +27,10 @@ def run_grid(argv: list[str]) -> int:
         ("--minutes", {**count, "help": "of Slurm: a job's time (default: 240); it goes on after"}),
         ("--gpus", {**count, "help": "GPUs of a cell, of Slurm and Ray"}),
         ("--address", {"help": "of Ray: auto or HOST:PORT (default: one on this machine alone)"}),
+        (
+            "--slot",
+            {"type": duration, "metavar": "30m", "help": "end before this, with small files"},
+        ),
         ("--dry-run", {"action": "store_true", "help": "show cells, cost and expected time"}),
         ("--retry", {"action": "store_true", "help": "run again what has failed"}),
     )
@@ -33,4 +39,4 @@ def run_grid(argv: list[str]) -> int:
 
     grid = load_grid(args.file)
     words = {name: value for name, value in vars(args).items() if name not in ("file", "out")}
-    return sweep(grid, Path(args.out or f"grids/{grid.name}"), **words)
+    return sweep(grid, Path(args.out or f"grids/{grid.name}"), begun=begun, **words)

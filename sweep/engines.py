@@ -4,6 +4,7 @@ An engine has a `board`, `run(watch)` which returns 0 or 75, and `stop()`.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,12 +20,15 @@ from pellucid.sweep.grid import Cell, Grid
 from pellucid.sweep.local import LocalEngine
 
 ENGINES = ("local", "slurm", "ray")
+SHORTEST = 20
+"""Seconds of the shortest call: workers take some to begin and to save."""
 
 
 class Engine(Protocol):
     """What runs cells to their end, or until it is stopped."""
 
     board: Board
+    stopping: bool
 
     def run(self, watch: Callable[[Board], None]) -> int: ...
     def stop(self, *_: Any) -> None: ...
@@ -61,8 +65,12 @@ class Place:
         gpus = torch.cuda.device_count()
         return self.per_gpu * gpus if gpus else max(1, (os.cpu_count() or 1) // self.threads)
 
-    def check(self) -> None:
+    def check(self, slot: float | None = None) -> None:
         """Raise UserError, before anything is started, where the engine cannot run here."""
+        if slot is not None and slot < SHORTEST:
+            raise UserError(f"--slot of {slot:g} seconds is too short: {SHORTEST} or more")
+        if slot and self.engine == "slurm":
+            raise UserError("--slot is of --engine local or ray; a job's time is --minutes")
         if self.engine not in ENGINES:
             raise UserError(
                 f"--engine {shown(self.engine)} is not accepted{nearest(self.engine, ENGINES)}"
@@ -82,12 +90,22 @@ class Place:
 
             on_ray.check(self.address)
 
-    def build(self, folder: GridFolder, grid: Grid, cells: Sequence[Cell], workers: int) -> Engine:
-        """The engine that runs these cells; `workers` of them at once on this machine."""
+    def build(
+        self,
+        folder: GridFolder,
+        grid: Grid,
+        cells: Sequence[Cell],
+        workers: int,
+        take: Callable[[deque[Cell]], Cell | None] | None = None,
+    ) -> Engine:
+        """The engine that runs these cells; `workers` of them at once on this machine.
+
+        `take` chooses what is begun next on this machine.
+        """
         told = {"suite": grid.suite, "split": grid.split, "threads": self.threads}
         if self.engine == "local":
             gpus = list(range(torch.cuda.device_count()))
-            return LocalEngine(folder, cells, workers=workers, gpus=gpus, **told)
+            return LocalEngine(folder, cells, workers=workers, gpus=gpus, take=take, **told)
         pool = self._slurm(folder, grid) if self.engine == "slurm" else self._ray(folder)
         return ClusterEngine(folder, cells, pool, **told)
 

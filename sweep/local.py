@@ -37,10 +37,12 @@ class LocalEngine:
         workers: int,
         threads: int = 1,
         gpus: Sequence[int] = (),
+        take: Callable[[deque[Cell]], Cell | None] | None = None,
     ):
         self.folder, self.suite, self.split = folder, suite, split
         self.threads, self.gpus = threads, gpus
         self.queue = deque(cells)
+        self.take = take or deque.popleft
         self.board = Board()
         self.lock = threading.Lock()
         self.stopping = False
@@ -49,7 +51,7 @@ class LocalEngine:
         self.threads_of = [threading.Thread(target=self._serve, args=(i,)) for i in range(workers)]
 
     def run(self, watch: Callable[[Board], None] = lambda board: None) -> int:
-        """Run the queue to its end; 0, or 75 where a stop was asked for."""
+        """Run the queue to its end; 0, or 75 where a stop was asked for, or cells were left."""
         for thread in self.threads_of:
             thread.start()
         try:
@@ -63,7 +65,7 @@ class LocalEngine:
             for thread in self.threads_of:
                 thread.join()
             watch(self.board)
-        return EXIT_RESUME if self.stopping else EXIT_OK
+        return EXIT_RESUME if self.stopping or self.queue else EXIT_OK
 
     def stop(self, *_: Any) -> None:
         """Have every worker save its cell and end."""
@@ -91,7 +93,7 @@ class LocalEngine:
 
     def _next(self) -> Cell | None:
         with self.lock:
-            return self.queue.popleft() if self.queue else None
+            return self.take(self.queue) if self.queue else None
 
     def _wait_for(self, cell: Cell) -> None:
         """Another process is at it: look again later, as long as it is not done."""
