@@ -80,6 +80,8 @@ def on_host(host: str, address: str, interface: str, folder: Path, *words: str):
     command = ["ip", "netns", "exec", host, sys.executable, "-m", "torch.distributed.run"]
     command += ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d"]
     command += ["--rdzv-endpoint", "10.77.0.1:29511", "--rdzv-id", "pair", "--local-addr", address]
+    # Both have the name of this machine, from which torchrun would guess who keeps the store.
+    command += ["--rdzv-conf", f"is_host={int(address == '10.77.0.1')}"]
     return subprocess.Popen(
         [*command, str(DRIVER), str(folder), "-", "0", *SMALL, *words],
         stdout=subprocess.PIPE,

@@ -85,19 +85,19 @@ def test_the_plan_counts_calls(tmp_path, capsys):
 @pytest.mark.slow
 def test_a_grid_is_finished_by_bounded_calls(tmp_path):
     """Cells longer than a call: saved at its end, finished by later ones, none with weights."""
-    base = BASE.replace("train.steps=40", "train.steps=9000").replace("every=3", "every=1000")
-    file = write(tmp_path, base.replace("eval_every=20", "eval_every=3000"))
+    base = BASE.replace("train.steps=40", "train.steps=1200").replace("every=3", "every=200")
+    file = write(tmp_path, base.replace("eval_every=20", "eval_every=600"))
     whole = start(file, tmp_path / "whole", "--workers", "2")
     assert whole.wait(600) == 0
     out, codes, spent = tmp_path / "out", [], []
     while 0 not in codes and len(codes) < 40:
         begun = time.monotonic()
-        call = start(file, out, "--workers", "2", "--slot", "40s")
+        call = start(file, out, "--workers", "2", "--slot", "30s")
         said, _ = call.communicate(timeout=200)
         codes.append(call.returncode)
         spent.append(time.monotonic() - begun)
         assert call.returncode in (0, 75), said
-    assert codes[-1] == 0 and len(codes) > 1 and max(spent) < 45
+    assert codes[-1] == 0 and (75 in codes or spent[0] < 30) and max(spent) < 35
     grid, folder, wanted = load_grid(str(file)), GridFolder(out), GridFolder(tmp_path / "whole")
     for cell in grid.cells():
         run, other = folder.run(cell.name), wanted.run(cell.name)
