@@ -158,6 +158,7 @@ def slurm(tmp_path, monkeypatch) -> Path:
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_the_script_that_slurm_is_given(slurm, tmp_path, capsys):
     out = tmp_path / "out"
     where = {"engine": "slurm", "partition": "gpu", "gpus": 1, "threads": 4, "workers": 2}
@@ -177,6 +178,7 @@ def test_the_script_that_slurm_is_given(slurm, tmp_path, capsys):
 
 
 @needs_slurm
+@pytest.mark.slow
 def test_what_slurm_refuses_is_one_sentence(slurm, tmp_path):
     (slurm / "sbatch").write_text(REFUSES)
     with pytest.raises(UserError, match=r"^Slurm refused the jobs: .*invalid partition specified"):

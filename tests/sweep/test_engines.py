@@ -18,7 +18,7 @@ from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.job import job_of, run_cell, task_of
 from pellucid.sweep.run import sweep
 
-GRID = Grid(name="k", base=BASE, axes={"k": ["mlp.k=2", "mlp.k=8"]}, seeds=(0,), suite="")
+GRID = Grid(name="k", base=BASE, axes={"k": ["mlp.k=2", "mlp.k=8"]}, seeds=(0,))
 
 
 @pytest.fixture(autouse=True)
