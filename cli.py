@@ -36,7 +36,8 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       Set runs side by side in one page.
   pellucid compare GRID [--out FILE] [--markdown FILE] [--csv FILE] [--figures FOLDER]
       The arms of a grid: differences, frontier, tuning curves, what failed.
-  pellucid sweep FILE [--out FOLDER] [--workers N] [--dry-run] [--retry]
+  pellucid sweep FILE [--out FOLDER] [--workers N] [--engine local|slurm|ray]
+                 [--slot 30m] [--dry-run] [--retry]
       Run the missing cells of an ablation grid; stop and start it at will.
   pellucid posthoc RUN [--kind transcoder] [field=value ...]
       Fit sparse coders to a dense run, and write the model with all of them as a run (kind:

@@ -1,12 +1,14 @@
 """`pellucid sweep`: run the missing cells of an ablation grid."""
 
+import time
 from pathlib import Path
 
-from pellucid.commands.options import at_least_one, parsed
+from pellucid.commands.options import at_least_one, duration, parsed
 
 
 def run_grid(argv: list[str]) -> int:
     """Run a grid, or show its plan."""
+    begun = time.monotonic()
     count = {"type": at_least_one, "metavar": "N"}
     args = parsed(
         "sweep",
@@ -16,6 +18,19 @@ def run_grid(argv: list[str]) -> int:
         ("--workers", {**count, "help": "cells run at once (default: one to a GPU or core)"}),
         ("--threads", {**count, "default": 1, "help": "CPU threads of a cell (default: 1)"}),
         ("--per-gpu", {**count, "default": 1, "help": "cells on one GPU at once (default: 1)"}),
+        ("--engine", {"default": "local", "help": "local, slurm or ray (default: local)"}),
+        ("--partition", {"help": "of Slurm: where jobs run"}),
+        (
+            "--sbatch",
+            {"action": "append", "default": [], "metavar": "NAME=VALUE", "help": "of Slurm: more"},
+        ),
+        ("--minutes", {**count, "help": "of Slurm: a job's time (default: 240); it goes on after"}),
+        ("--gpus", {**count, "help": "GPUs of a cell, of Slurm and Ray"}),
+        ("--address", {"help": "of Ray: auto or HOST:PORT (default: one on this machine alone)"}),
+        (
+            "--slot",
+            {"type": duration, "metavar": "30m", "help": "end before this, with small files"},
+        ),
         ("--dry-run", {"action": "store_true", "help": "show cells, cost and expected time"}),
         ("--retry", {"action": "store_true", "help": "run again what has failed"}),
     )
@@ -23,12 +38,5 @@ def run_grid(argv: list[str]) -> int:
     from pellucid.sweep.run import sweep
 
     grid = load_grid(args.file)
-    return sweep(
-        grid,
-        Path(args.out or f"grids/{grid.name}"),
-        workers=args.workers,
-        threads=args.threads,
-        per_gpu=args.per_gpu,
-        dry_run=args.dry_run,
-        retry=args.retry,
-    )
+    words = {name: value for name, value in vars(args).items() if name not in ("file", "out")}
+    return sweep(grid, Path(args.out or f"grids/{grid.name}"), begun=begun, **words)

@@ -1,6 +1,7 @@
 """How commands read their words: a mistake is one sentence."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,14 @@ def parsed(command: str, argv: list[str], *arguments: tuple[str, dict]) -> argpa
     for name, options in arguments:
         parser.add_argument(name, **options)
     return parser.parse_args(argv)
+
+
+def duration(text: str) -> float:
+    """Seconds of a length of time such as 30m."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if found is None or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a length of time such as 90s, 30m or 2h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def at_least_one(text: str) -> int:

@@ -12,6 +12,7 @@ from pellucid.data.documents import Document, LeftOut
 from pellucid.data.generated import Generated
 from pellucid.data.hub import HubDataset
 from pellucid.data.latent import Latent
+from pellucid.data.pypi import PyPI
 from pellucid.data.python_source import PythonCore, PythonInstalled
 from pellucid.data.text_files import TextFiles
 
@@ -29,6 +30,7 @@ class Corpus(Protocol):
 CORPORA = {
     "python": PythonCore,
     "python+site": PythonInstalled,
+    "pypi": PyPI,
     "files": TextFiles,
     "hf": HubDataset,
     "generated": Generated,

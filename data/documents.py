@@ -69,6 +69,11 @@ def readable_text(path: Path, name: str, left_out: LeftOut) -> str | None:
     except FileNotFoundError:
         left_out.add("broken links", name)
         return None
+    return text_of(raw, name, left_out)
+
+
+def text_of(raw: bytes, name: str, left_out: LeftOut) -> str | None:
+    """The text that bytes are in UTF-8, or None once it is counted."""
     if b"\0" in raw:
         left_out.add("binary", name)
         return None

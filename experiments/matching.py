@@ -113,10 +113,10 @@ def match(
             f"match = {shown(tag)} is not a feed-forward filling{nearest(tag, table)}"
         )
     if by not in MEASURES:
-        raise ConfigError(f"by = {shown(by)} is not accepted{nearest(by, MEASURES)}")
+        raise ConfigError(_unknown(by))
     name, changes = split(words)
     target = override(preset(name), changes)
-    kept = _kept(target, changes, tag)
+    kept = kept_words(target, changes, tag)
     search = _Search(name, kept, vocab_size or target.data.vocab_size, tag, by)
     found, times = kept, None
     if by == "step_time":
@@ -128,7 +128,16 @@ def match(
     return Match(by, target, config, (name, *found), accounts, times)
 
 
-def _kept(target: RunConfig, words: Sequence[str], tag: str) -> list[str]:
+def _unknown(by: str) -> str:
+    if by == "loss":
+        return (
+            "by = 'loss' is found by training: give a grid "
+            "baselines={'dense': 'match=dense by=loss'}, and run it with pellucid sweep"
+        )
+    return f"by = {shown(by)} is not accepted{nearest(by, (*MEASURES, 'loss'))}"
+
+
+def kept_words(target: RunConfig, words: Sequence[str], tag: str) -> list[str]:
     """The words of the run that its baseline shares."""
     slots = declared(ModelConfig)
     changed = {"mlp"}

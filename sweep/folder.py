@@ -126,6 +126,13 @@ class GridFolder:
         finally:
             held.__exit__(None, None, None)
 
+    def lighten(self, name: str) -> None:
+        """Keep of a cell what it found: its weights and what was recorded of them go."""
+        run = self.run(name)
+        for folder in (run.checkpoints, run.cache):
+            if folder.exists():
+                files.discard(folder)
+
     def progress(self, name: str) -> float:
         """Share of a cell's training that its metrics show."""
         run = self.run(name)

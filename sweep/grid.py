@@ -10,13 +10,15 @@ from pathlib import Path
 
 from pellucid.config import RunConfig, identity_hash
 from pellucid.errors import ConfigError, UserError
-from pellucid.experiments import run_config
+from pellucid.experiments import ladder, run_config
 from pellucid.experiments.matching import match
 from pellucid.settings.kinds import nearest
 from pellucid.sweep.tuning import Tuning, disjoint
 
 ENDPOINTS = 2
 """Primary endpoints that a grid may declare."""
+ASKED = ("match=", "by=", "rung=")
+"""Beginnings of the words that ask for a matched baseline."""
 LONGEST = 60
 """Characters of a cell's name before its seed."""
 NAME = re.compile(r"[\w=.,@+-]+")
@@ -63,7 +65,8 @@ class Grid:
     """Every combination of the axes' values, with every seed, and the baselines beside them.
 
     Values and baselines are words as on the command line (`mlp=topk mlp.k=16`); an empty value is
-    `base` as it is. A baseline may be matched: `match=dense by=flops`. Raises GridError, or
+    `base` as it is. A baseline may be matched: `match=dense by=flops`; `by=loss` makes a ladder of
+    it, one baseline a rung. Raises GridError, or
     ConfigError naming the axis, when its cells are asked for.
     """
 
@@ -82,6 +85,10 @@ class Grid:
     """what each finished cell is scored with"""
     tune: Tuning | None = None
     """the search that chooses every arm's learning rate; without it nothing is ranked"""
+
+    def __post_init__(self) -> None:
+        with _named(self.name, "baselines"):
+            object.__setattr__(self, "baselines", ladder.expanded(self.baselines))
 
     @property
     def split(self) -> str:
@@ -136,15 +143,17 @@ class Grid:
     def resolved(self, name: str, value: str) -> list[str]:
         """A baseline's words; where they ask for a match, those of what matches the base."""
         words = value.split()
-        asked = dict(word.split("=", 1) for word in words if word.startswith(("match=", "by=")))
+        asked = dict(word.split("=", 1) for word in words if word.startswith(ASKED))
         if not asked:
             return words
-        rest = [word for word in words if not word.startswith(("match=", "by="))]
+        whole = [*self.base.split(), *(word for word in words if not word.startswith(ASKED))]
+        tag, by = asked.get("match", "dense"), asked.get("by", "params")
         with _named(self.name, f"baseline {name}"):
-            found = match(
-                [*self.base.split(), *rest], asked.get("match", "dense"), asked.get("by", "params")
-            )
-        return [f"={word}" for word in found.words]
+            if "rung" in asked:
+                found = ladder.rung(whole, ladder.share_of(asked["rung"]), tag)
+            else:
+                found = match(whole, tag, by).words
+        return [f"={word}" for word in found]
 
     def _cell(self, values: Mapping[str, str], words: Sequence[str], seed: int) -> Cell:
         whole = [w.removeprefix("=") for w in words if w.startswith("=")]

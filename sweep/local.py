@@ -10,31 +10,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pellucid.errors import EXIT_OK, EXIT_RESUME, EXIT_USER
+from pellucid.sweep.attempts import Attempts
+from pellucid.sweep.board import Board
 from pellucid.sweep.folder import Failure, GridFolder
 from pellucid.sweep.grid import Cell
+from pellucid.sweep.job import IN_USE, task_of
 
-DEATHS = 3
-"""Times that a worker may die at a cell without having saved anything new."""
 BUSY = 2.0
 """Seconds until a cell that another process holds is looked at again."""
-IN_USE = "is in use by"
-
-
-@dataclass
-class Board:
-    """What the workers are at, for the table: shared, and changed under one lock."""
-
-    running: dict[str, float] = field(default_factory=dict)
-    """cells and when they were begun"""
-    ended: dict[str, float] = field(default_factory=dict)
-    """seconds that cells have taken"""
-    elsewhere: set[str] = field(default_factory=set)
-    """cells that another runner is at"""
 
 
 class LocalEngine:
@@ -50,19 +37,21 @@ class LocalEngine:
         workers: int,
         threads: int = 1,
         gpus: Sequence[int] = (),
+        take: Callable[[deque[Cell]], Cell | None] | None = None,
     ):
         self.folder, self.suite, self.split = folder, suite, split
         self.threads, self.gpus = threads, gpus
         self.queue = deque(cells)
+        self.take = take or deque.popleft
         self.board = Board()
         self.lock = threading.Lock()
         self.stopping = False
-        self.deaths: dict[str, tuple[int, int]] = {}
+        self.attempts = Attempts(folder)
         self.workers: dict[int, subprocess.Popen] = {}
         self.threads_of = [threading.Thread(target=self._serve, args=(i,)) for i in range(workers)]
 
     def run(self, watch: Callable[[Board], None] = lambda board: None) -> int:
-        """Run the queue to its end; 0, or 75 where a stop was asked for."""
+        """Run the queue to its end; 0, or 75 where a stop was asked for, or cells were left."""
         for thread in self.threads_of:
             thread.start()
         try:
@@ -76,7 +65,7 @@ class LocalEngine:
             for thread in self.threads_of:
                 thread.join()
             watch(self.board)
-        return EXIT_RESUME if self.stopping else EXIT_OK
+        return EXIT_RESUME if self.stopping or self.queue else EXIT_OK
 
     def stop(self, *_: Any) -> None:
         """Have every worker save its cell and end."""
@@ -104,7 +93,7 @@ class LocalEngine:
 
     def _next(self) -> Cell | None:
         with self.lock:
-            return self.queue.popleft() if self.queue else None
+            return self.take(self.queue) if self.queue else None
 
     def _wait_for(self, cell: Cell) -> None:
         """Another process is at it: look again later, as long as it is not done."""
@@ -119,16 +108,8 @@ class LocalEngine:
     def _one(self, worker: "_Worker", cell: Cell) -> None:
         self.board.elsewhere.discard(cell.name)
         self.board.running[cell.name] = time.monotonic()
-        answer = worker.ask(
-            {
-                "words": [*cell.words, f"train.threads={self.threads}"],
-                "path": str(self.folder.run(cell.name).path),
-                "log": str(self.folder.logs / f"{cell.name}.log"),
-                "suite": self.suite,
-                "split": self.split,
-                "selected_by": list(cell.selected_by),
-            }
-        )
+        told = {"suite": self.suite, "split": self.split, "threads": self.threads}
+        answer = worker.ask(task_of(self.folder, cell, **told))
         begun = self.board.running.pop(cell.name)
         if answer is None:
             self._died(cell, worker)
@@ -145,17 +126,10 @@ class LocalEngine:
     def _died(self, cell: Cell, worker: "_Worker") -> None:
         """Try a cell again whose worker was killed, as long as it gets further each time."""
         code = worker.process.wait()
-        saved = self.folder.saved(cell.name)
-        deaths, before = self.deaths.get(cell.name, (0, -1))
-        deaths = deaths + 1 if saved <= before else 1
-        self.deaths[cell.name] = (deaths, saved)
-        if self.stopping or deaths < DEATHS:
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if self.stopping or self.attempts.again(cell.name, how, code):
             with self.lock:
                 self.queue.appendleft(cell)
-            return
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        reason = f"its process ended {deaths} times without getting further ({how})"
-        self.folder.fail(cell.name, Failure(reason, code, deaths))
 
     def _start(self, index: int) -> "_Worker":
         gpu = self.gpus[index % len(self.gpus)] if self.gpus else None

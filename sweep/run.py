@@ -1,23 +1,25 @@
 """`pellucid sweep FILE`: run what is missing of a grid."""
 
-import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
 from rich.console import Console
 from rich.live import Live
 
 from pellucid.errors import EXIT_OK, EXIT_USER
-from pellucid.sweep import snapshot, table
+from pellucid.sweep import by_loss, snapshot, table
+from pellucid.sweep import slot as slots
+from pellucid.sweep.board import Board
+from pellucid.sweep.engines import Engine, Place
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
-from pellucid.sweep.local import LocalEngine
 from pellucid.sweep.trials import UNSCORED, first_round, tuned
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -27,35 +29,44 @@ def sweep(
     grid: Grid,
     out: Path,
     *,
-    workers: int | None = None,
-    threads: int = 1,
-    per_gpu: int = 1,
     dry_run: bool = False,
     retry: bool = False,
+    slot: float | None = None,
+    begun: float | None = None,
+    **where: Any,
 ) -> int:
     """Run the missing cells of a grid in the folder `out`; the exit code.
 
+    `where` are fields of `Place`. A `slot` ends the call before that many seconds from `begun` (on
+    the monotonic clock; now), and leaves of finished cells what they found, without weights.
+
     0: all cells are done. 2: some failed, each with its reason. 75: stopped, the same command goes
-    on. Raises GridError, before anything is started, for a grid that contradicts itself and for a
-    folder of another one.
+    on. Raises UserError, before anything is started, for a grid that contradicts itself, a folder
+    of another one, and a cluster that is not there.
     """
-    folder, console = GridFolder(out), Console()
+    folder, console, place = GridFolder(out), Console(), Place(**where)
     matched = folder.matched(grid)
     cells = grid.cells(matched)
-    gpus = list(range(torch.cuda.device_count()))
-    workers = workers or (per_gpu * len(gpus) if gpus else os.cpu_count() or 1)
+    workers = place.at_once(len(cells))
     states = [folder.state(cell.name, grid.suite) for cell in cells]
     if dry_run:
         lines = _plan_of_tuning(grid, cells, folder, workers)
-        print("\n".join([*lines, *table.plan(grid, cells, states, workers)]))
+        lines += table.plan(grid, cells, states, workers)
+        if slot:
+            bound = slots.Slot(slot, slots.Pace(folder, cells, grid.suite))
+            lines.append(slots.plan(bound, cells, workers))
+        print("\n".join(lines))
         return EXIT_OK
+    place.check(slot)
     folder.open(grid, cells)
     folder.keep_matched(grid, matched)
     if retry:
         folder.forget_failures()
     if said := snapshot.take(folder.code):
         console.print(said)
-    run = partial(_run, folder=folder, console=console, workers=workers, threads=threads, gpus=gpus)
+    bounded = slot and partial(slots.Slot, slot, begun=begun or time.monotonic())
+    about = {"folder": folder, "console": console, "place": place, "workers": workers}
+    run = partial(_run, bounded=bounded, **about)
     if grid.tune:
         code, cells = tuned(grid, cells, folder, run)
         if code:
@@ -64,6 +75,10 @@ def sweep(
         folder.open(grid, cells)
     code = run(grid, cells)
     table.report(console, grid, folder, cells)
+    if code == EXIT_OK and by_loss.has_ladder(grid.baselines):
+        lines = ["by loss, between the rungs of the ladder:"]
+        lines += [equal.line for equal in by_loss.compared(out)]
+        console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
     failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
     return code or (EXIT_USER if failed else EXIT_OK)
 
@@ -89,33 +104,41 @@ def _run(
     *,
     folder: GridFolder,
     console: Console,
+    place: Place,
     workers: int,
-    threads: int,
-    gpus: Sequence[int],
+    bounded: Callable[[slots.Pace], slots.Slot] | None,
 ) -> int:
     """Run those of some cells that are not done; 0, or 75 where a stop was asked for."""
     left = [c for c in cells if folder.state(c.name, grid.suite) not in ("done", "failed")]
     if not left:
         return EXIT_OK
-    engine = LocalEngine(
-        folder,
-        left,
-        suite=grid.suite,
-        split=grid.split,
-        workers=min(workers, len(left)),
-        threads=threads,
-        gpus=gpus,
-    )
-    return _watched(engine, table.LiveTable(grid, folder, cells), console)
+    slot = bounded(slots.Pace(folder, cells, grid.suite)) if bounded else None
+    if slot:
+        left = slots.by_need(left, folder, grid.suite)
+    engine = place.build(folder, grid, left, min(workers, len(left)), slot and slot.take)
+    code = _watched(engine, table.LiveTable(grid, folder, cells), console, slot)
+    for cell in cells if slot else ():
+        if folder.state(cell.name, grid.suite) == "done":
+            folder.lighten(cell.name)
+    return code
 
 
-def _watched(engine: LocalEngine, shown: table.LiveTable, console: Console) -> int:
+def _watched(
+    engine: Engine, shown: table.LiveTable, console: Console, slot: slots.Slot | None
+) -> int:
     with _stopped_by_signals(engine), Live(console=console, refresh_per_second=2) as live:
-        return engine.run(lambda board: live.update(shown(board)))
+
+        def watch(board: Board) -> None:
+            live.update(shown(board))
+            # Once: a worker that is told a second time ends without saving.
+            if slot and slot.over and not engine.stopping:
+                engine.stop()
+
+        return engine.run(watch)
 
 
 @contextmanager
-def _stopped_by_signals(engine: LocalEngine) -> Iterator[None]:
+def _stopped_by_signals(engine: Engine) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -10,6 +10,7 @@ from pellucid.storage import files, provenance
 
 DATA = ("report/templates", "report/static", "report/vendor")
 """Folders of the package that hold other than Python."""
+LISTS = ("data/pypi.txt",)
 
 
 def take(place: Path) -> str:
@@ -32,6 +33,8 @@ def _copy(source: Path, place: Path) -> None:
         for file in sorted((source / folder).rglob("*")):
             if file.is_file():
                 _put(file, half / file.relative_to(source))
+    for name in LISTS:
+        _put(source / name, half / name)
     try:
         half.replace(place / "pellucid")
     except OSError:

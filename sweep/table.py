@@ -11,9 +11,9 @@ from rich.text import Text
 
 from pellucid.models import account
 from pellucid.settings.summary import FORWARDS_PER_STEP, device_of, measured_rate, spelled
+from pellucid.sweep.board import Board
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
-from pellucid.sweep.local import Board
 
 ROWS = 12
 """Cells of each kind that are listed by name."""
@@ -22,7 +22,7 @@ ROWS = 12
 def plan(grid: Grid, cells: Sequence[Cell], states: Sequence[str], workers: int) -> list[str]:
     """What `--dry-run` prints: cells, cost and the time to expect."""
     left = [cell for cell, state in zip(cells, states, strict=True) if state != "done"]
-    work = sum(_flops(cell) for cell in left)
+    work = sum(flops(cell) for cell in left)
     rate = measured_rate(cells[0].config, device_of(cells[0].config))
     counted = Counter(states)
     said = ", ".join(f"{counted[state]} {state}" for state in counted)
@@ -41,7 +41,7 @@ def plan(grid: Grid, cells: Sequence[Cell], states: Sequence[str], workers: int)
 _known: dict[tuple, float] = {}
 
 
-def _flops(cell: Cell) -> float:
+def flops(cell: Cell) -> float:
     """Operations of a cell's training; models of equal form are counted once."""
     key = (repr(cell.config.model), cell.config.data.vocab_size)
     if key not in _known:

@@ -59,7 +59,10 @@ def _attempt(task: dict[str, Any]) -> tuple[int, str]:
             run.RunFolder(path).update_manifest(selected_by=task["selected_by"])
         if not task["suite"]:
             return 0, ""
+        begun = time.monotonic()
         evaluate(run.load(path), suite=task["suite"], split=task["split"], progress=False)
+        scored = {"suite": task["suite"], "seconds": round(time.monotonic() - begun, 3)}
+        run.RunFolder(path).update_manifest(scored=scored)
         report.write_report(run.RunFolder(path))
         return 0, ""
     except UserError as error:

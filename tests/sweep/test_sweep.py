@@ -4,47 +4,18 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.training import SMALL, digest
+from support.grids import BASE, children, results, start, write
+from support.training import digest
 
 from pellucid.cli import main
 from pellucid.sweep import Grid, GridError, Tuning, load_grid
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.run import sweep
-
-BASE = " ".join(SMALL)
-FILE = """\
-from pellucid.sweep import Grid
-grid = Grid(
-    name="k",
-    base={base!r},
-    axes={{"k": ["mlp.k=2", "mlp.k=8"]}},
-    seeds=(0, 1),
-    endpoints=("bits_per_byte",),
-)
-"""
-
-
-def write(folder: Path, base: str = BASE) -> Path:
-    file = folder / "k.py"
-    file.write_text(FILE.format(base=base))
-    return file
-
-
-def results(out: Path) -> dict[str, dict]:
-    """Weights, metrics and scores of every cell, without what was measured in seconds."""
-    found = {}
-    for run in sorted((out / "cells").iterdir()):
-        scores = json.loads((run / "scores.json").read_text())["scores"]
-        plain = [{k: v for k, v in score.items() if k != "seconds"} for score in scores]
-        found[run.name] = {"run": digest(run), "scores": plain}
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +58,6 @@ def test_all_cells_run_the_code_the_grid_was_begun_with(undisturbed):
     assert len(hashes) == 1
 
 
-def start(file: Path, out: Path, *words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "pellucid.cli", "sweep", str(file), "--out", str(out), *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=out.parent
-    )
-
-
 def kill_at_random(file: Path, out: Path, times: int, seed: int) -> None:
     """Kill the runner or one of its workers, again and again, and let the grid come to its end."""
     dice, killed = random.Random(seed), 0
@@ -114,13 +78,6 @@ def kill_at_random(file: Path, out: Path, times: int, seed: int) -> None:
         assert runner.returncode in (0, 75, -signal.SIGKILL, -signal.SIGTERM), said
         if runner.returncode == 0:
             return
-
-
-def children(pid: int) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
-    )
-    return [int(word) for word in listed.stdout.split()]
 
 
 def test_kills_leave_no_trace_in_what_is_found(undisturbed, tmp_path):

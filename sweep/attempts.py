@@ -1,0 +1,26 @@
+"""How often a cell is tried whose process was killed."""
+
+from pellucid.sweep.folder import Failure, GridFolder
+
+DEATHS = 3
+"""Times that a process may die at a cell without having saved anything new."""
+
+
+class Attempts:
+    """Counts the deaths at each cell since it last got further."""
+
+    def __init__(self, folder: GridFolder):
+        self.folder = folder
+        self.deaths: dict[str, tuple[int, int]] = {}
+
+    def again(self, name: str, how: str, code: int = 1) -> bool:
+        """Whether to try a cell again whose process has ended; otherwise it is noted as failed."""
+        saved = self.folder.saved(name)
+        deaths, before = self.deaths.get(name, (0, -1))
+        deaths = deaths + 1 if saved <= before else 1
+        self.deaths[name] = (deaths, saved)
+        if deaths < DEATHS:
+            return True
+        reason = f"its process ended {deaths} times without getting further ({how})"
+        self.folder.fail(name, Failure(reason, code, deaths))
+        return False

@@ -1,0 +1,216 @@
+"""Engines refuse what they cannot do, and a cluster's losses leave no trace in a grid's folder."""
+
+import json
+import shutil
+import socket
+import time
+from types import SimpleNamespace
+
+import pytest
+from support.grids import BASE
+
+from pellucid.cli import main
+from pellucid.errors import RunError, UserError
+from pellucid.run import RunFolder
+from pellucid.sweep import Grid, attempts, cluster, extras, on_ray, on_slurm
+from pellucid.sweep.engines import Place
+from pellucid.sweep.folder import GridFolder
+from pellucid.sweep.job import job_of, run_cell, task_of
+from pellucid.sweep.run import sweep
+
+GRID = Grid(name="k", base=BASE, axes={"k": ["mlp.k=2", "mlp.k=8"]}, seeds=(0,))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(cluster, "LOOK", 0.01)
+
+
+@pytest.fixture
+def folder(tmp_path) -> GridFolder:
+    made = GridFolder(tmp_path / "out")
+    made.open(GRID, GRID.cells())
+    return made
+
+
+class Planned:
+    """A job that ends at once, having done what was planned for it."""
+
+    def __init__(self, folder: GridFolder, job: dict, plan: str):
+        self.folder, self.job, self.plan, self.cancelled = folder, job, plan, False
+        if plan == "done":
+            run = RunFolder(job["path"])
+            tokenizer = SimpleNamespace(save=lambda path: path.write_text("{}"), sha256="0")
+            manifest = {"data_fingerprint": "f", "finished": {"step": 1}}
+            run.create({"format": 1, "data": {}, "model": {}, "train": {}}, manifest, tokenizer)
+
+    def ended(self) -> bool:
+        return self.plan != "waits" or self.cancelled
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def reason(self) -> str:
+        return "the node is gone"
+
+
+class Plans:
+    """A pool whose jobs end as planned: by cell, one word after another."""
+
+    def __init__(self, folder: GridFolder, plans: dict[str, list[str]], at_once: int | None = None):
+        self.folder, self.plans, self.at_once = folder, plans, at_once
+        self.submitted: list[str] = []
+        self.alive, self.closed, self.kept = [], False, {}
+
+    def submit(self, jobs):
+        assert self.at_once is None or len(jobs) <= self.at_once
+        self.submitted += [job["name"] for job in jobs]
+        self.alive = [Planned(self.folder, j, self.plans[j["name"]].pop(0)) for j in jobs]
+        return self.alive
+
+    def adopted(self):
+        return self.kept
+
+    def close(self):
+        self.closed = True
+
+
+A, B = (cell.name for cell in GRID.cells())
+
+
+def engine(folder: GridFolder, pool: Plans) -> cluster.ClusterEngine:
+    told = {"suite": "", "split": "val", "threads": 1}
+    return cluster.ClusterEngine(folder, GRID.cells(), pool, **told)
+
+
+def test_a_job_that_is_lost_is_submitted_again(folder):
+    pool = Plans(folder, {A: ["lost", "lost", "done"], B: ["done"]})
+    ran = engine(folder, pool)
+    assert ran.run() == 0
+    assert [folder.state(name, "") for name in (A, B)] == ["done", "done"]
+    assert pool.submitted == [A, B, A, A] and pool.closed
+    assert set(ran.board.ended) == {A, B}
+
+
+def test_a_job_that_is_lost_three_times_has_failed(folder):
+    pool = Plans(folder, {A: ["lost"] * 9, B: ["done"]}, at_once=1)
+    assert engine(folder, pool).run() == 0
+    assert pool.submitted.count(A) == attempts.DEATHS
+    assert "3 times without getting further (the node is gone)" in folder.failure(A).reason
+
+
+def test_a_stop_withdraws_what_waits(folder):
+    pool = Plans(folder, {A: ["waits"], B: ["done"]})
+    ran = engine(folder, pool)
+    assert ran.run(lambda board: ran.stop()) == 75
+    assert [job.cancelled for job in pool.alive] == [True, False] and pool.closed
+    assert folder.state(A, "") == "missing"
+
+
+def test_a_cell_that_another_process_holds_is_waited_for(folder):
+    pool, seen = Plans(folder, {A: ["done"], B: ["done"]}), []
+    ran = engine(folder, pool)
+    with folder.claim(A) as mine:
+        assert mine
+        told = iter([lambda: None] * 5)
+
+        def watch(board):
+            seen.append((set(board.elsewhere), list(pool.submitted)))
+            if next(told, None) is None:
+                ran.stop()
+
+        assert ran.run(watch) == 75
+    assert seen[-1] == ({A}, [B])
+    assert engine(folder, pool).run() == 0 and pool.submitted == [B, A]
+
+
+def test_what_an_earlier_runner_submitted_is_watched(folder):
+    pool = Plans(folder, {B: ["done"]})
+    pool.kept = {A: Planned(folder, {}, "waits"), "of another grid": None}
+    ran = engine(folder, pool)
+
+    def watch(board):
+        if A in ran.jobs:
+            ran.jobs[A].plan = "over"
+            Planned(folder, {"path": str(folder.run(A).path)}, "done")
+
+    assert ran.run(watch) == 0
+    assert pool.submitted == [B] and folder.state(A, "") == "done"
+
+
+def test_a_job_does_nothing_for_a_cell_that_is_done_or_held(folder, tmp_path):
+    cell = GRID.cells()[0]
+    task = task_of(folder, cell, suite="", split="val", threads=1)
+    job = job_of(task, folder, cell.name, 1)
+    json.dumps(job)
+    with folder.claim(A):
+        assert run_cell(job) == 0 and folder.state(A, "") == "missing"
+    Planned(folder, job, "done")
+    assert run_cell(job) == 0 and not (folder.logs / f"{A}.log").exists()
+    with pytest.raises(RunError, match="does not see .*: give --out a folder that all machines"):
+        run_cell(job | {"grid": str(tmp_path / "elsewhere")})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--engine", "slrum"], "--engine 'slrum' is not accepted; did you mean slurm?"),
+        (["--partition", "gpu"], "--partition is of --engine slurm, not of local"),
+        (["--engine", "slurm", "--address", "auto"], "--address is of --engine ray"),
+        (["--gpus", "1"], "of this machine --per-gpu is"),
+        (["--engine", "ray", "--sbatch", "qos=x"], "--sbatch is of --engine slurm"),
+    ],
+)
+def test_words_of_another_engine_are_refused(words, said, tmp_path, capsys):
+    file = tmp_path / "grid.py"
+    file.write_text(f"from pellucid.sweep import Grid\ngrid = Grid(name='k', base={BASE!r})")
+    assert main(["sweep", str(file), "--out", str(tmp_path / "out"), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "module"), [("ray", "ray"), ("slurm", "submitit")])
+def test_without_its_extra_an_engine_says_so(name, module, tmp_path, monkeypatch):
+    def missing(asked):
+        raise ModuleNotFoundError(asked)
+
+    monkeypatch.setattr(extras.importlib, "import_module", missing)
+    with pytest.raises(UserError, match=rf"needs {module}: pip install 'pellucid\[{name}\]'"):
+        sweep(GRID, tmp_path / "out", engine=name)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """As if both extras were installed, of which nothing is used before a cluster answers."""
+    for module in (on_ray, on_slurm):
+        monkeypatch.setattr(module, "required", lambda *words: SimpleNamespace())
+
+
+def test_a_machine_without_slurm_is_told(installed, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    with pytest.raises(UserError, match="there is no Slurm on this machine: sbatch was not found"):
+        sweep(GRID, tmp_path / "out", engine="slurm")
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
+    with pytest.raises(UserError, match="--sbatch 'qos' is not accepted; NAME=VALUE is"):
+        sweep(GRID, tmp_path / "out", engine="slurm", sbatch=["qos"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_address_where_nothing_answers_is_told(installed, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    begun = time.monotonic()
+    with pytest.raises(UserError, match=f"no Ray cluster answers at 127.0.0.1:{port}: "):
+        sweep(GRID, tmp_path / "out", engine="ray", address=f"127.0.0.1:{port}")
+    for address in ("head", "head:port", ":1"):
+        with pytest.raises(UserError, match="is not accepted; auto or HOST:PORT is"):
+            sweep(GRID, tmp_path / "out", engine="ray", address=address)
+    assert time.monotonic() - begun < 5 and not (tmp_path / "out").exists()
+
+
+def test_how_many_cells_run_at_once():
+    assert Place(workers=3).at_once(100) == 3
+    assert Place(engine="slurm").at_once(100) == 100
+    assert Place(engine="ray", address="auto").at_once(7) == 7
+    assert Place(threads=10**6).at_once(100) == 1
