@@ -12,7 +12,7 @@ from pellucid.errors import UserError
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked, margins_of
 from pellucid.eval.circuits.settings import CHANCE
-from pellucid.eval.tasks import TASKS, Pair, TaskBatch, draw, find_task, load_pairs, pack
+from pellucid.eval.tasks import TASKS, Pair, TaskBatch, draw, encode, find_task, load_pairs, pack
 
 if TYPE_CHECKING:
     from pellucid.run import Run
@@ -61,6 +61,8 @@ def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
         raise UserError(
             f"task file {file} has the name of a task of the table, {file.stem}: give it another"
         )
+    if file.stem.endswith(".graph"):
+        raise UserError(f"task file {file} has the name of an attribution graph: give it another")
     pairs = load_pairs(file)
     if len(pairs) < 2:
         raise UserError(
@@ -69,6 +71,9 @@ def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
         )
 
     def packed(some: Sequence[Pair]) -> TaskBatch:
+        for pair in some:
+            if isinstance(reason := encode(pair, run.tokenizer.encode), str):
+                raise UserError(f"task file {file}: answers cannot be told apart: {reason}")
         return pack(some, run.tokenizer, name=file.stem, context=context)
 
     cue = f"what differs between the prompts of {file.name}"

@@ -35,7 +35,8 @@ def measured(found: Found, *, edges: bool) -> dict[str, Any]:
         for edge in pruned["edges"]:
             edge["effect"] = effects.get(_ends(edge), edge["effect"])
         cut = {"loss": pruned.pop("loss"), "censored": pruned.pop("censored")}
-        kept = pruned.pop("edges") or written["edges"]
+        found = pruned.pop("edges")
+        kept = written["edges"] if pruned["sizes"]["pruned_edges"] is None else found
         written = joined(written, pruned) | {"edges": kept, "pruned_edges": cut}
     return written
 

@@ -60,19 +60,23 @@ def fitted(asked: Asked, margins: Float[Tensor, " row"], steps: int = 16) -> Rea
     they are.
     """
     margins = margins.detach().double()
+    # Around their mean: scale and shift of margins that lean to one side are nearly one direction.
+    mean = margins.mean()
+    centred = margins - mean
     values = margins.new_tensor([log(1 / (MOST - 1)), 0.0]).requires_grad_()
     optimizer = torch.optim.LBFGS([values], max_iter=steps, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        seen = margins * MOST * values[0].sigmoid() + values[1]
+        seen = centred * MOST * values[0].sigmoid() + values[1]
         total = F.softplus(torch.where(asked.wants_first, -seen, seen)).mean()
         total.backward()
         return total
 
     optimizer.step(loss)
     slope, shift = values.detach()
-    found = Readout(float(MOST * slope.sigmoid()), float(shift))
+    scale = MOST * slope.sigmoid()
+    found = Readout(float(scale), float(shift - scale * mean))
     better = bool(asked.loss(margins, found) < asked.loss(margins))
     return found if better else Readout()
 

@@ -162,7 +162,11 @@ class _Slopes:
         for site, units in units_of(self.model, target).items():
             units = units.to(total.device)
             seen, slope = values[site][..., units], self.slopes[site][..., units]
-            total += torch.autograd.grad(seen, stream, slope, retain_graph=True)[0]
+            # Which codes speak has no slope: to first order nothing passes by way of them.
+            (found,) = torch.autograd.grad(
+                seen, stream, slope, retain_graph=True, allow_unused=True
+            )
+            total += 0.0 if found is None else found
         return total
 
     def _half(self, target: Part) -> tuple[Tensor, dict[str, Tensor]]:

@@ -46,8 +46,8 @@ class Search:
     """take the battery of controls, and the faithful size, of each circuit"""
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UserError(f"seed {self.seed} is not accepted; expected 0 or more")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"seed {self.seed} is not accepted; expected 0 to 2**63 - 1")
         if self.grain not in get_args(Grain):
             accepted = " and ".join(get_args(Grain))
             raise UserError(f"grain {self.grain!r} is unknown: {accepted} are accepted")

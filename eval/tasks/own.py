@@ -16,7 +16,8 @@ def load_pairs(path: Path | str) -> list[Pair]:
     """
     path = Path(path).expanduser()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: texts may hold other marks that it takes for ends of lines.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UserError(f"task file {path} cannot be read: {reason}") from None

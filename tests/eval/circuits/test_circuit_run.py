@@ -9,6 +9,7 @@ import torch
 
 from pellucid import cli
 from pellucid.errors import EXIT_USER, UserError
+from pellucid.eval.circuits import prune_edges
 from pellucid.eval.circuits import run as circuit_run
 from pellucid.eval.circuits.edged import joined
 from pellucid.eval.circuits.run import Search
@@ -110,6 +111,14 @@ def test_the_same_seed_writes_the_same_file(make_run, task):
     assert content["pruned_edges"]["loss"] <= 0.69 and len(content["mib"]["points"]) == 10
 
 
+def test_where_no_edge_is_needed_none_is_listed(make_run, task, monkeypatch):
+    none = {"edges": [], "sizes": {"pruned_edges": 0}, "reasons": {}, "loss": 0.1}
+    monkeypatch.setattr(prune_edges, "prune", lambda *about, **more: none | {"censored": False})
+    search = Search(run=make_run("topk"), target=0.69, force=True, edges=True, controls=False)
+    found = search.write(str(task))
+    assert found["edges"] == [] and found["sizes"]["static_edges"] > 0
+
+
 def test_what_is_written_is_joined_by_its_keys():
     nodes = {"nodes": [{"id": "a:1"}, {"id": "b:2"}], "sizes": {"nodes": 2}, "reasons": {}}
     edges = [{"source": "a:1", "target": end} for end in ("b:2", "c:3")]
@@ -134,6 +143,7 @@ def test_a_model_that_cannot_do_a_task_is_not_searched(make_run, task):
     [
         (PAIRS[:1], "holds one pair: two or more"),
         ([PAIRS[0] | {"answer_b": "+"}] * 2, "answers cannot be told apart"),
+        ([*PAIRS, PAIRS[0] | {"answer_b": "+"}], "answers cannot be told apart"),
         ([PAIRS[0] | {"prompt_a": "for a " * 40}] * 2, "at most the context, 32, fit"),
         ([{"prompt_a": "x"}] * 2, "exactly prompt_a, prompt_b, answer_a, answer_b"),
         ([], "holds no pairs"),
@@ -149,6 +159,7 @@ def test_a_file_of_pairs_that_cannot_be_asked_is_a_sentence(make_run, tmp_path, 
     ("words", "says"),
     [
         ({"seed": -1}, "seed -1 is not accepted"),
+        ({"seed": 2**63}, "seed 9223372036854775808 is not accepted"),
         ({"grain": "atoms"}, "'atoms' is unknown: channels and parts"),
         ({"profile": "slow"}, "'slow' is unknown: quick and paper"),
         ({"target": 0.7}, "target = 0.7"),
@@ -163,6 +174,8 @@ def test_a_task_is_known_and_no_file_bears_its_name(make_run, tmp_path):
     search = Search(run=make_run("dense"))
     with pytest.raises(UserError, match=r"'for_whle' is unknown: all, a file of pairs"):
         search.write("for_whle")
+    with pytest.raises(UserError, match="name of an attribution graph"):
+        search.write(str(written(tmp_path / "not_in.graph.jsonl", PAIRS)))
     file = written(tmp_path / "for_while.jsonl", PAIRS)
     with pytest.raises(UserError, match="has the name of a task of the table"):
         search.write(str(file))

@@ -255,3 +255,14 @@ def test_edges_that_were_not_tried_are_judged_to_first_order(asked):
     found = edge_sizes.measure(model, nodes, circuit, asked, base, tried=5)
     assert sum(edge["effect"] is not None for edge in found["edges"]) == 5
     assert "5 edges were left out one by one" in found["reasons"]["effect_edges"]
+
+
+def test_parts_that_choose_codes_have_edges_too(asked):
+    """Which code speaks has no slope; what happens when an edge is left out is measured."""
+    model = small_model("codebook")
+    nodes = nodes_of(model, "parts")
+    base = means(model, nodes, [asked.tokens], [asked.last])
+    found = edge_sizes.measure(model, nodes, everything(nodes), asked, base, tried=4)
+    effects = [edge["effect"] for edge in found["edges"] if edge["effect"] is not None]
+    assert len(effects) == 4 and any(effects)
+    assert all(torch.tensor(effects).isfinite())

@@ -9,7 +9,9 @@ from support.programs import PROGRAMS
 
 from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.find import find
+from pellucid.eval.circuits.measured import fitted
 from pellucid.eval.circuits.nodes import Nodes, nodes_of
+from pellucid.eval.circuits.objective import Asked
 from pellucid.eval.circuits.settings import Settings
 
 UNIQUE = ("induction", "quote", "variable")
@@ -60,3 +62,17 @@ def test_the_same_seed_gives_the_same_circuit_bit_for_bit():
 def test_a_circuit_that_cannot_be_good_enough_is_the_whole_model():
     nodes, circuit, _ = searched("quote", "dense", target=1e-6)
     assert circuit.censored and circuit.size == len(nodes) and circuit.loss > 1e-6
+
+
+@pytest.mark.parametrize("lean", [0.0, 5.0, 20.0, -100.0])
+def test_margins_that_lean_to_one_side_are_read_as_well(lean):
+    """A circuit may prefer one answer by much, and still tell the prompts apart."""
+    wants = torch.arange(64) < 32
+    tokens = torch.zeros(64, 1, dtype=torch.long)
+    asked = Asked(tokens, tokens[:, 0], tokens[:, 0], tokens[:, 0] + 1, wants)
+    noise = torch.randn(64, generator=torch.Generator().manual_seed(0)).double()
+    margins = torch.where(wants, 1.0, -1.0).double() + 0.2 * noise
+    loss = asked.loss(margins, fitted(asked, margins)).item()
+    readout = fitted(asked, margins + lean)
+    assert asked.loss(margins + lean, readout).item() == pytest.approx(loss, rel=1e-6)
+    assert loss < 0.03
