@@ -84,7 +84,7 @@ def test_installed_packages_and_the_library_are_labeled(tmp_path):
         (["head=concept"], "corpus generated comes without: add data.labels=loop"),
         (
             ["head=concept", "data=hf", "data.name=x"],
-            "add data.labels=loop and one of data=python, python+site, files, generated",
+            "data=python, python+site, pypi, files, generated",
         ),
     ],
 )

@@ -24,6 +24,7 @@ REFUSED = {
     ("mlp=monet", ROUTED): f"{WHOSE}mlp (MonetMLP) has no parameter with one row per unit",
     ("mlp=codebook", ROUTED): f"{WHOSE}mlp (CodebookMLP) has no parameter with one row per unit",
     ("mlp=memory", ROUTED): "gradient_rule = routed: shared.memory.values is one parameter of",
+    ("stream=crosslayer", ROUTED): f"{WHOSE}mlp (CrossLayerMLP) has no parameter with one row per",
     ("attention=headwise", ROUTED): f"{WHOSE}attention.w_q (HeadwiseAttention) does not say",
     ("attention=bilinear", ROUTED): f"{WHOSE}attention.w_q (BilinearAttention) does not say",
     ("attention=codebook", ROUTED): f"{WHOSE}attention.w_q (CodebookAttention) does not say",
