@@ -111,13 +111,14 @@ class Case:
         if ablation == "mean_task":
             return means(self.model, self.nodes, [asked.tokens], [asked.last])
         source = others(asked.last, self.rng("resample"))
-        return resampled(self.model, self.nodes, asked.tokens, source)
+        return resampled(self.model, self.nodes, asked.tokens, source, asked.last)
 
 
 def others(last: Integer[Tensor, " row"], rng: torch.Generator) -> Integer[Tensor, " row"]:
     """For each row another one, at random among those that are at least as long.
 
-    The longest takes one of the longest of the rest. Raises ValueError for a single row.
+    So values laid by the ends of the rows are there for every token; but the longest row takes one
+    of the longest of the rest. Raises ValueError for a single row.
     """
     if len(last) < 2:
         raise ValueError(f"another prompt's values need two prompts at least; got {len(last)}")
