@@ -84,7 +84,7 @@ def _use(case: Case) -> Float[Tensor, " node"]:
         for half in torch.cat([case.kept.cpu(), half_complements(case, case.circuit.kept)]):
             share = half.to(like).requires_grad_()
             margins = margins_of(case.model, case.nodes, asked, share, base)
-            scale, shift = calibrated(margins[None], asked.wants_first)[0].tolist()
+            scale, shift = calibrated(margins[None], asked.wants_first, case.target)[0].tolist()
             loss = asked.loss(margins, Readout(scale, shift)).sum()
             (slope,) = torch.autograd.grad(loss, share)
             falls -= slope.double().cpu() * ~half

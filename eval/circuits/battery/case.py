@@ -30,7 +30,7 @@ class Case:
 
     A loss under a control is that on the unseen pairs, each circuit's margins being scaled and
     shifted as is best, under the same control, on the pairs that it was found on. So a control
-    never fails a circuit for being less sure than the model, or evenly biased.
+    never fails a circuit for being evenly biased, or up to four times less sure than it has to be.
     """
 
     model: nn.Module
@@ -83,7 +83,7 @@ class Case:
         self, asked: Float[Tensor, "copy asked"], unseen: Float[Tensor, "copy unseen"]
     ) -> Float[Tensor, " copy"]:
         """Losses of margins on the unseen pairs, read as is best on the others."""
-        shown = applied(unseen, calibrated(asked, self.asked.wants_first))
+        shown = applied(unseen, calibrated(asked, self.asked.wants_first, self.target))
         return self.unseen.loss(shown.flatten()).cpu()
 
     def margins(
