@@ -27,8 +27,8 @@ def measure(case: Case, checks: Sequence[Check] = ()) -> dict[str, Any]:
     """The smallest size found at which the loss is at most the target in every way.
 
     Ways are: means, another prompt's values, random halves of the rest acting, and norms held; all
-    on unseen prompts. A model that misses the target by itself is censored at full size; `worst` is
-    then "model". `nonsense_ratio` is taken from the battery's checks, where they have it.
+    on unseen prompts. A model that misses the target at its best readout is censored at full size;
+    `worst` is then "model". `nonsense_ratio` is taken from the battery's checks, where they have it.
     """
     every = torch.ones(len(case.nodes), dtype=torch.bool)
     kept, reached = every, False
