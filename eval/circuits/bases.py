@@ -65,11 +65,20 @@ def resampled(
     nodes: Nodes,
     tokens: Integer[Tensor, "row token"],
     source: Integer[Tensor, " row"],
+    last: Integer[Tensor, " row"],
 ) -> Base:
-    """Each row's base is what the units do in row `source`, `(row, token, unit)`; 0 for edges."""
+    """Each row's base is what the units do in row `source`, `(row, token, unit)`; 0 for edges.
+
+    Rows are laid upon each other by their ends, `last`: the answer is read there, and padding
+    behind it is nobody's value. Where `source` has not begun, its first token stands in.
+    """
+    source, last = source.to(tokens.device), last.to(tokens.device)
+    ends = last[source][:, None]
+    column = torch.arange(tokens.shape[1], device=tokens.device) - last[:, None] + ends
+    column = column.clamp(min=0).minimum(ends)
     with record(model, nodes.sites) as trace:
         model(tokens)
     return {
-        site: 0.0 if acts.values.ndim == 4 else acts.to_dense()[source.to(tokens.device)]
+        site: 0.0 if acts.values.ndim == 4 else acts.to_dense()[source[:, None], column]
         for site, acts in trace.items()
     }

@@ -48,7 +48,7 @@ def _ends(edge: dict[str, Any]) -> tuple[str, str, str | None]:
 @torch.no_grad()
 def _mib(found: Found) -> dict[str, Any]:
     asked = found.unseen
-    other = resampled(found.model, found.nodes, asked.tokens, asked.partner)
+    other = resampled(found.model, found.nodes, asked.tokens, asked.partner, asked.last)
     return mib.measure(found.model, found.nodes, asked, found.circuit.scores, other)
 
 

@@ -27,8 +27,8 @@ def measure(case: Case, checks: Sequence[Check] = ()) -> dict[str, Any]:
     """The smallest size found at which the loss is at most the target in every way.
 
     Ways are: means, another prompt's values, random halves of the rest acting, and norms held; all
-    on unseen prompts. A model that misses the target by itself is censored at full size; `worst` is
-    then "model". `nonsense_ratio` is taken from the battery's checks, where they have it.
+    on unseen prompts. A model that misses the target at its best readout is censored at full size;
+    `worst` is then "model". `nonsense_ratio` is taken from the battery's checks, where they have it.
     """
     every = torch.ones(len(case.nodes), dtype=torch.bool)
     kept, reached = every, False
@@ -84,7 +84,7 @@ def _use(case: Case) -> Float[Tensor, " node"]:
         for half in torch.cat([case.kept.cpu(), half_complements(case, case.circuit.kept)]):
             share = half.to(like).requires_grad_()
             margins = margins_of(case.model, case.nodes, asked, share, base)
-            scale, shift = calibrated(margins[None], asked.wants_first)[0].tolist()
+            scale, shift = calibrated(margins[None], asked.wants_first, case.target)[0].tolist()
             loss = asked.loss(margins, Readout(scale, shift)).sum()
             (slope,) = torch.autograd.grad(loss, share)
             falls -= slope.double().cpu() * ~half

@@ -15,6 +15,8 @@ from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import Asked
 
 CONTEXT, VOCAB, WIDTH = 4, 6, 8
+SURE = 2.0
+"""Margins of 0 and of 2: a readout need not use all of its scale."""
 
 
 def planted(*neurons: tuple) -> torch.nn.Module:
@@ -26,6 +28,8 @@ def planted(*neurons: tuple) -> torch.nn.Module:
         made.neuron(layer, placed[layer], reads, bias, writes)
         placed[layer] += 1
     made.read_out({1: "out1", 2: "out2"})
+    with torch.no_grad():
+        made.model.norm.weight.mul_(SURE)
     return made.model
 
 

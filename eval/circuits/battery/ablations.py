@@ -39,7 +39,7 @@ def _sizes(case: Case) -> list[Check]:
     for ablation in ("zero", "mean_task", "resample"):
         base = case.base(ablation, case.asked)
         found = case.find(case.model, case.nodes, case.asked, base, case.seed)
-        ratio = found.size / max(case.circuit.size, 1)
+        ratio = max(found.size, 1) / max(case.circuit.size, 1)
         says = (
             f"Searched with other nodes held at {WORDS[ablation]}, a circuit has {found.size} "
             f"nodes; at their means over training text {case.circuit.size}."

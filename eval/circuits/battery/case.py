@@ -30,7 +30,7 @@ class Case:
 
     A loss under a control is that on the unseen pairs, each circuit's margins being scaled and
     shifted as is best, under the same control, on the pairs that it was found on. So a control
-    never fails a circuit for being less sure than the model, or evenly biased.
+    never fails a circuit for being evenly biased, or up to four times less sure than it has to be.
     """
 
     model: nn.Module
@@ -83,7 +83,7 @@ class Case:
         self, asked: Float[Tensor, "copy asked"], unseen: Float[Tensor, "copy unseen"]
     ) -> Float[Tensor, " copy"]:
         """Losses of margins on the unseen pairs, read as is best on the others."""
-        shown = applied(unseen, calibrated(asked, self.asked.wants_first))
+        shown = applied(unseen, calibrated(asked, self.asked.wants_first, self.target))
         return self.unseen.loss(shown.flatten()).cpu()
 
     def margins(
@@ -111,13 +111,14 @@ class Case:
         if ablation == "mean_task":
             return means(self.model, self.nodes, [asked.tokens], [asked.last])
         source = others(asked.last, self.rng("resample"))
-        return resampled(self.model, self.nodes, asked.tokens, source)
+        return resampled(self.model, self.nodes, asked.tokens, source, asked.last)
 
 
 def others(last: Integer[Tensor, " row"], rng: torch.Generator) -> Integer[Tensor, " row"]:
     """For each row another one, at random among those that are at least as long.
 
-    The longest takes one of the longest of the rest. Raises ValueError for a single row.
+    So values laid by the ends of the rows are there for every token; but the longest row takes one
+    of the longest of the rest. Raises ValueError for a single row.
     """
     if len(last) < 2:
         raise ValueError(f"another prompt's values need two prompts at least; got {len(last)}")

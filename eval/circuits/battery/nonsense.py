@@ -75,13 +75,16 @@ def _swapped(case: Case) -> Check:
 
 
 def _permuted(case: Case) -> Check:
-    pairs, rng = len(case.asked) // 2, case.rng("permuted")
+    name, pairs, rng = "permuted_labels", len(case.asked) // 2, case.rng("permuted")
+    if pairs < 2:
+        reason = f"half of the pairs are swapped, and there is {pairs}: 2 or more are needed"
+        return missing(name, "ratio", reason)
     draw: Callable[[], Tensor] = lambda: torch.randperm(pairs, generator=rng) < pairs // 2
     empty = [
         searched(case, exchanged(case.asked, draw()), number)
         for number in range(case.repeats.permutations)
     ]
-    return compared(case, "permuted_labels", "answers dealt by lot take", empty)
+    return compared(case, name, "answers dealt by lot take", empty)
 
 
 def exchanged(asked: Asked, chosen: Bool[Tensor, " pair"]) -> Asked:

@@ -31,7 +31,8 @@ def size_of(case: Case, circuit: Circuit) -> int:
 def compared(case: Case, name: str, what: str, empty: Sequence[Circuit]) -> Check:
     """The ratio of the circuit's size to that of the smallest of those that stand for nothing.
 
-    A circuit passes where nothing of its kind is found, or only what is much larger.
+    A circuit passes where nothing of its kind is found, or only what is much larger. One without a
+    node counts as one of a node: nothing is not smaller than nothing.
     """
     sizes = [size_of(case, circuit) for circuit in empty]
     real, least = size_of(case, case.circuit), min(sizes)
@@ -41,6 +42,6 @@ def compared(case: Case, name: str, what: str, empty: Sequence[Circuit]) -> Chec
         says += ", all of them: no circuit reaches the target"
     if len(sizes) > 1:
         says += f" (the smallest of {len(sizes)} searches, {n_censored} of them without success)"
-    ratio = real / max(least, 1)
+    ratio = max(real, 1) / max(least, 1)
     alone = n_censored == len(empty) or ratio <= case.repeats.largest_ratio
     return Check(name, ratio, "ratio", f"{says}.", alone and not case.circuit.censored)

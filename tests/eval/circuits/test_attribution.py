@@ -104,7 +104,7 @@ def by_hand(
 @pytest.mark.parametrize("steps", [1, 4])
 def test_edge_scores_are_eap_ig_by_its_definition(model, asked, steps):
     nodes, taken = nodes_of(model, "parts"), Taken(model)
-    base = resampled(model, nodes, asked.tokens, asked.partner)
+    base = resampled(model, nodes, asked.tokens, asked.partner, asked.last)
     embedded = taken.embed(asked.tokens.numpy())
     other = asked.partner.numpy()
     written = taken.run(embedded)[1]
@@ -153,7 +153,7 @@ def test_node_scores_are_brute_force_to_first_order(mlp, grain, tokens):
 def test_node_scores_between_prompts_are_those_of_the_definition(model, asked):
     """EAP-IG of neurons, with gradients by an independent path: steps of the neuron's own value."""
     nodes = nodes_of(model, "parts")
-    base = resampled(model, nodes, asked.tokens, asked.partner)
+    base = resampled(model, nodes, asked.tokens, asked.partner, asked.last)
     found = node_scores(model, nodes, asked, base, 3)
     taken, h = Taken(model), 1e-6
     here = taken.embed(asked.tokens.numpy())

@@ -129,7 +129,7 @@ def test_all_edges_are_the_circuit_and_no_edge_is_every_node_at_what_means_give(
     nodes = nodes_of(model)
     circuit = everything(nodes)
     edges = edges_of(model, nodes, circuit.kept)
-    base = resampled(model, nodes, asked.tokens, asked.partner)
+    base = resampled(model, nodes, asked.tokens, asked.partner, asked.last)
     ones = torch.ones(len(edges), dtype=torch.float64)
     with torch.no_grad():
         whole = asked.loss(margins_of(model, nodes, asked))

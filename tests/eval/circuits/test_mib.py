@@ -30,7 +30,7 @@ def test_the_ranking_of_the_program_is_faithful_and_the_reverse_is_not():
     program = PROGRAMS["induction"]()
     model, asked = program.model, asked_of(program, pairs=12)
     nodes = nodes_of(model, "parts")
-    base = resampled(model, nodes, asked.tokens, asked.partner)
+    base = resampled(model, nodes, asked.tokens, asked.partner, asked.last)
     mine = {f"{site}:{unit}" for site, unit in program.nodes}
     scores = torch.tensor([float(name in mine) for name in nodes.names()])
     good, bad = (measure(model, nodes, asked, s, base) for s in (scores, -scores))
@@ -47,7 +47,7 @@ def test_faithfulness_is_the_share_of_the_margin_by_hand():
     program = PROGRAMS["quote"]()
     model, asked = program.model, asked_of(program, pairs=6)
     nodes = nodes_of(model, "parts")
-    base = resampled(model, nodes, asked.tokens, asked.partner)
+    base = resampled(model, nodes, asked.tokens, asked.partner, asked.last)
     scores = torch.linspace(1, 0, len(nodes))
     found = measure(model, nodes, asked, scores, base)
 
@@ -68,7 +68,11 @@ def test_a_model_that_its_nodes_do_not_change_has_no_faithfulness():
     nodes = nodes_of(model, "parts")
     itself = torch.arange(len(asked))
     found = measure(
-        model, nodes, asked, torch.zeros(len(nodes)), resampled(model, nodes, asked.tokens, itself)
+        model,
+        nodes,
+        asked,
+        torch.zeros(len(nodes)),
+        resampled(model, nodes, asked.tokens, itself, asked.last),
     )
     assert found["cpr"] is found["cmd"] is found["points"] is None
     assert "are the same" in found["reason"]

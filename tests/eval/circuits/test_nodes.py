@@ -1,6 +1,7 @@
 """Nodes, what they are held at, and the loss of a task."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_a_share_of_one_is_the_model_and_none_is_the_base(mlp, tokens, asked):
     with torch.no_grad():
         full = margins_of(model, nodes, asked)
         shares = torch.stack([torch.ones(len(nodes)), torch.zeros(len(nodes))])
-        base = resampled(model, nodes, tokens, torch.tensor([1, 2, 0]))
+        base = resampled(model, nodes, tokens, torch.tensor([1, 2, 0]), asked.last)
         whole, none = margins_of(model, nodes, asked, shares, base).view(2, -1)
     assert torch.allclose(whole, full, atol=1e-9) and not torch.allclose(none, full, atol=1e-3)
     with (
@@ -96,3 +97,36 @@ def test_means_are_over_tokens_that_count(tokens):
     wanted = torch.cat([acts[row, : end + 1] for row, end in enumerate(last)]).mean(0)
     assert torch.allclose(found["blocks.0.mlp"], wanted, atol=1e-12)
     assert zeros(nodes).keys() == found.keys()
+
+
+def test_resampled_values_are_laid_by_the_ends_of_the_rows(tokens):
+    model = small_model("topk")
+    nodes, last = nodes_of(model), torch.tensor([23, 20, 5])
+    source = torch.tensor([2, 0, 1])
+    with torch.no_grad(), record(model, nodes.sites) as trace:
+        model(tokens)
+    for site, base in resampled(model, nodes, tokens, source, last).items():
+        acts = trace[site].to_dense()
+        for row, other in enumerate(source.tolist()):
+            for column in range(24):
+                wanted = min(max(column - last[row] + last[other], 0), last[other])
+                assert torch.equal(base[row, column], acts[other, wanted]), (site, row, column)
+
+
+def test_what_stands_behind_the_prompts_changes_nothing(tokens, asked):
+    """Neither bases up to the ends of the rows nor margins, whichever row is the longer."""
+    model = small_model("topk")
+    nodes = nodes_of(model)
+    asked = replace(asked, last=torch.tensor([17, 6, 12]))
+    behind = torch.arange(24) > asked.last[:, None]
+    other = replace(asked, tokens=torch.where(behind, (tokens + 7) % 61, tokens))
+    share = (torch.arange(len(nodes)) % 2).to(torch.get_default_dtype())
+    for source in (torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1])):
+        found = []
+        for each in (asked, other):
+            with torch.no_grad():
+                base = resampled(model, nodes, each.tokens, source, each.last)
+                found.append((base, margins_of(model, nodes, each, share, base)))
+        (one, shown), (two, again) = found
+        assert torch.equal(shown, again)
+        assert all(torch.equal(one[site][~behind], two[site][~behind]) for site in one)

@@ -57,7 +57,7 @@ def test_masks_that_share_a_pass_are_those_trained_alone(asked):
 def test_rows_of_pairs_bring_their_bases(tokens, asked):
     model = small_model("dense")
     nodes = nodes_of(model)
-    base = resampled(model, nodes, asked.tokens, torch.tensor([2, 3, 0, 1]))
+    base = resampled(model, nodes, asked.tokens, torch.tensor([2, 3, 0, 1]), asked.last)
     some, held = rows_of(asked, base, torch.tensor([1]))
     assert torch.equal(some.tokens, asked.tokens[[1, 3]])
     assert torch.equal(held["blocks.0.mlp"], base["blocks.0.mlp"][[1, 3]])
@@ -80,7 +80,7 @@ def test_effects_are_those_of_ablating_one_node(mlp, asked):
     model = small_model(mlp)
     nodes, readout = nodes_of(model), Readout(1.5, 0.2)
     kept = torch.arange(len(nodes)) % 3 > 0
-    base = resampled(model, nodes, asked.tokens, asked.partner)
+    base = resampled(model, nodes, asked.tokens, asked.partner, asked.last)
     numbers, found = effects(model, nodes, asked, kept, base, readout)
     assert torch.equal(numbers, kept.nonzero()[:, 0])
 

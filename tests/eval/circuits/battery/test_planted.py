@@ -69,7 +69,7 @@ def test_a_circuit_of_norms_fails_once_they_are_held():
     """Two neurons that make the stream large, one of them against the other: alone, either moves
     every norm, and with it the one logit that is not 0."""
     up, down = ((0, {"tok1": 1.0}, 0.0, {"waste": sign * BIG}) for sign in (1, -1))
-    steady = (0, {ONE: 1.0}, 0.0, {"out2": 1.0})
+    steady = (0, {ONE: 1.0}, 0.0, {"out2": 4.0})
     model = planted(SAYS_1, up, down, steady)
     cheat = planted_case(model, [SECOND])
     assert cheat.losses(cheat.kept).item() < 0.05

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from support.planted_parts import SAYS_1, planted, planted_case
+from support.planted_parts import asked as drawn
 from support.small import small_model
 
 from pellucid.eval.circuits.bases import means
@@ -54,6 +55,26 @@ def test_a_circuit_is_compared_with_the_smallest_that_stands_for_nothing():
     censored = replace(case, circuit=circuit(3, loss=0.5))
     check = compared(censored, "x", "nothing takes", [circuit(20, loss=0.5)])
     assert check.value == 1 and not check.passes
+
+
+def test_nothing_is_not_smaller_than_nothing():
+    empty = replace(case_with(None), circuit=circuit(0))
+    check = compared(empty, "x", "nothing takes", [circuit(0)])
+    assert check.value == 1 and not check.passes and check.says.startswith("0 nodes do the task")
+    check = compared(empty, "x", "nothing takes", [circuit(4), circuit(10)])
+    assert check.value == 1 / 4 and check.passes
+    assert compared(case_with(None), "x", "nothing takes", [circuit(0)]).value == 3
+
+
+def test_the_answers_of_one_pair_cannot_be_dealt_by_lot():
+    find = Finder(12)
+    case = case_with(find, permutations=2)
+    one = replace(case, asked=drawn(1, 1), _bases={})
+    check = nonsense(one)[-1]
+    assert check.name == "permuted_labels" and check.value is None and check.passes is None
+    assert check.reason == "half of the pairs are swapped, and there is 1: 2 or more are needed"
+    assert len(find.asked) == 2
+    assert nonsense(replace(case, asked=drawn(2, 1), _bases={}))[-1].value == 0.25
 
 
 def test_nonsense_asks_for_tokens_that_the_model_does_not_give():
