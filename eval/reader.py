@@ -66,7 +66,7 @@ class Reader:
         """The pass over the model, rows end to end: bits, and what every unit did."""
         inputs = {self.input_of(name) for name in self.sites()} if self.keep_inputs else set()
         extra = tuple(sorted(inputs - {None} - set(self.sites())))
-        return self._predict("reading", self.context, tuple(self.sites()), extra)
+        return self._predict(tuple(self.sites()), extra)
 
     @property
     def harvest(self) -> dict[str, Harvest]:
@@ -75,8 +75,19 @@ class Reader:
 
     @cached_property
     def overlapping(self) -> Predictions:
-        """Rows that overlap by half; nothing is recorded."""
-        return self._predict("reading overlapping rows", max(1, self.context // 2), (), ())
+        """Rows that overlap by half; nothing is recorded.
+
+        The second halves of rows that lie end to end have half a context before them already: only
+        rows between them are read, for the first halves of those.
+        """
+        half, ended = max(1, self.context // 2), self.end_to_end
+        start, targets = perf_counter(), torch.from_numpy(self.stream.targets())
+        bits = ended.bits.copy()
+        if half < min(self.context, len(bits)):
+            for window in self._windows("reading overlapping rows", (), self.context, half):
+                fresh = np.full(len(window.starts), self.context - half)
+                _score(window._replace(fresh=fresh), targets, bits)
+        return Predictions(bits, {}, {}, ended.seconds + perf_counter() - start)
 
     @cached_property
     def sightings(self) -> Sightings:
@@ -85,14 +96,12 @@ class Reader:
         about = {"context": self.context, "shown": self.shown, "seed": self.seed}
         return sight(self.sites(), read.moments, read.harvest, self.stream, **about)
 
-    def _predict(
-        self, what: str, stride: int, sites: tuple[str, ...], inputs: tuple[str, ...]
-    ) -> Predictions:
+    def _predict(self, sites: tuple[str, ...], inputs: tuple[str, ...]) -> Predictions:
         start, targets = perf_counter(), torch.from_numpy(self.stream.targets())
         bits = np.full(len(targets), np.nan)
         moments = {name: Moments(self.sites()[name].n_units) for name in sites}
         harvest: dict[str, Harvest] = {}
-        for window in self._windows(what, sites + inputs, stride):
+        for window in self._windows("reading", sites + inputs, self.context):
             _score(window, targets, bits)
             if not np.isfinite(bits[window.positions]).all():
                 raise RunError(f"the model predicts NaN: {NOT_SCORED}")
@@ -119,10 +128,13 @@ class Reader:
             harvest[name] = Harvest(about, sparse=window.trace[name].is_sparse)
         return harvest[name]
 
-    def _windows(self, what: str, sites: tuple[str, ...], stride: int) -> Iterable[Window]:
-        rows = chunk_rows(self.model, self.context, sites)
-        count = sum(1 for _ in batches(len(self.stream.tokens), self.context, stride, rows))
-        passes = walk(self.model, self.stream, context=self.context, stride=stride, sites=sites)
+    def _windows(
+        self, what: str, sites: tuple[str, ...], stride: int, first: int = 0
+    ) -> Iterable[Window]:
+        rows, n = chunk_rows(self.model, self.context, sites), len(self.stream.tokens) - first
+        count = sum(1 for _ in batches(n, self.context, stride, rows))
+        about = {"context": self.context, "stride": stride, "sites": sites, "first": first}
+        passes = walk(self.model, self.stream, **about)
         return self.track(passes, self.label + what, count)
 
 

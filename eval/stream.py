@@ -112,15 +112,22 @@ class Window(NamedTuple):
 
 @torch.no_grad()
 def walk(
-    model: nn.Module, stream: Stream, *, context: int, stride: int, sites: tuple[str, ...] = ()
+    model: nn.Module,
+    stream: Stream,
+    *,
+    context: int,
+    stride: int,
+    sites: tuple[str, ...] = (),
+    first: int = 0,
 ) -> Iterator[Window]:
-    """Read the stream in rows of `context` tokens that start `stride` apart; record the sites."""
+    """Read the stream from position `first` on in rows of `context` tokens that start `stride`
+    apart; record the sites."""
     device = next(model.parameters()).device
     tokens = torch.from_numpy(stream.tokens)
     with record(model, sites) as trace:
-        for starts, length in batches(
-            len(tokens), context, stride, chunk_rows(model, context, sites)
-        ):
+        rows_at_once = chunk_rows(model, context, sites)
+        for starts, length in batches(len(tokens) - first, context, stride, rows_at_once):
+            starts = starts + first
             rows = torch.stack([tokens[a : a + length] for a in starts]).to(device)
             fresh = np.where(starts == 0, 0, context - stride)
             yield Window(starts, fresh, length, model(rows).logits, trace)
