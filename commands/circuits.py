@@ -21,6 +21,10 @@ ARGUMENTS = (
     ("--profile", {"default": "quick", "help": "quick or paper (default: quick)"}),
     ("--target", {"type": float, "default": 0.15, "help": "loss in nats (default: 0.15)"}),
     ("--grain", {"default": "channels", "help": "channels or parts: heads and neurons alone"}),
+    (
+        "--frozen-norm",
+        {"action": "store_true", "help": "hold norms at what they are in the whole model"},
+    ),
     ("--edges", {"action": "store_true", "help": "then prune the edges between its nodes"}),
     (
         "--no-controls",
@@ -29,7 +33,7 @@ ARGUMENTS = (
     ("--seed", {"type": int, "default": 0, "help": "everything random (default: 0)"}),
     ("--force", {"action": "store_true", "help": "search although the model misses the target"}),
 )
-CHOSEN = ("profile", "target", "grain", "seed", "force", "edges")
+CHOSEN = ("profile", "target", "grain", "seed", "force", "edges", "frozen_norm")
 """Options that the search is told as they are."""
 
 

@@ -53,6 +53,7 @@ def content(found: Found, tokenizer: Any) -> dict[str, Any]:
         "seed": found.seed,
         "grain": found.grain,
         "ablation": "mean",
+        "frozen_norm": found.settings.frozen_norm,
         "target": circuit.target,
         "censored": circuit.censored,
         "candidates": len(found.nodes),

@@ -27,7 +27,8 @@ def measured(found: Found, *, edges: bool) -> dict[str, Any]:
         return written | {"edges": [], "sizes": sizes, "reasons": reasons}
     quick = found.profile == "quick"
     tried = {"tried": QUICK_TRIED} if quick else {}
-    written = joined(written, edge_sizes.measure(*about, **tried))
+    with found.searched.norms(found.model):
+        written = joined(written, edge_sizes.measure(*about, **tried))
     if edges:
         steps = {"steps": QUICK_STEPS} if quick else {}
         pruned = prune_edges.prune(*about, found.seed, **steps)

@@ -40,6 +40,8 @@ class Search:
     seed: int = 0
     force: bool = False
     """search although the model itself misses the target"""
+    frozen_norm: bool = False
+    """hold norms at what they are in the whole model, in all that is searched and measured"""
     edges: bool = False
     """then prune edges, where a filling has weights that are edges"""
     controls: bool = True
@@ -53,12 +55,12 @@ class Search:
             raise UserError(f"grain {self.grain!r} is unknown: {accepted} are accepted")
         if reason := refusal(seen(self.run.folder), "circuit", __name__, [f"tasks:{MEASURED}"]):
             raise RunError(f"refused: {reason}")
-        settings_of(self.profile, self.target)  # refused here, before anything is read
+        _ = self.settings  # refused here, before anything is read
 
     @cached_property
     def settings(self) -> Settings:
         """Those of the profile, at the target."""
-        return settings_of(self.profile, self.target)
+        return settings_of(self.profile, self.target, frozen_norm=self.frozen_norm)
 
     @cached_property
     def nodes(self) -> Nodes:
@@ -86,10 +88,11 @@ class Search:
         asked_for = asking(self.run, task, drawn=self.settings.drawn, seed=self.seed)
         model = self.run.model
         device = next(model.parameters()).device
-        searched = Asked.of(asked_for.searched, device)
-        unseen = Asked.of(asked_for.unseen, device)
+        searched, unseen = (Asked.of(batch, device) for batch in asked_for[2:])
         if not self.force:
             check_able(model, self.nodes, asked_for.name, (searched, unseen), self.target)
+        if self.frozen_norm:
+            searched, unseen = searched.holding(model), unseen.holding(model)
         about = (model, self.nodes, searched, self.base, self.settings, self.seed)
         return Found(
             model=model,

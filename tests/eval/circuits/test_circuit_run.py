@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,11 @@ from pellucid import cli
 from pellucid.errors import EXIT_USER, UserError
 from pellucid.eval.circuits import prune_edges
 from pellucid.eval.circuits import run as circuit_run
+from pellucid.eval.circuits.battery import Repeats
 from pellucid.eval.circuits.edged import joined
+from pellucid.eval.circuits.frozen import frozen
+from pellucid.eval.circuits.objective import margins_of
+from pellucid.eval.circuits.proof import case_of
 from pellucid.eval.circuits.run import Search
 from pellucid.eval.circuits.settings import PROFILES, Settings
 from pellucid.eval.circuits.shown import nodes_in
@@ -109,6 +114,34 @@ def test_the_same_seed_writes_the_same_file(make_run, task):
     sizes = content["sizes"]
     assert len(content["edges"]) == sizes["pruned_edges"] <= sizes["static_edges"]
     assert content["pruned_edges"]["loss"] <= 0.69 and len(content["mib"]["points"]) == 10
+
+
+@pytest.mark.parametrize("grain", ["channels", "parts"])
+def test_held_norms_are_held_in_all_that_is_written_but_the_controls(
+    make_run, task, grain, monkeypatch
+):
+    run, seen = make_run("topk"), []
+    monkeypatch.setattr(
+        circuit_run, "proof", lambda *about: seen.append(case_of(*about, Repeats())) or {}
+    )
+    search = Search(run=run, target=0.69, force=True, grain=grain, frozen_norm=True)
+    content, found = search.write(str(task)), search.found(str(task))
+    assert content["frozen_norm"] and finite(content)
+    share = found.circuit.kept.float()
+    for name, asked in (("circuit", found.searched), ("circuit_unseen", found.unseen)):
+        free = replace(asked, scales=None)
+        with torch.no_grad(), frozen(run.model, asked.tokens):
+            margins = margins_of(run.model, search.nodes, free, share, found.base)
+        loss = free.loss(margins, found.circuit.readout).item()
+        assert content["losses"][name] == pytest.approx(loss, abs=1e-6)
+    # Controls hold norms where they say so: sizes of all searches can be compared.
+    (case,) = seen
+    assert case.asked.scales is case.unseen.scales is None
+    again = case.find(run.model, search.nodes, case.asked, found.base, search.seed)
+    assert torch.equal(again.kept, found.circuit.kept)
+    assert not Search(run=run, target=0.69, force=True, controls=False).write(str(task))[
+        "frozen_norm"
+    ]
 
 
 def test_where_no_edge_is_needed_none_is_listed(make_run, task, monkeypatch):
