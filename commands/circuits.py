@@ -3,6 +3,7 @@
 What needs torch is imported by the command that needs it, so that a mistake is told at once.
 """
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def circuit(argv: list[str]) -> int:
     args = parsed("circuit", argv, *ARGUMENTS)
     if bool(args.task) == bool(args.weight):
         raise UserError("circuit needs either --task T or --weight W")
+    if args.weight:
+        _refuse_ignored(args)
     run_folder(args.run)
     from pellucid import report, run
     from pellucid.eval.circuits.run import Search
@@ -60,6 +63,21 @@ def circuit(argv: list[str]) -> int:
         print(_said(search.write(args.task)))
     print(f"report: {report.write_report(loaded.folder)}")
     return EXIT_OK
+
+
+def _refuse_ignored(args: Namespace) -> None:
+    """UserError for options of a search beside `--weight`, which searches for nothing."""
+    usual = parsed("circuit", [args.run], *ARGUMENTS)
+    ignored = [
+        f"--{name.replace('_', '-')}"
+        for name, value in vars(args).items()
+        if name not in ("run", "weight", "step") and value != getattr(usual, name)
+    ]
+    if ignored:
+        raise UserError(
+            f"circuit: --weight {args.weight} does not use {', '.join(ignored)}: beside it --step "
+            "alone is accepted"
+        )
 
 
 def _device() -> str:

@@ -214,6 +214,26 @@ def test_a_task_is_known_and_no_file_bears_its_name(make_run, tmp_path):
         search.write(str(file))
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--edges", "--edges"),
+        ("--profile paper --target 0.3", "--profile, --target"),
+        ("--grain parts --frozen-norm", "--grain, --frozen-norm"),
+        ("--no-controls --seed 1 --force", "--no-controls, --seed, --force"),
+    ],
+)
+def test_what_a_weight_would_ignore_is_refused(make_run, capsys, words, told):
+    """Before the run is loaded; what is given as it is by default changes nothing."""
+    folder = make_run("topk").folder
+    folder.config_file.write_text("{}")
+    command = ["circuit", str(folder.path), "--weight", "blocks.0.mlp.w_enc:3,5"]
+    assert cli.main([*command, *words.split()]) == EXIT_USER
+    err = capsys.readouterr().err
+    assert f"does not use {told}: beside it --step alone is accepted" in err
+    assert err.strip().count("\n") == 0
+
+
 def test_the_command_writes_circuits_and_the_report(tmp_path, task, capsys):
     size = "data=generated data.n_documents=120 data.vocab_size=300 d_model=16 context=32"
     size += " attention.n_heads=2 mlp.width=64 mlp.k=4 train.steps=4 train.eval_tokens=512"
@@ -230,6 +250,8 @@ def test_the_command_writes_circuits_and_the_report(tmp_path, task, capsys):
     assert f"{content['sizes']['nodes']} of {content['candidates']} nodes" in out
     assert f"report: {folder / 'report.html'}" in out
     assert cli.main(["circuit", str(folder), "--weight", "blocks.0.mlp.w_enc:3,5"]) == 0
+    usual = ["--target", "0.15", "--step", "4"]
+    assert cli.main(["circuit", str(folder), "--weight", "blocks.0.mlp.w_enc:3,5", *usual]) == 0
     assert "without it a token costs" in capsys.readouterr().out
     assert cli.main([*command, "--weight", "blocks.0.mlp.w_enc:3,5"]) == EXIT_USER
     assert "either --task T or --weight W" in capsys.readouterr().err
