@@ -48,6 +48,7 @@ def content(found: Found, tokenizer: Any) -> dict[str, Any]:
         "format": FORMAT,
         "task": found.asking.name,
         "cue": found.asking.cue,
+        "distance": found.asking.searched.distance,
         "step": found.step,
         "profile": found.profile,
         "seed": found.seed,
