@@ -41,7 +41,7 @@ def draw(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
         "streams": [
             {"path": _path(layout, i, j), "source": i, "target": j} for i, j in layout.stream
         ],
-        "title": circuit.task,
+        "title": circuit.title,
         "answer": answer(circuit.part("example")),
         "shown_edges": SHOWN_EDGES,
     }

@@ -67,7 +67,7 @@ def _metadata(circuit: CircuitFile, scan: str, influenced: bool) -> dict[str, An
         "info": {"description": ABOUT, "generator": {"name": "Pellucid"}},
         "pruning_settings": {
             key: circuit.content[key]
-            for key in ("ablation", "target", "profile", "grain", "seed", "step")
+            for key in ("ablation", "target", "profile", "grain", "distance", "frozen_norm", "seed", "step")
             if isinstance(circuit.content.get(key), str | int | float)
         },
     }

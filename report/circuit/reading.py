@@ -1,12 +1,15 @@
 """A circuit file as parts one can rely on: nothing of it is believed before it was looked at."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pellucid.errors import RunError
+from pellucid.report.wording import words
 
+_SLUG = re.compile(r"(.*?)(?:@(\d{1,9}))?(?:\.step(\d{1,15}))?", re.DOTALL | re.ASCII)
 KINDS = ("read", "query_key", "value", "head", "unit", "neuron", "write")
 
 
@@ -74,6 +77,24 @@ class CircuitFile:
     content: Mapping[str, Any]
     """the whole file, for what is only printed"""
 
+    @property
+    def place(self) -> tuple[str, int, bool, int]:
+        """What circuits are ordered by: name, distance, and step; first that of the newest."""
+        name, distance, step = _SLUG.fullmatch(self.slug).groups()
+        return name, int(distance or 0), step is not None, int(step or 0)
+
+    @property
+    def title(self) -> str:
+        """The task as its file is named: `not_in@32.step500`."""
+        return self.task + self.slug.removeprefix(self.place[0])
+
+    @property
+    def label(self) -> str:
+        """The task, with the distance and the earlier step that its file is named for."""
+        _, distance, earlier, step = self.place
+        at = f" · distance {distance}" if distance else ""
+        return f"{words(self.task)}{at}{f' · step {step:,}' if earlier else ''}"
+
     def part(self, name: str) -> Mapping[str, Any]:
         """An object of the file, such as its sizes; empty where it has none."""
         return self.content.get(name) or {}
@@ -89,7 +110,8 @@ def parse(slug: str, content: Mapping[str, Any]) -> CircuitFile:
     if len(places) < len(nodes):
         raise RunError(f"{file.name}: nodes holds an id twice; each node is listed once")
     edges = (_edge(file, i, held, places) for i, held in enumerate(file.mappings("edges")))
-    file.mappings("battery")
+    for name in ("battery", "strata"):
+        file.mappings(name)
     tokens = file.items("example.tokens", (file.mapping("example") or {}).get("tokens"))
     return CircuitFile(
         slug=slug,

@@ -214,6 +214,46 @@ def test_what_a_file_says_of_its_lists_stands_by_the_drawing(sample_circuits):
     assert [row["note"] for row in told["sizes"] if row["label"] == "Static edges"] == ["no matrix"]
 
 
+def test_distances_and_earlier_steps_are_told_apart_and_the_newest_comes_first(
+    sample_run, sample_circuits
+):
+    made = sample_circuits.circuit_file("not_in", nodes=8, edges=8)
+    names = ["not_in.step1000", "not_in.step500", "not_in@32.step500", "not_in@8", "not_in", "a"]
+    files = {name: made | {"task": name.split("@")[0].split(".")[0]} for name in names}
+    sample_circuits.write_circuits(sample_run.path, **files)
+    html = write_report(sample_run).read_text()
+    listed = re.findall(r'class="circuit-open" data-circuit="([^"]+)"[^>]*>([^<]+)<', html)
+    assert listed == [
+        ("a", "a"),
+        ("not_in", "not in"),
+        ("not_in.step500", "not in · step 500"),
+        ("not_in.step1000", "not in · step 1,000"),
+        ("not_in@8", "not in · distance 8"),
+        ("not_in@32.step500", "not in · distance 32 · step 500"),
+    ]
+    # The page opens the first article; its data are in the same order.
+    assert re.findall(r'<article class="circuit" data-circuit="([^"]+)"', html) == [
+        slug for slug, _ in listed
+    ]
+    drawing = (sample_run.path / "circuits" / "not_in@32.step500.svg").read_text()
+    assert ">not_in@32.step500</text>" in drawing
+
+
+def test_losses_by_distance_and_held_norms_stand_on_the_page(sample_run, sample_circuits):
+    made = sample_circuits.circuit_file("var_if", nodes=8, edges=8) | {"frozen_norm": True}
+    made["strata"] = [
+        {"distance": 0, "model": 0.0211, "circuit": 0.1422, "reason": None},
+        {"distance": 32, "model": 0.0833, "circuit": 0.6544, "reason": None},
+        {"distance": 128, "model": None, "circuit": None, "reason": "<b>too long"},
+    ]
+    sample_circuits.write_circuits(sample_run.path, var_if=made)
+    html = write_report(sample_run).read_text()
+    assert "&lt;b&gt;too long" in html and "norms held" in html
+    words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+    assert "Loss by distance on unseen pairs" in words
+    assert "few 0.142 0.021" in words and "at least 32 0.654 0.083" in words
+
+
 def test_exports_are_not_taken_for_circuits_and_stay_the_same(sample_run, sample_circuits):
     sample_circuits.write_circuits(sample_run.path, **sample_circuits.sample_circuits())
     page = write_report(sample_run).read_bytes()
@@ -248,6 +288,7 @@ def test_exports_are_not_taken_for_circuits_and_stay_the_same(sample_run, sample
         ({"edges": [{"source": "a:1", "target": "b:2"}]}, r"edges\[0\].source is 'a:1'; the id of"),
         ({"example": []}, r"example is '\[\]'; an object is expected"),
         ({"example": {"tokens": [1]}}, r"example.tokens\[0\] is '1'; a text is expected"),
+        ({"strata": [3]}, r"strata\[0\] is '3'; an object is expected"),
         ({"battery": "all"}, r"battery is 'all'; a list is expected"),
     ],
 )
