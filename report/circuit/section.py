@@ -213,10 +213,11 @@ def _points(held: Any) -> list[tuple[float, float]]:
 def _cut(circuit: CircuitFile, layout: Layout) -> str:
     """What of a large circuit is not drawn, or not measured, and what the file says of it."""
     nodes, edges = len(circuit.nodes), len(circuit.edges)
+    drawn = sum(not node.is_end for node in layout.nodes)
     told = []
-    if nodes > len(layout.nodes):
+    if nodes > drawn:
         told.append(
-            f"Drawn are the {number(len(layout.nodes))} nodes of the largest effect of "
+            f"Drawn are the {number(drawn)} nodes of the largest effect of "
             f"{number(nodes)}, and the {number(len(layout.edges))} strongest edges between them."
         )
     elif edges > len(layout.edges):

@@ -214,6 +214,45 @@ def test_what_a_file_says_of_its_lists_stands_by_the_drawing(sample_circuits):
     assert [row["note"] for row in told["sizes"] if row["label"] == "Static edges"] == ["no matrix"]
 
 
+@pytest.fixture
+def parts(tiny):
+    """Two neurons, with edges from the embedding, between them and to the logits."""
+    nodes = [
+        {"id": f"blocks.{layer}.mlp:{unit}", "kind": "neuron", "layer": layer, "effect": 0.1}
+        for layer, unit in ((0, 7), (1, 9))
+    ]
+    first, second = (node["id"] for node in nodes)
+    ends = [("embed", first, 0.5), (first, second, 0.2), (second, "logits", -0.3)]
+    ends.append(("embed", "logits", 0.4))
+    edges = [{"source": s, "target": t, "weight": None, "effect": effect} for s, t, effect in ends]
+    return tiny | {"task": "parts", "nodes": nodes, "edges": edges}
+
+
+def test_the_embedding_and_the_logits_are_drawn_as_ends_of_edges(parts):
+    file = parse("parts", parts)
+    layout = lay_out(file)
+    names = [node.id for node in layout.nodes]
+    assert len(file.nodes) == 2 and names == ["embed", *(n.id for n in file.nodes), "logits"]
+    assert [row.title for row in layout.rows] == ["Output", "Layer 1", "Layer 0", "Input"]
+    assert at(layout, "embed")[1] > at(layout, names[1])[1] > at(layout, "logits")[1]
+    drawn = [(names[e.source], names[e.target], e.effect) for e in layout.edges]
+    assert drawn[:2] == [("embed", names[1], 0.5), ("embed", "logits", 0.4)] and len(drawn) == 4
+    root = ElementTree.fromstring(to_svg(file, layout))
+    assert root.attrib["aria-label"] == "Circuit of parts, 2 nodes"
+    marks = [chip.findall(f"{SVG}text")[0].text for chip in root.findall(f".//{SVG}g[@data-node]")]
+    assert marks == ["E", "7", "9", "L"]
+    says = [line.text for line in root.findall(f".//{SVG}path[@data-rank]/{SVG}title")]
+    assert "embed to blocks.0.mlp:7, effect 0.50" in says
+    assert shown_circuits([file])[0]["cut"] == ""
+
+
+def test_the_graph_lists_no_edge_of_the_embedding_as_a_whole(parts):
+    graph = attribution_graph(parse("parts", parts), scan="run")
+    features = [n for n in graph["nodes"] if n["feature_type"] == "cross layer transcoder"]
+    assert len(features) == 2
+    assert [link["weight"] for link in graph["links"]] == [0.2]
+
+
 def test_distances_and_earlier_steps_are_told_apart_and_the_newest_comes_first(
     sample_run, sample_circuits
 ):
@@ -286,6 +325,7 @@ def test_exports_are_not_taken_for_circuits_and_stay_the_same(sample_run, sample
             "nodes holds an id twice",
         ),
         ({"edges": [{"source": "a:1", "target": "b:2"}]}, r"edges\[0\].source is 'a:1'; the id of"),
+        ({"edges": [{"source": "embed", "target": "b:2"}]}, r"edges\[0\].target is 'b:2'; the id"),
         ({"example": []}, r"example is '\[\]'; an object is expected"),
         ({"example": {"tokens": [1]}}, r"example.tokens\[0\] is '1'; a text is expected"),
         ({"strata": [3]}, r"strata\[0\] is '3'; an object is expected"),

@@ -144,6 +144,21 @@ def test_held_norms_are_held_in_all_that_is_written_but_the_controls(
     ]
 
 
+def test_edges_of_heads_and_neurons_begin_at_the_embedding_and_end_at_the_logits(make_run, task):
+    run = make_run("topk")
+    content = Search(run=run, target=0.69, force=True, grain="parts", controls=False).write(
+        str(task)
+    )
+    parts = ["embed", *(node["id"] for node in content["nodes"]), "logits"]
+    edges = {(edge["source"], edge["target"]): edge["effect"] for edge in content["edges"]}
+    assert not content["censored"] and len(parts) > 2
+    for part in parts[1:-1]:
+        assert {("embed", part), (part, "logits")} <= edges.keys()
+    assert ("embed", "logits") in edges and "edges" not in content["reasons"]
+    felt = sum(abs(effect or 0.0) > 0.0069 for effect in edges.values())
+    assert felt == content["sizes"]["effect_edges"] > 0
+
+
 def test_where_no_edge_is_needed_none_is_listed(make_run, task, monkeypatch):
     none = {"edges": [], "sizes": {"pruned_edges": 0}, "reasons": {}, "loss": 0.1}
     monkeypatch.setattr(prune_edges, "prune", lambda *about, **more: none | {"censored": False})
@@ -154,10 +169,14 @@ def test_where_no_edge_is_needed_none_is_listed(make_run, task, monkeypatch):
 
 def test_what_is_written_is_joined_by_its_keys():
     nodes = {"nodes": [{"id": "a:1"}, {"id": "b:2"}], "sizes": {"nodes": 2}, "reasons": {}}
-    edges = [{"source": "a:1", "target": end} for end in ("b:2", "c:3")]
+    edges = [{"source": "a:1", "target": end} for end in ("b:2", "logits", "c:3")]
+    edges.append({"source": "embed", "target": "a:1"})
     more = {"edges": edges, "sizes": {"static_edges": 2}, "reasons": {"x": "y"}}
     found = joined(nodes, more)
-    assert found["edges"] == edges[:1] and found["sizes"] == {"nodes": 2, "static_edges": 2}
+    assert found["edges"] == [*edges[:2], edges[3]] and found["sizes"] == {
+        "nodes": 2,
+        "static_edges": 2,
+    }
     lost = "1 edges of nodes that are not listed are left out"
     assert found["reasons"] == {"x": "y", "edges": lost}
 
