@@ -28,7 +28,7 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       of those words instead (by: params, active, nonzero, flops, tokens, step_time).
   pellucid eval RUN [--step N] [--suite quick] [--split val] [--dense RUN]
       Score a run beside its controls, and write its report.
-  pellucid circuit RUN --task T [--edges] [--target 0.15] [--no-controls] [--force]
+  pellucid circuit RUN --task T [--edges] [--target 0.15] [--distance 32] [--no-controls] [--force]
       Find the smallest part of a run's model that does a task (all: of each), by pruning.
   pellucid view RUN
       Open the report of a run in a browser.

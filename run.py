@@ -160,7 +160,7 @@ class RunFolder:
         files.write_json(self.circuits / f"{name}.json", circuit, RunError)
 
     def read_circuits(self) -> dict[str, Any]:
-        """The circuits that were found, by the names of their tasks; no drawings of them."""
+        """The circuits that were found, by the names of their files; no drawings of them."""
         found = (f for f in sorted(self.circuits.glob("*.json")) if not f.stem.endswith(".graph"))
         return {file.stem: self._read_versioned(file) for file in found}
 

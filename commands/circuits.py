@@ -3,6 +3,7 @@
 What needs torch is imported by the command that needs it, so that a mistake is told at once.
 """
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,17 @@ ARGUMENTS = (
         {"metavar": "W", "help": "instead: what one weight does, as blocks.0.mlp.w_enc:3,5"},
     ),
     ("--step", {"type": int, "help": "the checkpoint's step (default: the newest)"}),
+    (
+        "--distance",
+        {"type": int, "default": 0, "help": "tokens between cue and answer: 0, 8, 32 or 128"},
+    ),
     ("--profile", {"default": "quick", "help": "quick or paper (default: quick)"}),
     ("--target", {"type": float, "default": 0.15, "help": "loss in nats (default: 0.15)"}),
     ("--grain", {"default": "channels", "help": "channels or parts: heads and neurons alone"}),
+    (
+        "--frozen-norm",
+        {"action": "store_true", "help": "hold norms at what they are in the whole model"},
+    ),
     ("--edges", {"action": "store_true", "help": "then prune the edges between its nodes"}),
     (
         "--no-controls",
@@ -29,7 +38,7 @@ ARGUMENTS = (
     ("--seed", {"type": int, "default": 0, "help": "everything random (default: 0)"}),
     ("--force", {"action": "store_true", "help": "search although the model misses the target"}),
 )
-CHOSEN = ("profile", "target", "grain", "seed", "force", "edges")
+CHOSEN = ("profile", "target", "grain", "distance", "seed", "force", "edges", "frozen_norm")
 """Options that the search is told as they are."""
 
 
@@ -38,6 +47,8 @@ def circuit(argv: list[str]) -> int:
     args = parsed("circuit", argv, *ARGUMENTS)
     if bool(args.task) == bool(args.weight):
         raise UserError("circuit needs either --task T or --weight W")
+    if args.weight:
+        _refuse_ignored(args)
     run_folder(args.run)
     from pellucid import report, run
     from pellucid.eval.circuits.run import Search
@@ -53,9 +64,24 @@ def circuit(argv: list[str]) -> int:
     if args.task == "all":
         _every(search, list(TASKS))
     else:
-        print(_said(search.write(args.task)))
+        print(_said(search, search.write(args.task)))
     print(f"report: {report.write_report(loaded.folder)}")
     return EXIT_OK
+
+
+def _refuse_ignored(args: Namespace) -> None:
+    """UserError for options of a search beside `--weight`, which searches for nothing."""
+    usual = parsed("circuit", [args.run], *ARGUMENTS)
+    ignored = [
+        f"--{name.replace('_', '-')}"
+        for name, value in vars(args).items()
+        if name not in ("run", "weight", "step") and value != getattr(usual, name)
+    ]
+    if ignored:
+        raise UserError(
+            f"circuit: --weight {args.weight} does not use {', '.join(ignored)}: beside it --step "
+            "alone is accepted"
+        )
 
 
 def _device() -> str:
@@ -69,7 +95,7 @@ def _every(search: Any, tasks: list[str]) -> None:
     done, reason = 0, ""
     for task in tasks:
         try:
-            print(_said(search.write(task)), flush=True)
+            print(_said(search, search.write(task)), flush=True)
             done += 1
         except UserError as error:
             reason = str(error)
@@ -78,7 +104,7 @@ def _every(search: Any, tasks: list[str]) -> None:
         raise UserError(f"none of the {len(tasks)} tasks has a circuit; the last: {reason}")
 
 
-def _said(found: dict[str, Any]) -> str:
+def _said(search: Any, found: dict[str, Any]) -> str:
     sizes, losses = found["sizes"], found["losses"]
     what = "censored: no circuit reaches the target; " if found["censored"] else ""
     if proven := found.get("faithful"):
@@ -86,7 +112,7 @@ def _said(found: dict[str, Any]) -> str:
         failed = [check["name"] for check in found["battery"] if check["passes"] is False]
         what = f"faithful size {size}; fails {', '.join(failed) or 'no control'}; {what}"
     return (
-        f"{found['task']}: {what}{sizes['nodes']} of {found['candidates']} nodes, "
+        f"{search.file_name(found['task'])}: {what}{sizes['nodes']} of {found['candidates']} nodes, "
         f"{sizes['bits']:.0f} bits; loss {losses['circuit']:.3f} nats at a target of "
         f"{found['target']:g}, {losses['circuit_unseen']:.3f} on unseen prompts, where the model "
         f"has {losses['model_unseen']:.3f}"

@@ -37,6 +37,7 @@ def write_report(folder: Folder) -> Path:
     """
     run = read_run(folder)
     circuits = [parse(name, content) for name, content in run.circuits.items()]
+    circuits.sort(key=lambda circuit: circuit.place)
     write_exports(run.path, circuits)
     return write_page(
         run.path / "report.html",

@@ -1,5 +1,6 @@
 """The prompts of a circuit's search, and others that it never sees."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +13,17 @@ from pellucid.errors import UserError
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked, margins_of
 from pellucid.eval.circuits.settings import CHANCE
-from pellucid.eval.tasks import TASKS, Pair, TaskBatch, draw, encode, find_task, load_pairs, pack
+from pellucid.eval.tasks import (
+    DISTANCES,
+    TASKS,
+    Pair,
+    TaskBatch,
+    draw,
+    encode,
+    find_task,
+    load_pairs,
+    pack,
+)
 
 if TYPE_CHECKING:
     from pellucid.run import Run
@@ -33,14 +44,17 @@ class Asking(NamedTuple):
     unseen: TaskBatch
 
 
-def asking(run: "Run", task: str, *, drawn: int, seed: int) -> Asking:
+def asking(run: "Run", task: str, *, drawn: int, seed: int, distance: int = 0) -> Asking:
     """The pairs of a task of the table, or of the user's own file, whose name ends in `.jsonl`.
 
-    UserError where there is no such task, where the tokenizer cannot tell its answers apart, and
-    where a prompt is longer than the context.
+    UserError where there is no such task, or none at such a distance, where the tokenizer cannot
+    tell its answers apart, and where a prompt is longer than the context.
     """
+    check_distance(distance)
     context = run.config.model.context
     if task.endswith(".jsonl"):
+        if distance:
+            raise UserError(f"task file {task} has no distance {distance}: its pairs are as given")
         return _own(run, Path(task), drawn, context)
     if task not in TASKS:
         raise UserError(
@@ -48,11 +62,26 @@ def asking(run: "Run", task: str, *, drawn: int, seed: int) -> Asking:
             "are accepted"
         )
     found = find_task(task)
+    if distance and distance not in found.distances:
+        raise UserError(
+            f"task {task!r} has no distance {distance}: too few of its templates have room between "
+            "cue and answer; 0 is accepted"
+        )
+    about = {"distance": distance, "seed": seed, "context": context}
     searched, unseen = (
-        draw(found, run.tokenizer, n, family=family, seed=seed, context=context)
+        draw(found, run.tokenizer, n, family=family, **about)
         for n, family in ((drawn, SEARCHED), (UNSEEN, MEASURED))
     )
     return Asking(task, found.cue, searched, unseen)
+
+
+def check_distance(distance: int) -> None:
+    """UserError for a distance that no task has."""
+    if distance not in (0, *DISTANCES):
+        raise UserError(
+            f"distance {distance} is not accepted: 0, {', '.join(map(str, DISTANCES))} tokens "
+            "between cue and answer are"
+        )
 
 
 def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
@@ -63,6 +92,10 @@ def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
         )
     if file.stem.endswith(".graph"):
         raise UserError(f"task file {file} has the name of an attribution graph: give it another")
+    if re.search(r"(@\d+|\.step\d+)$", file.stem):
+        raise UserError(
+            f"task file {file} has the name of a task at a distance or a step: give it another"
+        )
     pairs = load_pairs(file)
     if len(pairs) < 2:
         raise UserError(

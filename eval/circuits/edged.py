@@ -7,6 +7,7 @@ import torch
 from pellucid.eval.circuits import edge_sizes, mib, prune_edges
 from pellucid.eval.circuits.bases import resampled
 from pellucid.eval.circuits.content import Found
+from pellucid.eval.circuits.paths import EMBED, LOGITS
 
 QUICK_TRIED, QUICK_STEPS = 32, 50
 """Edges that the quick profile leaves out one by one, and steps of its pruning of edges."""
@@ -27,7 +28,8 @@ def measured(found: Found, *, edges: bool) -> dict[str, Any]:
         return written | {"edges": [], "sizes": sizes, "reasons": reasons}
     quick = found.profile == "quick"
     tried = {"tried": QUICK_TRIED} if quick else {}
-    written = joined(written, edge_sizes.measure(*about, **tried))
+    with found.searched.norms(found.model):
+        written = joined(written, edge_sizes.measure(*about, **tried))
     if edges:
         steps = {"steps": QUICK_STEPS} if quick else {}
         pruned = prune_edges.prune(*about, found.seed, **steps)
@@ -55,13 +57,14 @@ def _mib(found: Found) -> dict[str, Any]:
 def joined(written: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """What is written of a circuit and more of it: sizes and reasons are put together.
 
-    Edges between nodes that are not listed are left out, and a reason says so.
+    Edges between nodes that are not listed are left out, and a reason says so; the embedding and the
+    logits are ends of edges without being nodes.
     """
     both = written | more
     for key in ("sizes", "reasons"):
         both[key] = written.get(key, {}) | more.get(key, {})
     if "nodes" in both and "edges" in both:
-        listed = {node["id"] for node in both["nodes"]}
+        listed = {EMBED, LOGITS, *(node["id"] for node in both["nodes"])}
         kept = [e for e in both["edges"] if {e["source"], e["target"]} <= listed]
         if lost := len(both["edges"]) - len(kept):
             both["reasons"]["edges"] = f"{lost} edges of nodes that are not listed are left out"

@@ -26,8 +26,11 @@ def find(
 
     The whole model where there is none: the circuit is then censored, and not left out. The same
     seed gives the same circuit, bit for bit. Scores rank the nodes of the circuit by what each is
-    worth, then those last taken out of it, then all others by their masks.
+    worth, then those last taken out of it, then all others by their masks. With `frozen_norm` all
+    of it is done, and the loss is taken, with norms at the scales of this model on these prompts.
     """
+    if settings.frozen_norm:
+        asked = asked.holding(model)
     about = (model, nodes, asked)
     with still(model):
         masks = trained_masks(*about, base, settings, seed)

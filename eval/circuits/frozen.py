@@ -17,6 +17,9 @@ from pellucid.models import unwrap
 from pellucid.models.norm import NORMS, LayerNorm
 from pellucid.models.units import SiteState, restored
 
+Scales = tuple[Float[Tensor, "row token 1"], ...]
+"""Of each norm of the stream, in the order of the modules."""
+
 
 @contextmanager
 def frozen(model: nn.Module, tokens: Integer[Tensor, "row token"]) -> Iterator[None]:
@@ -26,30 +29,45 @@ def frozen(model: nn.Module, tokens: Integer[Tensor, "row token"]) -> Iterator[N
     others. The scales are constants to gradients. Edits in force do not reach the pass that takes
     them. Norms inside a layer (of queries and keys, SoLU's) belong to the layer and go on as ever.
     """
+    with held_at(model, scales_of(model, tokens)):
+        yield
+
+
+@contextmanager
+def held_at(model: nn.Module, scales: Scales) -> Iterator[None]:
+    """As `frozen`, at scales that were taken before."""
     inner = unwrap(model)
-    norms = [module for module in inner.modules() if isinstance(module, tuple(NORMS.values()))]
+    norms = _norms(inner)
+    held = [partial(_held, norm, scale) for norm, scale in zip(norms, scales, strict=True)]
     # A compiled block would go on with the norms it was compiled with.
-    with _uncompiled(inner):
-        scales = _scales(inner, norms, tokens)
-        held = [partial(_held, norm, scale) for norm, scale in zip(norms, scales, strict=True)]
-        with _replaced(norms, held):
-            yield
+    with _uncompiled(inner), _replaced(norms, held):
+        yield
 
 
 @torch.no_grad()
-def _scales(model: nn.Module, norms: Sequence[nn.Module], tokens: Tensor) -> list[Tensor]:
-    """What each norm multiplies each token by, `(row, token, 1)`."""
+def scales_of(model: nn.Module, tokens: Integer[Tensor, "row token"]) -> Scales:
+    """What each norm of the stream multiplies each token by in an unedited pass.
+
+    Norms that are held meanwhile show what they would do if they were not.
+    """
+    inner = unwrap(model)
+    norms = _norms(inner)
     seen: dict[nn.Module, Tensor] = {}
 
     def look(norm: nn.Module, x: Tensor) -> Tensor:
         seen[norm] = _scale(norm, x)
         return type(norm).forward(norm, x)
 
-    sites = list(model.sites().values())
+    sites = list(inner.sites().values())
     idle = [SiteState() for _ in sites]
-    with _replaced(norms, [partial(look, norm) for norm in norms]), restored(sites, idle):
-        model(tokens)
-    return [seen[norm] for norm in norms]
+    looking = [partial(look, norm) for norm in norms]
+    with _uncompiled(inner), _replaced(norms, looking), restored(sites, idle):
+        inner(tokens)
+    return tuple(seen[norm] for norm in norms)
+
+
+def _norms(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, tuple(NORMS.values()))]
 
 
 def _scale(norm: nn.Module, x: Float[Tensor, "row token d_model"]) -> Float[Tensor, "row token 1"]:

@@ -1,6 +1,7 @@
 """What a circuit is asked to do: the loss of a task, from the logits at the end of each prompt."""
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pellucid.eval.circuits.bases import Base
+from pellucid.eval.circuits.frozen import Scales, held_at, scales_of
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.tasks import TaskBatch
 from pellucid.models import Edit, intervene
@@ -35,6 +37,8 @@ class Asked:
     """answer B of the row's pair; -1 where all other tokens stand against A"""
     wants_first: Tensor
     """(row,) bool: whether A is right"""
+    scales: Scales | None = None
+    """what norms are held at in circuits; None: they follow the circuit"""
 
     @classmethod
     def of(cls, batch: TaskBatch, device: torch.device | str = "cpu") -> Self:
@@ -57,6 +61,14 @@ class Asked:
     def partner(self) -> Int[Tensor, " row"]:
         """The row of the other prompt of the pair."""
         return torch.arange(len(self), device=self.tokens.device).roll(len(self) // 2)
+
+    def holding(self, model: nn.Module) -> Self:
+        """The same prompts, norms being held in circuits as they are in the whole model."""
+        return replace(self, scales=scales_of(model, self.tokens))
+
+    def norms(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Passes over the prompts within hold norms, if these are held for them."""
+        return nullcontext() if self.scales is None else held_at(model, self.scales)
 
     def margins(self, logits: Float[Tensor, "copies_row vocab"]) -> Float[Tensor, " copies_row"]:
         """By how much A is likelier than B, or than all other tokens, in nats, at each row's end.
@@ -102,7 +114,7 @@ def margins_of(
 
     `share (copy, node)` reads the prompts once for each copy, in one pass (restarts of a pruning,
     or several circuits); without it the model is as it is. A base `(row, token, unit)` is one for
-    the rows of the task, and is repeated for the copies.
+    the rows of the task, and is repeated for the copies. Norms are held if the prompts hold them.
     """
     tokens, last = asked.tokens, asked.last
     if share is None:
@@ -112,7 +124,7 @@ def margins_of(
         tokens, last = tokens.repeat(copies, 1), last.repeat(copies)
         share = share.repeat_interleave(len(asked), dim=0)
         base = {site: _repeated(value, copies) for site, value in base.items()}
-    with intervene(model, edits_of(nodes, share, base)):
+    with asked.norms(model), intervene(model, edits_of(nodes, share, base)):
         return asked.margins(_ends(model, tokens, last))
 
 

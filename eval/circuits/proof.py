@@ -1,6 +1,7 @@
 """What is written beside a circuit of a run: the battery of controls, and the faithful size."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Integer
@@ -24,7 +25,8 @@ Text = Sequence[Integer[Tensor, "row token"]]
 def proof(run: "Run", found: Found, text: Text) -> dict[str, Any]:
     """The keys `battery` and `faithful` of a circuit's file; `text` is what means were taken over.
 
-    As often as the profile of the search says, and with the same search.
+    As often as the profile of the search says, and with the same search. Norms are held where a
+    control holds them, whatever the search did, so that sizes can be compared.
     """
     case = case_of(run, found, text, battery.repeats_of(found.profile))
     checks = battery.run(case)
@@ -44,8 +46,8 @@ def case_of(run: "Run", found: Found, text: Text, repeats: Repeats) -> Case:
         model=found.model,
         nodes=found.nodes,
         circuit=found.circuit,
-        asked=found.searched,
-        unseen=found.unseen,
+        asked=replace(found.searched, scales=None),
+        unseen=replace(found.unseen, scales=None),
         text=text,
         find=again,
         twins=battery.twins_of(run),

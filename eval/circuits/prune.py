@@ -83,12 +83,11 @@ def _slope(
 
 
 def rows_of(asked: Asked, base: Base, pairs: Integer[Tensor, " pair"]) -> tuple[Asked, Base]:
-    """Some of the pairs, with the bases of their rows."""
+    """Some of the pairs, with the bases of their rows and the scales that norms are held at."""
     rows = torch.cat([pairs, pairs + len(asked) // 2]).to(asked.tokens.device)
-    last = asked.last[rows]
-    some = Asked(
-        asked.tokens[rows], last, asked.first[rows], asked.second[rows], asked.wants_first[rows]
-    )
+    tensors = (asked.tokens, asked.last, asked.first, asked.second, asked.wants_first)
+    held = None if asked.scales is None else tuple(scale[rows] for scale in asked.scales)
+    some = Asked(*(each[rows] for each in tensors), scales=held)
     return some, {site: _of_rows(value, rows) for site, value in base.items()}
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from torch import Tensor
 
+from pellucid import checkpoint
 from pellucid.errors import RunError, UserError
-from pellucid.eval.circuits.asking import MEASURED, asking, check_able
+from pellucid.eval.circuits.asking import MEASURED, asking, check_able, check_distance
 from pellucid.eval.circuits.bases import Base, means
 from pellucid.eval.circuits.content import Found, content
 from pellucid.eval.circuits.edged import joined, measured
@@ -16,6 +17,7 @@ from pellucid.eval.circuits.nodes import Grain, Nodes, nodes_of
 from pellucid.eval.circuits.objective import Asked
 from pellucid.eval.circuits.proof import proof
 from pellucid.eval.circuits.settings import Settings, settings_of
+from pellucid.eval.circuits.strata import strata
 from pellucid.eval.refusals import refusal, seen
 
 if TYPE_CHECKING:
@@ -37,9 +39,13 @@ class Search:
     target: float = 0.15
     """loss in nats"""
     grain: Grain = "channels"
+    distance: int = 0
+    """tokens between cue and answer at least: a stratum of the tasks"""
     seed: int = 0
     force: bool = False
     """search although the model itself misses the target"""
+    frozen_norm: bool = False
+    """hold norms at what they are in the whole model, in all that is searched and measured"""
     edges: bool = False
     """then prune edges, where a filling has weights that are edges"""
     controls: bool = True
@@ -53,12 +59,13 @@ class Search:
             raise UserError(f"grain {self.grain!r} is unknown: {accepted} are accepted")
         if reason := refusal(seen(self.run.folder), "circuit", __name__, [f"tasks:{MEASURED}"]):
             raise RunError(f"refused: {reason}")
-        settings_of(self.profile, self.target)  # refused here, before anything is read
+        check_distance(self.distance)
+        _ = self.settings  # refused here, before anything is read
 
     @cached_property
     def settings(self) -> Settings:
         """Those of the profile, at the target."""
-        return settings_of(self.profile, self.target)
+        return settings_of(self.profile, self.target, frozen_norm=self.frozen_norm)
 
     @cached_property
     def nodes(self) -> Nodes:
@@ -83,13 +90,14 @@ class Search:
         Prompts of one family are searched with, those of another are measured on. UserError for a
         task that the model itself cannot do, unless it is forced.
         """
-        asked_for = asking(self.run, task, drawn=self.settings.drawn, seed=self.seed)
-        model = self.run.model
+        about = {"drawn": self.settings.drawn, "seed": self.seed, "distance": self.distance}
+        asked_for, model = asking(self.run, task, **about), self.run.model
         device = next(model.parameters()).device
-        searched = Asked.of(asked_for.searched, device)
-        unseen = Asked.of(asked_for.unseen, device)
+        searched, unseen = (Asked.of(batch, device) for batch in asked_for[2:])
         if not self.force:
             check_able(model, self.nodes, asked_for.name, (searched, unseen), self.target)
+        if self.frozen_norm:
+            searched, unseen = searched.holding(model), unseen.holding(model)
         about = (model, self.nodes, searched, self.base, self.settings, self.seed)
         return Found(
             model=model,
@@ -106,14 +114,28 @@ class Search:
             seed=self.seed,
         )
 
+    @property
+    def earlier(self) -> bool:
+        """Whether the run has a later checkpoint than the one that is searched."""
+        steps = checkpoint.steps(self.run.folder.checkpoints)
+        return self.run.step < max(steps, default=0)
+
+    def file_name(self, task: str) -> str:
+        """`not_in`, at a distance `not_in@32`, of an earlier checkpoint `not_in.step500`."""
+        at = f"@{self.distance}" if self.distance else ""
+        return f"{task}{at}.step{self.run.step}" if self.earlier else f"{task}{at}"
+
     def write(self, task: str) -> dict[str, Any]:
-        """Find a circuit and write it into the run's folder; gives what was written."""
+        """Find a circuit and write it into the run's folder; gives what was written.
+
+        Each distance and each earlier checkpoint has a file of its own.
+        """
         found = self.found(task)
         written = content(found, self.run.tokenizer)
-        parts = [measured(found, edges=self.edges)]
+        parts = [measured(found, edges=self.edges), strata(self.run, found)]
         if self.controls:
             parts.append(proof(self.run, found, self.text))
         for part in parts:
             written = joined(written, part)
-        self.run.folder.write_circuit(found.asking.name, written)
+        self.run.folder.write_circuit(self.file_name(found.asking.name), written)
         return written

@@ -44,6 +44,8 @@ class Settings:
     exact: int = 24
     """largest circuit whose nodes are ablated one by one to see what can be taken out; in a larger
     one the slope of the loss tells"""
+    frozen_norm: bool = False
+    """hold every norm of the stream at its scale in the whole model"""
     shown: int = 64
     """largest circuit of which it is written what each node is worth by ablation"""
 
@@ -77,8 +79,8 @@ PROFILES: dict[str, Settings] = {
 }
 
 
-def settings_of(profile: str, target: float = 0.15) -> Settings:
+def settings_of(profile: str, target: float = 0.15, *, frozen_norm: bool = False) -> Settings:
     """The settings of a profile at a target; UserError for what is neither."""
     if profile not in PROFILES:
         raise UserError(f"profile {profile!r} is unknown: {' and '.join(PROFILES)} are accepted")
-    return replace(PROFILES[profile], target=target)
+    return replace(PROFILES[profile], target=target, frozen_norm=frozen_norm)

@@ -41,7 +41,8 @@ def draw(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
         "streams": [
             {"path": _path(layout, i, j), "source": i, "target": j} for i, j in layout.stream
         ],
-        "title": circuit.task,
+        "title": circuit.title,
+        "n_nodes": sum(not node.is_end for node in layout.nodes),
         "answer": answer(circuit.part("example")),
         "shown_edges": SHOWN_EDGES,
     }
@@ -71,12 +72,14 @@ def _chip(layout: Layout, i: int) -> dict[str, Any]:
     largest = max((abs(n.effect or 0.0) for n in layout.nodes), default=0.0)
     strength = abs(node.effect or 0.0) / largest if largest else 0.0
     effect = "effect not measured" if node.effect is None else f"effect {number(node.effect, 3)}"
+    told = node.id if node.is_end else f"{node.id}, {node.kind.replace('_', ' and ')}, {effect}"
     return {
         "node": node,
+        "mark": node.id[0].upper() if node.is_end else str(node.index),
         "x": layout.x[i],
         "y": layout.y[i],
         "opacity": round(0.06 + 0.54 * strength**0.5, 3),
-        "says": f"{node.id}, {node.kind.replace('_', ' and ')}, {effect}",
+        "says": told,
     }
 
 
@@ -88,6 +91,8 @@ def _lines(layout: Layout) -> list[Line]:
         part = edge.strength / strongest
         source, target = layout.nodes[edge.source].id, layout.nodes[edge.target].id
         told = "no weight" if edge.weight is None else f"weight {number(edge.weight, 3)}"
+        if edge.weight is None and edge.effect is not None:
+            told = f"effect {number(edge.effect, 3)}"
         found.append(
             Line(
                 path=_path(layout, edge.source, edge.target),

@@ -18,13 +18,15 @@ ABOUT = (
     "pass, two nodes of a row never feeding each other. A node stands at the token where it "
     "departs most from its base. Links between nodes carry weights of the model; a link of weight 1 "
     "is a channel of the residual stream that one layer writes and a later one reads; links to an "
-    "answer carry the logit that the node writes of it. Influence is the share of the effects of "
-    "ablation that a node and all stronger ones make up."
+    "answer carry the logit that the node writes of it. Edges of the embedding and the logits as "
+    "wholes, which the circuit's own file may list, are of no one token and not shown here. "
+    "Influence is the share of the effects of ablation that a node and all stronger ones make up."
 )
 
 
 def attribution_graph(circuit: CircuitFile, *, scan: str) -> dict[str, Any]:
     """The graph of a circuit; `scan` names the model."""
+    circuit = circuit.inner()
     layout = lay_out(circuit)
     rows = _rows(layout)
     nodes = [_feature(node, rows, len(circuit.tokens)) for node in layout.nodes]
@@ -67,7 +69,16 @@ def _metadata(circuit: CircuitFile, scan: str, influenced: bool) -> dict[str, An
         "info": {"description": ABOUT, "generator": {"name": "Pellucid"}},
         "pruning_settings": {
             key: circuit.content[key]
-            for key in ("ablation", "target", "profile", "grain", "seed", "step")
+            for key in (
+                "ablation",
+                "target",
+                "profile",
+                "grain",
+                "distance",
+                "frozen_norm",
+                "seed",
+                "step",
+            )
             if isinstance(circuit.content.get(key), str | int | float)
         },
     }

@@ -21,6 +21,7 @@ LOW = 4
 """Lines of a cell that is low enough: beside each other, chips would hide each other's edges."""
 
 COLUMNS = {
+    ("embed", "mlp"): "",
     ("read", "attention"): "Read",
     ("query_key", "attention"): "Q · K",
     ("value", "attention"): "Value",
@@ -31,6 +32,7 @@ COLUMNS = {
     ("neuron", "mlp"): "Neuron",
     ("unit", "mlp"): "Unit",
     ("write", "mlp"): "Write",
+    ("logits", "mlp"): "",
 }
 """Columns in the order of the pass, by kind and half of the block."""
 
@@ -107,8 +109,8 @@ def step(node: Node) -> tuple[int, int]:
 
 
 def _order(layer: int) -> int:
-    """What stands outside the blocks comes after all of them."""
-    return 10_000 if layer < 0 else layer
+    """What stands outside the blocks comes after all of them, but for the embedding."""
+    return 10_000 if layer == -1 else layer
 
 
 def _column(node: Node) -> tuple[str, str]:
@@ -118,13 +120,12 @@ def _column(node: Node) -> tuple[str, str]:
 
 
 def _drawn(circuit: CircuitFile) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
+    every = (*circuit.nodes, *circuit.ends)
     ranked = sorted(
-        range(len(circuit.nodes)),
-        key=lambda i: (-abs(circuit.nodes[i].effect or 0.0), step(circuit.nodes[i])),
+        range(len(circuit.nodes)), key=lambda i: (-abs(every[i].effect or 0.0), step(every[i]))
     )
-    kept = sorted(
-        ranked[:DRAWN_NODES], key=lambda i: (step(circuit.nodes[i]), circuit.nodes[i].index)
-    )
+    chosen = (*ranked[:DRAWN_NODES], *range(len(circuit.nodes), len(every)))
+    kept = sorted(chosen, key=lambda i: (step(every[i]), every[i].index))
     place = {old: new for new, old in enumerate(kept)}
     edges = [
         Edge(
@@ -137,7 +138,7 @@ def _drawn(circuit: CircuitFile) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
         if edge.source in place and edge.target in place
     ]
     edges.sort(key=lambda edge: -edge.strength)
-    return tuple(circuit.nodes[i] for i in kept), tuple(edges[:DRAWN_EDGES])
+    return tuple(every[i] for i in kept), tuple(edges[:DRAWN_EDGES])
 
 
 def _columns(counts: dict[tuple[int, tuple[str, str]], int], chip: float) -> tuple[Column, ...]:
@@ -177,7 +178,7 @@ def _rows(
     found, y = [], float(TOP)
     for layer in sorted(lines, reverse=True):
         height = lines[layer] * LINE + ROW_GAP
-        title = f"Layer {layer}" if layer < 10_000 else "Output"
+        title = {10_000: "Output", -2: "Input"}.get(layer, f"Layer {layer}")
         found.append(Row(layer=layer, title=title, y=y, height=height))
         y += height
     return tuple(found), y + BOTTOM

@@ -1,13 +1,18 @@
 """A circuit file as parts one can rely on: nothing of it is believed before it was looked at."""
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from pellucid.errors import RunError
+from pellucid.report.wording import words
 
+_SLUG = re.compile(r"(.*?)(?:@(\d{1,9}))?(?:\.step(\d{1,15}))?", re.DOTALL | re.ASCII)
 KINDS = ("read", "query_key", "value", "head", "unit", "neuron", "write")
+ENDS = {"embed": -2, "logits": -1}
+"""What edges between parts begin and end with, which no circuit can leave out; their layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +23,7 @@ class Node:
     """`blocks.0.mlp:17`"""
     kind: str
     layer: int
-    """-1 outside the blocks"""
+    """-1 outside the blocks; -2 before them"""
     effect: float | None
     """rise of the task's loss, in nats, when this node alone is ablated in the circuit"""
     base: float | None
@@ -31,12 +36,17 @@ class Node:
     @property
     def group(self) -> str:
         """`blocks.0.mlp`"""
-        return self.id.rpartition(":")[0]
+        return self.id if self.is_end else self.id.rpartition(":")[0]
 
     @property
     def index(self) -> int:
         """The node's number within its group."""
-        return int(self.id.rpartition(":")[2])
+        return 0 if self.is_end else int(self.id.rpartition(":")[2])
+
+    @property
+    def is_end(self) -> bool:
+        """Whether it is the embedding or the logits, and no node of the circuit."""
+        return self.kind in ENDS
 
     @property
     def half(self) -> str:
@@ -47,7 +57,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Edge:
-    """One edge between two nodes, given by their places in the list of nodes."""
+    """One edge between two nodes, given by their places in the list of nodes and then ends."""
 
     source: int
     target: int
@@ -68,11 +78,37 @@ class CircuitFile:
     """the file's name without its ending"""
     task: str
     nodes: tuple[Node, ...]
+    ends: tuple[Node, ...]
+    """the embedding and the logits, where edges name them"""
     edges: tuple[Edge, ...]
     tokens: tuple[str, ...]
     """of the shown example; empty where there is none"""
     content: Mapping[str, Any]
     """the whole file, for what is only printed"""
+
+    @property
+    def place(self) -> tuple[str, int, bool, int]:
+        """What circuits are ordered by: name, distance, and step; first that of the newest."""
+        name, distance, step = _SLUG.fullmatch(self.slug).groups()
+        return name, int(distance or 0), step is not None, int(step or 0)
+
+    @property
+    def title(self) -> str:
+        """The task as its file is named: `not_in@32.step500`."""
+        return self.task + self.slug.removeprefix(self.place[0])
+
+    @property
+    def label(self) -> str:
+        """The task, with the distance and the earlier step that its file is named for."""
+        _, distance, earlier, step = self.place
+        at = f" · distance {distance}" if distance else ""
+        return f"{words(self.task)}{at}{f' · step {step:,}' if earlier else ''}"
+
+    def inner(self) -> Self:
+        """The circuit without the edges of embedding and logits."""
+        n = len(self.nodes)
+        edges = tuple(edge for edge in self.edges if max(edge.source, edge.target) < n)
+        return replace(self, ends=(), edges=edges)
 
     def part(self, name: str) -> Mapping[str, Any]:
         """An object of the file, such as its sizes; empty where it has none."""
@@ -88,13 +124,18 @@ def parse(slug: str, content: Mapping[str, Any]) -> CircuitFile:
     places = {node.id: i for i, node in enumerate(nodes)}
     if len(places) < len(nodes):
         raise RunError(f"{file.name}: nodes holds an id twice; each node is listed once")
-    edges = (_edge(file, i, held, places) for i, held in enumerate(file.mappings("edges")))
-    file.mappings("battery")
+    listed = file.mappings("edges")
+    ends = tuple(_end(name) for name in ENDS if any(name in _ends(held) for held in listed))
+    places |= {end.id: len(nodes) + i for i, end in enumerate(ends)}
+    edges = (_edge(file, i, held, places) for i, held in enumerate(listed))
+    for name in ("battery", "strata"):
+        file.mappings(name)
     tokens = file.items("example.tokens", (file.mapping("example") or {}).get("tokens"))
     return CircuitFile(
         slug=slug,
         task=file.text("task", content.get("task", slug)),
         nodes=nodes,
+        ends=ends,
         edges=tuple(edges),
         tokens=tuple(file.text(f"example.tokens[{i}]", t) for i, t in enumerate(tokens)),
         content=content,
@@ -128,6 +169,15 @@ def _node(file: "_Checked", i: int, held: Mapping[str, Any]) -> Node:
         values=tuple(file.number(f"{at}.values", value) or 0.0 for value in values),
         writes=tuple(_pair(file, f"{at}.writes", pair) for pair in writes),
     )
+
+
+def _ends(edge: Mapping[str, Any]) -> tuple[Any, Any]:
+    return edge.get("source"), edge.get("target")
+
+
+def _end(name: str) -> Node:
+    unknown = {"effect": None, "base": None, "values": (), "writes": ()}
+    return Node(id=name, kind=name, layer=ENDS[name], **unknown)
 
 
 def _pair(file: "_Checked", where: str, held: Any) -> tuple[str, float]:

@@ -53,13 +53,14 @@ def _shown(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
     battery = [_check(held) for held in circuit.content.get("battery") or []]
     return {
         "slug": circuit.slug,
-        "task": circuit.task,
+        "label": circuit.label,
         "cue": circuit.content.get("cue"),
         "about": _about(circuit),
         "headline": _headline(circuit),
         "facts": _facts(circuit),
         "sizes": _sizes(circuit),
         "losses": _losses(circuit),
+        "strata": [_stratum(held) for held in circuit.content.get("strata") or []],
         "battery": battery,
         "passed": sum(row["verdict"] == "passes" for row in battery),
         "judged": sum(row["verdict"] in ("passes", "fails") for row in battery),
@@ -123,9 +124,12 @@ def _about(circuit: CircuitFile) -> str:
         "seed": "seed {}",
     }
     held = {key: circuit.content.get(key) for key in told}
-    return " · ".join(
+    found = [
         told[key].format(words(number(value))) for key, value in held.items() if value is not None
-    )
+    ]
+    if circuit.content.get("frozen_norm") is True:
+        found.append("norms held")
+    return " · ".join(found)
 
 
 def _sizes(circuit: CircuitFile) -> list[dict[str, Any]]:
@@ -156,6 +160,12 @@ def _losses(circuit: CircuitFile) -> list[dict[str, Any]]:
         for key, loss in found.items()
         if loss is not None
     ]
+
+
+def _stratum(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Losses on unseen prompts with so many tokens between cue and answer, or why there are none."""
+    found: dict[str, Any] = {k: finite(held.get(k)) for k in ("distance", "model", "circuit")}
+    return found | {"reason": held.get("reason") or ""}
 
 
 def _check(held: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,10 +213,11 @@ def _points(held: Any) -> list[tuple[float, float]]:
 def _cut(circuit: CircuitFile, layout: Layout) -> str:
     """What of a large circuit is not drawn, or not measured, and what the file says of it."""
     nodes, edges = len(circuit.nodes), len(circuit.edges)
+    drawn = sum(not node.is_end for node in layout.nodes)
     told = []
-    if nodes > len(layout.nodes):
+    if nodes > drawn:
         told.append(
-            f"Drawn are the {number(len(layout.nodes))} nodes of the largest effect of "
+            f"Drawn are the {number(drawn)} nodes of the largest effect of "
             f"{number(nodes)}, and the {number(len(layout.edges))} strongest edges between them."
         )
     elif edges > len(layout.edges):

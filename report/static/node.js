@@ -10,17 +10,22 @@ function nodePanel(circuit, index, units, go) {
   const stream = circuit.stream.filter((ends) => ends.includes(index)).map(([from, to]) => (from === index ? to : from));
   return [
     el("h3", { class: "node-title" }, node.id),
-    nodeFigures(node),
+    isEnd(node) ? endNote(node) : nodeFigures(node),
     ...edgeParts("Edges in", into.map(([from, , weight, effect]) => [from, weight, effect]), circuit, go),
     ...edgeParts("Edges out", out.map(([, to, weight, effect]) => [to, weight, effect]), circuit, go),
     ...streamParts(node, stream, circuit, go),
     ...writeParts(node),
-    ...nodeContexts(node, units),
+    ...(isEnd(node) ? [] : nodeContexts(node, units)),
   ];
 }
 
+/** The embedding and the logits: ends of edges, and no nodes of the circuit. */
+function isEnd(node) {
+  return node.kind === "embed" || node.kind === "logits";
+}
+
 function circuitHint(circuit) {
-  const drawn = `${number(circuit.nodes.length)} nodes and ${number(circuit.edges.length)} edges`;
+  const drawn = `${number(circuit.nodes.filter((node) => !isEnd(node)).length)} nodes and ${number(circuit.edges.length)} edges`;
   return el("p", { class: "note" }, `${drawn}. Click a node, or walk with the arrow keys, to see what feeds it, what it writes and where it is active.`);
 }
 
@@ -29,6 +34,11 @@ function strongestNodes(circuit, go) {
   ranked.sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
   if (!ranked.length) return [];
   return [el("h3", {}, "Largest effects, ablated alone"), edgeList(ranked.slice(0, MOST_EDGES), circuit, go)];
+}
+
+function endNote(node) {
+  const told = node.kind === "embed" ? "What the tokens put into the stream, before the blocks." : "What is read from the stream, after the blocks.";
+  return el("p", { class: "note" }, `${told} It is part of every circuit.`);
 }
 
 function nodeFigures(node) {

@@ -133,3 +133,44 @@ def test_a_run_without_units_still_shows_its_circuits(sample_run, sample_circuit
     tab = visit(write_report(sample_run), place("bracket_kind", node))
     article = tab.locator("article.circuit:not([hidden])")
     assert article.get_by_text("this run shows no units yet").is_visible()
+
+
+def parts_file(sample_circuits):
+    """Heads and neurons at distance 32, with edges from the embedding and to the logits."""
+    made = sample_circuits.circuit_file("var_if", nodes=40, edges=0, layers=3)
+    made["nodes"] = [n for n in made["nodes"] if n["kind"] == "neuron"]
+    ids = [node["id"] for node in made["nodes"]]
+    ends = [("embed", name) for name in ids] + [(name, "logits") for name in ids]
+    made["edges"] = [
+        {"source": s, "target": t, "weight": None, "effect": round((-1) ** i * 0.4 / (i + 1), 4)}
+        for i, (s, t) in enumerate(ends)
+    ]
+    losses = [(0, 0.021, 0.142), (8, 0.03, 0.2), (32, 0.083, 0.654)]
+    made["strata"] = [
+        {"distance": d, "model": m, "circuit": c, "reason": None} for d, m, c in losses
+    ]
+    reason = "task 'var_if' at distance 128: prompts have up to 212 tokens; at most 128 fit"
+    made["strata"] += [{"distance": 128, "model": None, "circuit": None, "reason": reason}]
+    return made | {"distance": 32}
+
+
+def test_the_embedding_leads_to_what_reads_it(sample_run, sample_circuits, visit):
+    made = parts_file(sample_circuits)
+    sample_circuits.write_circuits(sample_run.path, **{"var_if@32.step500": made})
+    tab = visit(write_report(sample_run), place("var_if%4032.step500"))
+    article = tab.locator("article.circuit:not([hidden])")
+    assert article.get_by_text("Faithful size of var if · distance 32 · step 500").is_visible()
+    assert f"{len(made['nodes'])} nodes and" in article.locator(".circuit-panel").inner_text()
+    article.locator("[aria-label='embed']").click()
+    assert article.locator(".node-title").inner_text() == "embed"
+    assert article.locator(".drawing-front .edge").count() == len(made["nodes"])
+    assert article.get_by_text("before the blocks").is_visible()
+    article.locator(".edge-row").first.click()
+    assert article.locator(".node-title").inner_text() == made["nodes"][0]["id"]
+    article.locator(".edge-row", has_text="logits").click()
+    assert article.get_by_text("after the blocks").is_visible()
+    rows = article.locator(".circuit-strata tbody tr")
+    assert rows.count() == 4 and "at most 128 fit" in rows.nth(3).inner_text()
+    for width in (320, 768):
+        tab.set_viewport_size({"width": width, "height": 800})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width

@@ -246,8 +246,10 @@ def test_exports_are_not_taken_for_circuits_and_stay_the_same(sample_run, sample
             "nodes holds an id twice",
         ),
         ({"edges": [{"source": "a:1", "target": "b:2"}]}, r"edges\[0\].source is 'a:1'; the id of"),
+        ({"edges": [{"source": "embed", "target": "b:2"}]}, r"edges\[0\].target is 'b:2'; the id"),
         ({"example": []}, r"example is '\[\]'; an object is expected"),
         ({"example": {"tokens": [1]}}, r"example.tokens\[0\] is '1'; a text is expected"),
+        ({"strata": [3]}, r"strata\[0\] is '3'; an object is expected"),
         ({"battery": "all"}, r"battery is 'all'; a list is expected"),
     ],
 )

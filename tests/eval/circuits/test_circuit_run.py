@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,11 @@ from pellucid import cli
 from pellucid.errors import EXIT_USER, UserError
 from pellucid.eval.circuits import prune_edges
 from pellucid.eval.circuits import run as circuit_run
+from pellucid.eval.circuits.battery import Repeats
 from pellucid.eval.circuits.edged import joined
+from pellucid.eval.circuits.frozen import frozen
+from pellucid.eval.circuits.objective import margins_of
+from pellucid.eval.circuits.proof import case_of
 from pellucid.eval.circuits.run import Search
 from pellucid.eval.circuits.settings import PROFILES, Settings
 from pellucid.eval.circuits.shown import nodes_in
@@ -111,6 +116,49 @@ def test_the_same_seed_writes_the_same_file(make_run, task):
     assert content["pruned_edges"]["loss"] <= 0.69 and len(content["mib"]["points"]) == 10
 
 
+@pytest.mark.parametrize("grain", ["channels", "parts"])
+def test_held_norms_are_held_in_all_that_is_written_but_the_controls(
+    make_run, task, grain, monkeypatch
+):
+    run, seen = make_run("topk"), []
+    monkeypatch.setattr(
+        circuit_run, "proof", lambda *about: seen.append(case_of(*about, Repeats())) or {}
+    )
+    search = Search(run=run, target=0.69, force=True, grain=grain, frozen_norm=True)
+    content, found = search.write(str(task)), search.found(str(task))
+    assert content["frozen_norm"] and finite(content)
+    share = found.circuit.kept.float()
+    for name, asked in (("circuit", found.searched), ("circuit_unseen", found.unseen)):
+        free = replace(asked, scales=None)
+        with torch.no_grad(), frozen(run.model, asked.tokens):
+            margins = margins_of(run.model, search.nodes, free, share, found.base)
+        loss = free.loss(margins, found.circuit.readout).item()
+        assert content["losses"][name] == pytest.approx(loss, abs=1e-6)
+    # Controls hold norms where they say so: sizes of all searches can be compared.
+    (case,) = seen
+    assert case.asked.scales is case.unseen.scales is None
+    again = case.find(run.model, search.nodes, case.asked, found.base, search.seed)
+    assert torch.equal(again.kept, found.circuit.kept)
+    assert not Search(run=run, target=0.69, force=True, controls=False).write(str(task))[
+        "frozen_norm"
+    ]
+
+
+def test_edges_of_heads_and_neurons_begin_at_the_embedding_and_end_at_the_logits(make_run, task):
+    run = make_run("topk")
+    content = Search(run=run, target=0.69, force=True, grain="parts", controls=False).write(
+        str(task)
+    )
+    parts = ["embed", *(node["id"] for node in content["nodes"]), "logits"]
+    edges = {(edge["source"], edge["target"]): edge["effect"] for edge in content["edges"]}
+    assert not content["censored"] and len(parts) > 2
+    for part in parts[1:-1]:
+        assert {("embed", part), (part, "logits")} <= edges.keys()
+    assert ("embed", "logits") in edges and "edges" not in content["reasons"]
+    felt = sum(abs(effect or 0.0) > 0.0069 for effect in edges.values())
+    assert felt == content["sizes"]["effect_edges"] > 0
+
+
 def test_where_no_edge_is_needed_none_is_listed(make_run, task, monkeypatch):
     none = {"edges": [], "sizes": {"pruned_edges": 0}, "reasons": {}, "loss": 0.1}
     monkeypatch.setattr(prune_edges, "prune", lambda *about, **more: none | {"censored": False})
@@ -121,10 +169,14 @@ def test_where_no_edge_is_needed_none_is_listed(make_run, task, monkeypatch):
 
 def test_what_is_written_is_joined_by_its_keys():
     nodes = {"nodes": [{"id": "a:1"}, {"id": "b:2"}], "sizes": {"nodes": 2}, "reasons": {}}
-    edges = [{"source": "a:1", "target": end} for end in ("b:2", "c:3")]
+    edges = [{"source": "a:1", "target": end} for end in ("b:2", "logits", "c:3")]
+    edges.append({"source": "embed", "target": "a:1"})
     more = {"edges": edges, "sizes": {"static_edges": 2}, "reasons": {"x": "y"}}
     found = joined(nodes, more)
-    assert found["edges"] == edges[:1] and found["sizes"] == {"nodes": 2, "static_edges": 2}
+    assert found["edges"] == [*edges[:2], edges[3]] and found["sizes"] == {
+        "nodes": 2,
+        "static_edges": 2,
+    }
     lost = "1 edges of nodes that are not listed are left out"
     assert found["reasons"] == {"x": "y", "edges": lost}
 
@@ -181,6 +233,26 @@ def test_a_task_is_known_and_no_file_bears_its_name(make_run, tmp_path):
         search.write(str(file))
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--edges", "--edges"),
+        ("--profile paper --target 0.3", "--profile, --target"),
+        ("--grain parts --frozen-norm", "--grain, --frozen-norm"),
+        ("--no-controls --seed 1 --force", "--no-controls, --seed, --force"),
+    ],
+)
+def test_what_a_weight_would_ignore_is_refused(make_run, capsys, words, told):
+    """Before the run is loaded; what is given as it is by default changes nothing."""
+    folder = make_run("topk").folder
+    folder.config_file.write_text("{}")
+    command = ["circuit", str(folder.path), "--weight", "blocks.0.mlp.w_enc:3,5"]
+    assert cli.main([*command, *words.split()]) == EXIT_USER
+    err = capsys.readouterr().err
+    assert f"does not use {told}: beside it --step alone is accepted" in err
+    assert err.strip().count("\n") == 0
+
+
 def test_the_command_writes_circuits_and_the_report(tmp_path, task, capsys):
     size = "data=generated data.n_documents=120 data.vocab_size=300 d_model=16 context=32"
     size += " attention.n_heads=2 mlp.width=64 mlp.k=4 train.steps=4 train.eval_tokens=512"
@@ -197,6 +269,8 @@ def test_the_command_writes_circuits_and_the_report(tmp_path, task, capsys):
     assert f"{content['sizes']['nodes']} of {content['candidates']} nodes" in out
     assert f"report: {folder / 'report.html'}" in out
     assert cli.main(["circuit", str(folder), "--weight", "blocks.0.mlp.w_enc:3,5"]) == 0
+    usual = ["--target", "0.15", "--step", "4"]
+    assert cli.main(["circuit", str(folder), "--weight", "blocks.0.mlp.w_enc:3,5", *usual]) == 0
     assert "without it a token costs" in capsys.readouterr().out
     assert cli.main([*command, "--weight", "blocks.0.mlp.w_enc:3,5"]) == EXIT_USER
     assert "either --task T or --weight W" in capsys.readouterr().err
