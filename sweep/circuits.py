@@ -140,7 +140,14 @@ def same(written: Mapping[str, Any], search: "Search") -> bool:
     able = (written["losses"]["model"] + written["losses"]["model_unseen"]) / 2 <= search.target
     whole = not search.controls or "faithful" in written
     cut = not search.edges or "pruned_edges" in written or written["censored"]
-    return able and whole and cut and all(written.get(k) == value for k, value in asked.items())
+    held = written.get("frozen_norm", False)
+    return (
+        able
+        and whole
+        and cut
+        and not held
+        and all(written.get(k) == value for k, value in asked.items())
+    )
 
 
 def _note(search: "Search", name: str, seconds: float) -> None:
