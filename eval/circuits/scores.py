@@ -176,12 +176,8 @@ def scores(
 def _over(parts: Mapping[str, Part]) -> tuple[Interval, dict[str, float | str]]:
     """The mean over tasks, which are what is drawn, and that of each control."""
     n = len(parts)
-    controls: dict[str, float | str] = {}
-    for name in next(iter(parts.values())).controls:
-        held = {task: part.controls.get(name, "not measured") for task, part in parts.items()}
-        said = [f"{task}: {value}" for task, value in held.items() if isinstance(value, str)]
-        known = [value for value in held.values() if isinstance(value, float)]
-        controls[name] = said[0] if said else float(np.mean(known))
+    names = dict.fromkeys(name for part in parts.values() for name in part.controls)
+    controls = {name: _control(name, parts) for name in names}
     missing = [f"{t}: {part.flags[0]}" for t, part in parts.items() if part.value is None]
     if missing:
         reason = missing[0].replace(NO_VALUE, "")
@@ -190,6 +186,16 @@ def _over(parts: Mapping[str, Part]) -> tuple[Interval, dict[str, float | str]]:
     found = mean(np.array([part.value for part in parts.values()]), seed=0, what="tasks")
     flags = (f"{FULL}{len(full)} of {n} tasks ({', '.join(full)})",) if full else ()
     return found._replace(flags=(*found.flags, *flags)), controls
+
+
+def _control(name: str, parts: Mapping[str, Part]) -> float | str:
+    """The mean of a control over tasks, or why it is missing of the first that lacks it."""
+    held = {task: part.controls.get(name, "not measured") for task, part in parts.items()}
+    said = {task: value for task, value in held.items() if isinstance(value, str)}
+    if not said:
+        return float(np.mean(list(held.values())))
+    task, reason = next(iter(said.items()))
+    return reason if set(held.values()) == {reason} else f"{task}: {reason}"
 
 
 def _score(
