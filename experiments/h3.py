@@ -9,7 +9,8 @@ intervals over seeds and tasks, both drawn at random. Confirmed: the lower bound
 above 4, and nonsense/real above 2. Refuted: the upper bound is below 2. Open otherwise.
 
 A task that a model misses counts as the whole model, as does one whose circuit no search finds.
-Prompts are those at no distance between cue and answer.
+Searches see prompts with no filler between cue and answer; the file of each circuit holds its loss at 8,
+32 and 128 tokens of it (`strata`).
 """
 
 import math

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -28,12 +28,13 @@ class Circuits:
     """
 
     tasks: Sequence[str]
-    """of the table, or `.jsonl` files of pairs"""
+    """of the table, one at a distance as `not_in@32`, or `.jsonl` files of pairs"""
     profile: str = "quick"
     target: float = 0.15
     """loss in nats"""
     grain: str = "channels"
     seed: int = 0
+    frozen_norm: bool = False
     edges: bool = False
     """prune edges, too"""
     controls: bool = True
@@ -49,10 +50,14 @@ class Circuits:
         if isinstance(self.tasks, str) or not self.tasks or len(set(self.names)) < len(self.tasks):
             raise UserError(f"circuits.tasks is {self.tasks!r}; different tasks are accepted")
         for task in self.tasks:
+            name, distance = _at(task)
             if task.endswith(".jsonl") and not Path(task).is_file():
                 raise UserError(f"circuits.tasks: there is no file {task}")
-            if not task.endswith(".jsonl") and task not in TASKS:
-                raise UserError(f"circuits.tasks: {task!r} is no task{nearest(task, TASKS)}")
+            if not task.endswith(".jsonl") and name not in TASKS:
+                raise UserError(f"circuits.tasks: {task!r} is no task{nearest(name, TASKS)}")
+            if distance and distance not in TASKS[name].distances:
+                accepted = ", ".join(f"{name}@{d}" for d in TASKS[name].distances) or name
+                raise UserError(f"circuits.tasks: {task!r} is no task; {accepted} is accepted")
         if self.grain not in get_args(Grain):
             raise UserError(
                 f"circuits.grain is {self.grain!r}; {', '.join(get_args(Grain))} are accepted"
@@ -97,37 +102,50 @@ def taken(run: "Run", circuits: Circuits, split: str) -> "list[Score]":
     from pellucid.eval.circuits.scores import Task, measured, not_asked, scores
 
     better = measured(controls=circuits.controls, edges=circuits.edges)
-    about = {name: getattr(circuits, name) for name in ("profile", "target", "grain", "seed")}
-    about |= {"edges": circuits.edges, "controls": circuits.controls}
+    about = {field: value for field, value in vars(circuits).items() if field != "tasks"}
     try:
         search = Search(run=run, **about)
     except RunError as refused:
         none = Task(not_asked(str(refused), list(better)))
         return scores(dict.fromkeys(circuits.names, none), better, split)
     both = zip(circuits.names, circuits.tasks, strict=True)
-    found = {name: _task(search, name, task, list(better)) for name, task in both}
-    return scores(found, better, split)
+    return scores({n: _task(search, n, t, list(better)) for n, t in both}, better, split)
 
 
 def _task(search: "Search", name: str, task: str, metrics: list[str]) -> "Task":
     from pellucid.eval.circuits.asking import Unable, asking
     from pellucid.eval.circuits.scores import Task, at_full_size, not_asked, parts_of
 
-    folder, begun = search.run.folder, time.monotonic()
+    task, distance = _at(task)
+    # What searches of one distance share (nodes, means over text) is taken once.
+    search = search if distance == search.distance else replace(search, distance=distance)
+    folder = search.run.folder
+    about = {"drawn": search.settings.drawn, "seed": search.seed, "distance": distance}
     try:
-        asked = asking(search.run, task, drawn=search.settings.drawn, seed=search.seed).unseen
-        tokens = asked.tokens_a.numel() + asked.tokens_b.numel()
-        written = folder.read_circuits().get(name)
+        asked, nodes = asking(search.run, task, **about).unseen, search.nodes
+    except UserError as reason:
+        return Task(not_asked(str(reason), metrics))
+    tokens, begun = asked.tokens_a.numel() + asked.tokens_b.numel(), time.monotonic()
+    written = folder.read_circuits().get(name)
+    try:
         if not (written and same(written, search)):
             written = search.write(task)
             _note(search, name, time.monotonic() - begun)
     except Unable as reason:
-        parts = at_full_size(search.nodes, str(reason), metrics)
+        parts = at_full_size(nodes, str(reason), metrics)
         return Task(parts, time.monotonic() - begun, tokens)
-    except UserError as reason:
-        return Task(not_asked(str(reason), metrics))
     seconds = folder.read_manifest().get(SECONDS, {}).get(name, 0.0)
     return Task(parts_of(written), seconds, tokens)
+
+
+def _at(task: str) -> tuple[str, int]:
+    """A task and its distance."""
+    name, _, distance = task.rpartition("@")
+    return (name, int(distance)) if name and distance.isdecimal() else (task, 0)
+
+
+ASKED = ("profile", "target", "grain", "distance", "seed", "frozen_norm")
+"""Settings of a search that a circuit's file holds."""
 
 
 def same(written: Mapping[str, Any], search: "Search") -> bool:
@@ -135,19 +153,13 @@ def same(written: Mapping[str, Any], search: "Search") -> bool:
 
     One that was forced, of a model that misses the target, is not.
     """
-    asked = {name: getattr(search, name) for name in ("profile", "seed", "grain", "target")}
-    asked |= {"step": search.run.step, "ablation": "mean"}
-    able = (written["losses"]["model"] + written["losses"]["model_unseen"]) / 2 <= search.target
-    whole = not search.controls or "faithful" in written
-    cut = not search.edges or "pruned_edges" in written or written["censored"]
-    held = written.get("frozen_norm", False)
-    return (
-        able
-        and whole
-        and cut
-        and not held
-        and all(written.get(k) == value for k, value in asked.items())
-    )
+    asked = {"step": search.run.step} | {name: getattr(search, name) for name in ASKED}
+    losses, censored = written["losses"], written["censored"]
+    able = (losses["model"] + losses["model_unseen"]) / 2 <= search.target
+    proven = not search.controls or "faithful" in written
+    pruned = not search.edges or "pruned_edges" in written or censored
+    equal = all(written.get(name) == value for name, value in asked.items())
+    return able and proven and pruned and equal
 
 
 def _note(search: "Search", name: str, seconds: float) -> None:

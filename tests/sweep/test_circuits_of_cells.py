@@ -11,7 +11,9 @@ from support.grids import BASE
 
 from pellucid import run as runs
 from pellucid.cli import main
+from pellucid.errors import RunError
 from pellucid.eval.circuits import run as circuit_run
+from pellucid.eval.circuits.asking import Unable
 from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.run import Search
 from pellucid.eval.circuits.settings import PROFILES, Settings
@@ -104,7 +106,7 @@ def test_what_was_found_is_not_searched_for_again(finished, cell, monkeypatch):
     monkeypatch.setattr(Search, "write", never)
     assert taken(cell, grid.circuits, "val") == first
     assert taken(cell, replace(grid.circuits, edges=False), "val")
-    for other in ({"seed": 1}, {"target": 0.25}, {"grain": "parts"}):
+    for other in ({"seed": 1}, {"frozen_norm": True}, {"target": 0.25}, {"grain": "parts"}):
         with pytest.raises(AssertionError, match="searched for again"):
             taken(cell, replace(grid.circuits, **other), "val")
 
@@ -160,6 +162,30 @@ def test_what_cannot_be_asked_or_may_not_be_is_told(cell, monkeypatch):
     assert "refused: circuit uses tasks:dev" in found[0].flags[0]
 
 
+def test_a_task_may_be_at_a_distance(cell, monkeypatch):
+    asked = []
+
+    def missed(self, task):
+        asked.append((task, self.distance))
+        raise Unable("it is missed")
+
+    monkeypatch.setattr(Search, "write", missed)
+    roomy = replace(cell.config, model=cell.config.model.replace(context=512))
+    found = taken(replace(cell, config=roomy), Circuits(("not_in", "dict_or_set@8")), "val")
+    assert asked == [("not_in", 0), ("dict_or_set", 8)]
+    assert "circuit_log2_bits:dict_or_set@8" in {score.metric for score in found}
+
+
+def test_a_full_disk_is_no_property_of_the_model(cell, monkeypatch):
+    def full(self, name, circuit):
+        raise RunError("no space left")
+
+    monkeypatch.setattr(type(cell.folder), "write_circuit", full)
+    place = cell.folder.path.parent.parent.parent / "own.jsonl"
+    with pytest.raises(RunError, match="no space left"):
+        taken(cell, Circuits((str(place),), target=TARGET, seed=5, controls=False), "val")
+
+
 def test_other_circuits_are_another_grid(finished, tmp_path):
     grid, folder = finished
     other = replace(grid, circuits=replace(grid.circuits, target=0.2))
@@ -191,6 +217,8 @@ def test_a_cell_gets_further_with_each_circuit(finished):
     ("circuits", "said"),
     [
         (Circuits(("for_whle",)), "'for_whle' is no task; did you mean for_while"),
+        (Circuits(("for_while@8",)), "'for_while@8' is no task; for_while is accepted"),
+        (Circuits(("dict_or_set@9",)), "dict_or_set@8, dict_or_set@32, dict_or_set@128 is"),
         (Circuits(()), "different tasks are accepted"),
         (Circuits(("not_in", "not_in")), "different tasks are accepted"),
         (Circuits("not_in"), "different tasks are accepted"),
