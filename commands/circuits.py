@@ -23,7 +23,7 @@ ARGUMENTS = (
         "--distance",
         {"type": int, "default": 0, "help": "tokens between cue and answer: 0, 8, 32 or 128"},
     ),
-    ("--profile", {"default": "quick", "help": "quick or paper (default: quick)"}),
+    ("--profile", {"default": "quick", "help": "quick, paper or headline (default: quick)"}),
     ("--target", {"type": float, "default": 0.15, "help": "loss in nats (default: 0.15)"}),
     ("--grain", {"default": "channels", "help": "channels or parts: heads and neurons alone"}),
     (

@@ -43,11 +43,13 @@ def evaluate(
     labels: str | None = None,
     dense: "Run | None" = None,
     metrics: Sequence[str] | None = None,
+    beside: Sequence[Score] = (),
     progress: bool = True,
 ) -> list[Score]:
     """Score a loaded run on a held-out split; writes `scores.json` and `units.json` to its folder.
 
     `metrics` names some of the suite's; `dense` is a matched dense run to stand beside this one.
+    Scores of the run that were found elsewhere, `beside`, are written with the others.
     The same seed gives the same numbers, bit for bit. A metric that uses what the run was trained
     or chosen by gives a score without a value; where it was asked for by name, that is a RunError,
     as are an unknown suite or metric, and a split that is not held out.
@@ -63,6 +65,7 @@ def evaluate(
             run, suite=suite, split=split, seed=seed, dense=dense, labels=labels, track=track
         )
         scores = [one for name, metric in chosen.items() for one in taken(bench, name, metric)]
+        scores += beside
         units = units_page.pack(bench.reader, run.tokenizer, split=split, **about)
     # Units first: scores without the units they speak of would be the worse half to be left with.
     compact = files.dump(units, "units.json", RunError, indent=None)

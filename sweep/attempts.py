@@ -11,12 +11,13 @@ class Attempts:
 
     def __init__(self, folder: GridFolder):
         self.folder = folder
-        self.deaths: dict[str, tuple[int, int]] = {}
+        self.deaths: dict[str, tuple[int, tuple[int, int]]] = {}
 
     def again(self, name: str, how: str, code: int = 1) -> bool:
         """Whether to try a cell again whose process has ended; otherwise it is noted as failed."""
-        saved = self.folder.saved(name)
-        deaths, before = self.deaths.get(name, (0, -1))
+        # A trained cell gets further with each of its circuits.
+        saved = self.folder.saved(name), len(self.folder.run(name).read_circuits())
+        deaths, before = self.deaths.get(name, (0, (-1, 0)))
         deaths = deaths + 1 if saved <= before else 1
         self.deaths[name] = (deaths, saved)
         if deaths < DEATHS:

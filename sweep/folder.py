@@ -159,6 +159,8 @@ def _other(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         return "its margins are others"
     if found.get("tune") != wanted["tune"]:
         return "it is tuned otherwise"
+    if found.get("circuits") != wanted["circuits"]:
+        return "its circuits are others"
     for name, cell in found["cells"].items():
         now = wanted["cells"].get(name)
         if now is None:
@@ -183,6 +185,7 @@ def describe(grid: Grid, cells: Sequence[Cell]) -> dict[str, Any]:
         "suite": grid.suite,
         "split": grid.split,
         "tune": _plain(grid.tune),
+        "circuits": grid.circuits and grid.circuits.described(),
         "cells": {cell.name: _cell(cell) for cell in cells},
     }
 

@@ -9,10 +9,11 @@ from itertools import product
 from pathlib import Path
 
 from pellucid.config import RunConfig, identity_hash
-from pellucid.errors import ConfigError, UserError
+from pellucid.errors import UserError
 from pellucid.experiments import ladder, run_config
 from pellucid.experiments.matching import match
 from pellucid.settings.kinds import nearest
+from pellucid.sweep.circuits import Circuits
 from pellucid.sweep.tuning import Tuning, disjoint
 
 ENDPOINTS = 2
@@ -43,6 +44,8 @@ class Cell:
     """metrics that chose its settings, for its manifest"""
     untuned: "Cell | None" = None
     """the cell as the grid asks for it, where tuning has told it more"""
+    circuits: Circuits | None = None
+    """what it is searched for before it is scored"""
 
     @property
     def arm(self) -> str:
@@ -83,6 +86,8 @@ class Grid:
     """by endpoint: a difference that would not matter; within it, arms may be called equal"""
     suite: str = "quick"
     """what each finished cell is scored with"""
+    circuits: Circuits | None = None
+    """what each finished cell is searched for; the sizes found are scores of it"""
     tune: Tuning | None = None
     """the search that chooses every arm's learning rate; without it nothing is ranked"""
 
@@ -160,7 +165,8 @@ class Grid:
         words = [*(whole or [*self.base.split(), *words]), f"seed={seed}"]
         with _named(self.name, ", ".join(f"{axis} = {v!r}" for axis, v in values.items())):
             config = run_config(words)
-        return Cell(cell_name(values, config), tuple(words), config, values, seed)
+        about = cell_name(values, config), tuple(words), config, values, seed
+        return Cell(*about, circuits=self.circuits)
 
     def _check(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -201,6 +207,10 @@ class Grid:
                 f"{self.name}: suite is {self.suite!r}; {', '.join(SUITES)} are accepted"
             )
         measured = [name for name, metric in METRICS.items() if self.suite in metric.suites]
+        if self.circuits:
+            with _named(self.name, "circuits"):
+                self.circuits.check()
+            measured += self.circuits.metrics
         for endpoint in self.endpoints:
             if not any(re.match(rf"{re.escape(name)}(?:[:_]|$)", endpoint) for name in measured):
                 raise GridError(
@@ -219,7 +229,7 @@ def cell_name(values: Mapping[str, str], config: RunConfig) -> str:
 
 
 class _named:
-    """Say in a ConfigError of which grid and axis it is."""
+    """Say in a mistake of which grid and axis it is."""
 
     def __init__(self, grid: str, what: str):
         self.grid, self.what = grid, what
@@ -227,7 +237,7 @@ class _named:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, ConfigError):
+        if isinstance(error, UserError):
             raise GridError(f"{self.grid}, {self.what or 'base'}: {error}") from None
 
 

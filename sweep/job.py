@@ -6,6 +6,7 @@ that was lost and one that was killed look alike, and so do a first runner and i
 
 import os
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def task_of(
         "suite": suite,
         "split": split,
         "selected_by": list(cell.selected_by),
+        "circuits": cell.circuits and asdict(cell.circuits),
     }
 
 

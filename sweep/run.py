@@ -92,6 +92,7 @@ def _plan_of_tuning(
     begun = first_round(grid, cells)
     states = [folder.state(cell.name, UNSCORED) for cell in begun]
     alone = replace(grid, name=f"{grid.name}, tuning", seeds=grid.tune.seeds, endpoints=())
+    alone = replace(alone, circuits=None)
     return [
         *table.plan(alone, begun, states, workers),
         "  and more where the best rate lies at an edge, or an arm has a dial",

@@ -61,6 +61,33 @@ def _flags(n: int, error: float) -> tuple[str, ...]:
     return (*flags, *(() if error else ("all differences are equal",)))
 
 
+def crossed(table: Sequence[Sequence[float]], *, level: float = LEVEL) -> Effect:
+    """Mean, interval and p-value of a table (seed, task), seeds and tasks both drawn at random.
+
+    So the interval is about other seeds and other tasks than these: the variance of the mean is
+    taken from the mean squares of a two-way layout, (seeds + tasks − rest) / cells, and at least as
+    large as either of the first two alone; degrees of freedom are Satterthwaite's. Of one task it
+    is `effect` over seeds. Raises ValueError for rows of different lengths.
+    """
+    values = np.array(table, dtype=np.float64)
+    if values.ndim != 2 or 1 in values.shape:
+        return effect(values.mean(1) if values.ndim == 2 else [], level=level)
+    (n, m), mean = values.shape, float(values.mean())
+    seeds, tasks = values.mean(1) - mean, values.mean(0) - mean
+    rest = values - mean - seeds[:, None] - tasks[None, :]
+    free = np.array([n - 1, m - 1, (n - 1) * (m - 1)])
+    squares = [m * np.square(seeds).sum(), n * np.square(tasks).sum(), np.square(rest).sum()]
+    parts = np.array(squares) / free * [1, 1, -1]
+    if parts.sum() < parts[:2].max():
+        parts = np.where(np.arange(3) == parts[:2].argmax(), parts, 0.0)
+    error = math.sqrt(parts.sum() / values.size)
+    if not error:
+        return Effect(value=mean, low=mean, high=mean, p=float(not mean), n=n, flags=_flags(n, 0.0))
+    df = float(parts.sum() ** 2 / (parts**2 / free).sum())
+    reach, p = t_quantile((1 + level) / 2, df) * error, 2 * t_upper(abs(mean) / error, df)
+    return Effect(value=mean, low=mean - reach, high=mean + reach, p=p, n=n, flags=_flags(n, error))
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """p-values adjusted so that the chance of any false claim among them is held (Holm 1979)."""
     order = np.argsort(p, kind="stable")
@@ -95,13 +122,13 @@ def mean_interval(values: Sequence[float], *, level: float = LEVEL) -> Effect:
     return effect(values, level=level)
 
 
-def t_upper(t: float, df: int) -> float:
+def t_upper(t: float, df: float) -> float:
     """P(T > t) of Student's t with `df` degrees of freedom, for t ≥ 0."""
     return 0.5 * _incomplete_beta(df / (df + t * t), df / 2, 0.5)
 
 
 @cache
-def t_quantile(share: float, df: int) -> float:
+def t_quantile(share: float, df: float) -> float:
     """The t below which a share of Student's distribution lies, for shares of a half and more."""
     low, high = 0.0, 2.0
     while t_upper(high, df) > 1 - share:

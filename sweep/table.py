@@ -35,6 +35,7 @@ def plan(grid: Grid, cells: Sequence[Cell], states: Sequence[str], workers: int)
         f"  seeds {', '.join(map(str, grid.seeds))}; endpoints: {declared}",
         f"  {sum(cell.tokens for cell in left):,} tokens and {work:.2e} FLOPs of training are left,",
         f"  about {spelled(work / rate / workers)} with {workers} workers, and to score {len(left)}",
+        *([grid.circuits.cost] if grid.circuits else ()),
     ]
 
 

@@ -12,7 +12,10 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from pellucid.run import RunFolder
 
 PR_SET_PDEATHSIG = 1
 
@@ -44,7 +47,6 @@ def serve(task: dict[str, Any]) -> dict[str, Any]:
 def _attempt(task: dict[str, Any]) -> tuple[int, str]:
     from pellucid import report, run
     from pellucid.errors import EXIT_NONFINITE, EXIT_USER, UserError
-    from pellucid.eval import evaluate
     from pellucid.experiments import run_config
     from pellucid.train import train
 
@@ -59,10 +61,7 @@ def _attempt(task: dict[str, Any]) -> tuple[int, str]:
             run.RunFolder(path).update_manifest(selected_by=task["selected_by"])
         if not task["suite"]:
             return 0, ""
-        begun = time.monotonic()
-        evaluate(run.load(path), suite=task["suite"], split=task["split"], progress=False)
-        scored = {"suite": task["suite"], "seconds": round(time.monotonic() - begun, 3)}
-        run.RunFolder(path).update_manifest(scored=scored)
+        _score(task, run.RunFolder(path))
         report.write_report(run.RunFolder(path))
         return 0, ""
     except UserError as error:
@@ -74,6 +73,25 @@ def _attempt(task: dict[str, Any]) -> tuple[int, str]:
 
         traceback.print_exc()
         return 1, f"{type(error).__name__}: {error}"[:500]
+
+
+def _score(task: dict[str, Any], folder: "RunFolder") -> None:
+    """Search a trained cell for its circuits, and score it; the file of scores is written last."""
+    import torch
+
+    from pellucid import run
+    from pellucid.eval import evaluate
+    from pellucid.sweep.circuits import Circuits, taken
+
+    split, beside, before = task["split"], [], 0.0
+    if asked := task["circuits"]:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        beside = taken(run.load(folder.path, device=device), Circuits(**asked), split)
+        before = beside[0].seconds
+    begun, loaded = time.monotonic(), run.load(folder.path)
+    evaluate(loaded, suite=task["suite"], split=split, beside=beside, progress=False)
+    seconds = round(before + time.monotonic() - begun, 3)
+    folder.update_manifest(scored={"suite": task["suite"], "seconds": seconds})
 
 
 class _to:

@@ -34,6 +34,10 @@ SEARCHED, MEASURED = "loop", "dev"
 """Families of prompts: they share neither templates nor names."""
 
 
+class Unable(UserError):
+    """A task that the whole model cannot do."""
+
+
 class Asking(NamedTuple):
     """A task as two batches of pairs."""
 
@@ -129,7 +133,7 @@ def accuracy(asked: Asked, margins: Float[Tensor, " row"]) -> float:
 def check_able(
     model: nn.Module, nodes: Nodes, name: str, both: tuple[Asked, Asked], target: float
 ) -> None:
-    """UserError where the whole model misses the target: the gate that `--force` opens."""
+    """Raise Unable where the whole model misses the target: the gate that `--force` opens."""
     margins = [margins_of(model, nodes, asked) for asked in both]
     losses = [float(asked.loss(each)) for asked, each in zip(both, margins, strict=True)]
     right = [accuracy(asked, each) for asked, each in zip(both, margins, strict=True)]
@@ -137,7 +141,7 @@ def check_able(
     if loss <= target:
         return
     higher = f"give a --target of at least {loss + 0.005:.2f}, or " if loss < CHANCE - 0.02 else ""
-    raise UserError(
+    raise Unable(
         f"task {name!r}: the model's own loss is {loss:.2f} nats, at an accuracy of "
         f"{sum(right) / 2:.2f}, and the target {target:g}: no part is asked to do what the whole "
         f"cannot; {higher or 'give '}--force to search all the same"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pellucid.errors import UserError
 
-Profile = Literal["quick", "paper"]
+Profile = Literal["quick", "paper", "headline"]
 CHANCE = log(2.0)
 """The loss, in nats, of a circuit that cannot tell the two prompts of a pair apart."""
 
@@ -75,6 +75,16 @@ PROFILES: dict[str, Settings] = {
         rounds=4,
         exact=512,
         shown=512,
+    ),
+    # Between the two: for grids on a GPU, where every cell is searched many times over.
+    "headline": Settings(
+        steps=500,
+        restarts=8,
+        drawn=256,
+        pairs=64,
+        lr=1e-2,
+        rounds=4,
+        exact=64,
     ),
 }
 

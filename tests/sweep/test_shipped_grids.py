@@ -14,6 +14,7 @@ from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.statistics import HEADLINE
 
 SHIPPED = {"mlp_fillings": len(MLPS) * 3, "topk_k_width": 13 * 3, "h1": 24 * 5, "h2": 20 * 5}
+SHIPPED |= {"h3": 9 * 5, "h3_minimal": 6 * 3}
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_a_shipped_grid_plans(name, timed, capsys, tmp_path):
 
 
 def test_headlines_have_five_seeds_and_are_tuned():
-    for name in ("h1", "h2"):
+    for name in ("h1", "h2", "h3"):
         grid = load_grid(name)
         assert len(grid.seeds) >= HEADLINE and grid.tune
     assert load_grid("h2").endpoints == ("bits_per_byte", "explained_loss:64bits_equal_total")

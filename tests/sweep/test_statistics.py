@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pellucid.sweep.statistics import (
+    crossed,
     effect,
     equivalence_p,
     holm,
@@ -112,3 +113,42 @@ def test_equivalence_is_claimed_wrongly_at_most_five_percent_of_the_time():
     rng = np.random.default_rng(2)
     claims = [equivalence_p(d, 3.0) < 0.05 for d in simulate(5, 2000, 3.0, rng)]
     assert np.mean(claims) <= 0.05 + 0.012
+
+
+def test_a_crossed_mean_is_worked_out_by_hand():
+    # Mean squares: seeds 8 (1 free), tasks 3 (2 free), rest 0.
+    found = crossed([[1.0, 2.0, 0.0], [3.3333333, 4.3333333, 2.3333333]])
+    seeds, tasks = 3 * 2 * (7 / 6) ** 2, 2 * 2 / 2
+    assert found.value == pytest.approx(13 / 6) and found.n == 2
+    df = (seeds + tasks) ** 2 / (seeds**2 / 1 + tasks**2 / 2)
+    reach = t_quantile(0.975, df) * math.sqrt((seeds + tasks) / 6)
+    assert found.high - found.value == pytest.approx(reach, rel=1e-5)
+    assert found.p == pytest.approx(
+        2 * t_upper(13 / 6 / math.sqrt((seeds + tasks) / 6), df), rel=1e-5
+    )
+
+
+def test_of_one_task_a_crossed_mean_is_that_over_seeds():
+    assert crossed([[1.0], [2.0], [4.0]]) == effect([1.0, 2.0, 4.0])
+    assert crossed([[1.0, 3.0]]) == effect([2.0])
+    assert crossed([[1.0, 1.0]] * 5).low == 1.0 and crossed([]).value is None
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        crossed([[1.0, 2.0], [1.0]])
+
+
+@pytest.mark.parametrize("spread", [(0.5, 0.5, 0.5), (0.0, 0.5, 0.5), (0.2, 1.0, 0.2), (0, 0, 1)])
+def test_an_interval_over_seeds_and_tasks_holds_for_other_tasks(spread):
+    rng, times = np.random.default_rng(7), 300
+    held = alone = 0
+    for _ in range(times):
+        of_seeds, of_tasks, rest = (
+            scale * rng.normal(size=size)
+            for scale, size in zip(spread, ((5, 1), (1, 8), (5, 8)), strict=True)
+        )
+        table = of_seeds + of_tasks + rest
+        held += abs((found := crossed(table)).value) <= found.high - found.value
+        over = effect(table.mean(1))
+        alone += abs(over.value) <= over.high - over.value
+    assert held / times >= 0.925
+    # Over seeds alone it would be about these tasks and no others.
+    assert spread[1] <= spread[0] or alone / times < 0.75

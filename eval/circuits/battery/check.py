@@ -1,5 +1,6 @@
 """One entry of the battery: what was measured, in words, and whether the circuit stands it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any, Literal
@@ -18,6 +19,9 @@ class Check:
     passes: bool | None
     """None where the control gives no verdict: `reason` says why"""
     reason: str | None = None
+    least: Mapping[str, float] | None = None
+    """nodes and bits of the smallest circuit that was found where there is nothing to be found; None
+    where the control is none of sizes"""
 
     def __post_init__(self) -> None:
         if self.value is not None and not isfinite(self.value):

@@ -55,6 +55,7 @@ PROFILES: dict[str, Repeats] = {
         fractions=13,
         draws=32,
     ),
+    "headline": Repeats(random_circuits=100, draws=8),
 }
 
 

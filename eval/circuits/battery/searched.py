@@ -9,6 +9,7 @@ from pellucid.eval.circuits.battery.case import Case
 from pellucid.eval.circuits.battery.check import Check
 from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.objective import Asked
+from pellucid.eval.circuits.sizes import bits
 
 
 def searched(case: Case, asked: Asked, number: int) -> Circuit:
@@ -44,4 +45,7 @@ def compared(case: Case, name: str, what: str, empty: Sequence[Circuit]) -> Chec
         says += f" (the smallest of {len(sizes)} searches, {n_censored} of them without success)"
     ratio = max(real, 1) / max(least, 1)
     alone = n_censored == len(empty) or ratio <= case.repeats.largest_ratio
-    return Check(name, ratio, "ratio", f"{says}.", alone and not case.circuit.censored)
+    passes = alone and not case.circuit.censored
+    smallest = min(empty, key=lambda circuit: size_of(case, circuit))
+    size = {"nodes": least, "bits": bits(case.nodes, smallest.kept)}
+    return Check(name, ratio, "ratio", f"{says}.", passes, least=size)

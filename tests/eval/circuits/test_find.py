@@ -12,7 +12,7 @@ from pellucid.eval.circuits.find import find
 from pellucid.eval.circuits.measured import fitted
 from pellucid.eval.circuits.nodes import Nodes, nodes_of
 from pellucid.eval.circuits.objective import Asked
-from pellucid.eval.circuits.settings import Settings
+from pellucid.eval.circuits.settings import Settings, settings_of
 
 UNIQUE = ("induction", "quote", "variable")
 """Programs whose every head is needed. Of the steps of the others, some never decide a pair."""
@@ -41,6 +41,17 @@ def test_true_nodes_rank_before_decoys(name, mlp):
     assert circuit.task == name and circuit.loss <= circuit.target and not circuit.censored
     assert found == true if name in UNIQUE else found and found <= true
     assert auroc(circuit.scores, torch.tensor([n in true for n in nodes.names()])) >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("profile", ["quick", "headline"])
+def test_every_profile_finds_the_one_head(profile):
+    program = PROGRAMS["quote"]()
+    nodes = nodes_of(program.model, "parts")
+    about = (program.model, nodes, asked_of(program), means_of(program, nodes))
+    circuit = find(*about, settings_of(profile, 0.05), seed=0)
+    names = nodes.names(circuit.kept.nonzero()[:, 0].tolist())
+    assert set(names) == {f"{site}:{unit}" for site, unit in program.nodes}
 
 
 def test_scores_rank_the_circuit_first():

@@ -125,5 +125,7 @@ def test_of_equal_scores_the_earlier_node_is_first():
 def test_a_target_is_below_chance(target):
     with pytest.raises(UserError, match=r"target = .* ln 2 = 0.693, which is chance"):
         settings_of("quick", target)
-    with pytest.raises(UserError, match="'slow' is unknown: quick and paper are accepted"):
+    with pytest.raises(
+        UserError, match="'slow' is unknown: quick and paper and headline are accepted"
+    ):
         settings_of("slow")

@@ -1,0 +1,195 @@
+"""Do weight-sparse circuits survive the worst case?
+
+`pellucid sweep h3`, then `python -m pellucid.experiments.h3 grids/h3`. Endpoints, declared here, in
+log2: the faithful size in bits, and how much more than the real circuit one of nonsense takes. The
+grid's page sets each arm beside the dense model of as many non-zero weights as the first; the table
+of this file beside the dense model of *equal bits per byte*, interpolated in the ladder, seed by
+seed and task by task; beyond the ladder nothing is said. Ratios are geometric means over tasks, their
+intervals over seeds and tasks, both drawn at random. Confirmed: the lower bound of dense/sparse is
+above 4, and nonsense/real above 2. Refuted: the upper bound is below 2. Open otherwise.
+
+A task that a model misses counts as the whole model, as does one whose circuit no search finds.
+Searches see prompts with no filler between cue and answer; the file of each circuit holds its loss at 8,
+32 and 128 tokens of it (`strata`).
+"""
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pellucid.errors import RunError
+from pellucid.experiments.ladder import LadderError, size_at
+from pellucid.report.grid.reading import BASELINE, CellFiles, read_grid
+from pellucid.sweep import Circuits, Grid, Tuning
+from pellucid.sweep.statistics import Effect, crossed
+
+STEPS, TRIAL = 15_259, 1_831
+"""250M and 30M tokens in steps of 16,384: three epochs at most."""
+LADDER = (128, 64, 96, 192, 320)
+"""d_model of the dense models; the first has as many non-zero weights as a density of 1/64."""
+SPARSE = "d_model=1024 attention.n_heads=16 constraint=weight_topk constraint.density={}"
+TASKS = (
+    *("for_while", "single_double_quote", "set_or_string_fixedvarname", "if_equals", "not_in"),
+    *("bracket_counting", "var_swap", "enumerate_range", "final_kwarg", "try_except"),
+)
+"""Eight of the twenty and two held-out ones; the first five are those of the minimal version."""
+
+FAITHFUL, ALONE = "circuit_faithful_log2_bits", "circuit_log2_bits"
+NONSENSE, CENSORED = "circuit_nonsense_log2_ratio", "circuit_faithful_censored"
+BITS = "bits_per_byte"
+CONFIRMED, REFUTED, MEANS_SOMETHING = 2.0, 1.0, 1.0
+"""log2 of 4, 2 and 2."""
+
+grid = Grid(
+    name="h3",
+    base=(
+        "tiny data=pypi data.vocab_size=2048 n_layers=4 d_model=256 context=256 train.batch=64 "
+        f"train.precision=bf16 train.steps={STEPS}"
+    ),
+    axes={
+        "arm": [
+            f"{SPARSE.format('0.015625')} mlp=dense mlp.activation=gelu",
+            f"{SPARSE.format('0.00390625')} mlp=dense mlp.activation=gelu",
+            f"{SPARSE.format('0.015625')} mlp=topk mlp.width=4096 mlp.k=64",
+            "mlp=topk mlp.width=4096 mlp.k=32",
+        ]
+    },
+    baselines={
+        f"dense d{d}": f"mlp=dense mlp.activation=gelu attention.n_heads={max(2, d // 64)} d_model={d}"
+        for d in LADDER
+    },
+    seeds=(0, 1, 2, 3, 4),
+    endpoints=(FAITHFUL, NONSENSE),
+    circuits=Circuits(TASKS, profile="headline"),
+    tune=Tuning(seeds=(100,), words=f"train.steps={TRIAL}"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """An arm beside the dense model that is as good; effects are log2 of ratios."""
+
+    arm: str
+    faithful: Effect
+    """dense ÷ arm, of the faithful size"""
+    alone: Effect
+    """the same where the rest is held at its means, and nothing worse: as is published"""
+    nonsense: Effect
+    """nonsense ÷ real, in the arm"""
+    censored: float | None
+    """share of the arm's tasks and seeds that are counted as the whole model"""
+    said: tuple[str, ...] = ()
+    """what is left out, and why"""
+
+    @property
+    def verdict(self) -> str:
+        """By the rule that was set before any run."""
+        if self.faithful.low is None or self.faithful.high is None:
+            return "open"
+        means = self.nonsense.value is not None and self.nonsense.value > MEANS_SOMETHING
+        if self.faithful.low > CONFIRMED and means:
+            return "confirmed"
+        return "refuted" if self.faithful.high < REFUTED else "open"
+
+
+def findings(folder: Path) -> list[Finding]:
+    """Every arm of a grid beside its ladder. RunError: no grid, or one without circuits."""
+    read = read_grid(folder)
+    asked = read.grid.get("circuits")
+    if not asked:
+        raise RunError(f"{folder} was not searched for circuits: its grid declares none")
+    tasks = [Path(task).stem for task in asked["tasks"]]
+    rungs = [cell for cell in read.cells if BASELINE in cell.values]
+    arms = dict.fromkeys(cell.label for cell in read.cells if BASELINE not in cell.values)
+    return [_finding([c for c in read.cells if c.label == arm], rungs, tasks) for arm in arms]
+
+
+def _finding(
+    cells: Sequence[CellFiles], rungs: Sequence[CellFiles], tasks: Sequence[str]
+) -> Finding:
+    ratios: dict[str, list[dict[str, float]]] = {FAITHFUL: [], ALONE: [], NONSENSE: []}
+    said, full = [], []
+    for cell in cells:
+        try:
+            ladder = _ladder(cell, [rung for rung in rungs if rung.seed == cell.seed])
+            size = size_at(cell.metrics[BITS], {p: rung.metrics[BITS] for p, rung in ladder})
+        except LadderError as error:
+            said.append(f"seed {cell.seed}: {error}")
+            continue
+        own = {metric: dict(_parts(cell, metric, tasks)) for metric in (*ratios, CENSORED)}
+        for metric in (FAITHFUL, ALONE):
+            dense = _at(math.log(size), ladder, metric, tasks)
+            ratios[metric].append({t: dense[t] - v for t, v in own[metric].items() if t in dense})
+        ratios[NONSENSE].append(own[NONSENSE])
+        full += own[CENSORED].values()
+    effects = []
+    for metric, rows in ratios.items():
+        known = [task for task in tasks if rows and all(task in row for row in rows)]
+        if rows and (lost := [task for task in tasks if task not in known]):
+            said.append(f"{metric} is not known everywhere of {', '.join(lost)}")
+        effects.append(crossed([[row[task] for task in known] for row in rows] if known else []))
+    about = dict(zip(("faithful", "alone", "nonsense"), effects, strict=True))
+    censored = float(np.mean(full)) if full else None
+    return Finding(arm=cells[0].label, censored=censored, said=tuple(said), **about)
+
+
+def _ladder(cell: CellFiles, rungs: Sequence[CellFiles]) -> list[tuple[float, CellFiles]]:
+    """The rungs of a cell's seed by their parameters; LadderError where one cannot be used."""
+    for each in (cell, *rungs):
+        if each.state != "done" or BITS not in each.metrics:
+            raise LadderError(f"{each.name} is {each.state}: {each.reason or f'it has no {BITS}'}")
+        if each.key != cell.key:
+            raise LadderError(f"{each.name} was trained on other data or from other weights")
+    return sorted(((rung.costs["active"], rung) for rung in rungs), key=lambda pair: pair[0])
+
+
+def _parts(cell: CellFiles, metric: str, tasks: Sequence[str]) -> Iterator[tuple[str, float]]:
+    for task in tasks:
+        if (value := cell.metrics.get(f"{metric}:{task}")) is not None:
+            yield task, value
+
+
+def _at(
+    log_size: float,
+    ladder: Sequence[tuple[float, CellFiles]],
+    metric: str,
+    tasks: Sequence[str],
+) -> dict[str, float]:
+    """By task: what the ladder has at a size, on the line between its neighbours' logarithms."""
+    parts = [dict(_parts(rung, metric, tasks)) for _, rung in ladder]
+    at = [math.log(parameters) for parameters, _ in ladder]
+    known = [task for task in tasks if all(task in part for part in parts)]
+    return {t: float(np.interp(log_size, at, [part[t] for part in parts])) for t in known}
+
+
+def table(found: Sequence[Finding]) -> str:
+    """The findings as Markdown; ratios with their 95 % intervals."""
+    head = (
+        *("arm", "dense / arm, faithful", "at the means alone", "nonsense / real"),
+        *("counted whole", "seeds", "verdict"),
+    )
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for one in found:
+        ratios = [_ratio(effect) for effect in (one.faithful, one.alone, one.nonsense)]
+        whole = "–" if one.censored is None else f"{one.censored:.0%}"
+        row = [one.arm, *ratios, whole, str(one.faithful.n), one.verdict]
+        lines.append(f"| {' | '.join(row)} |")
+    notes = [f"{one.arm}: {said}" for one in found for said in one.said]
+    notes += [f"{one.arm}: {flag}" for one in found for flag in one.faithful.flags]
+    return "\n".join([*lines, "", *notes]).strip()
+
+
+def _ratio(found: Effect) -> str:
+    if found.value is None:
+        return "–"
+    if found.low is None or found.high is None:
+        return f"{2**found.value:.3g}"
+    return f"{2**found.value:.3g} ({2**found.low:.3g} … {2**found.high:.3g})"
+
+
+if __name__ == "__main__":
+    print(table(findings(Path(sys.argv[1]))))

@@ -1,0 +1,175 @@
+"""The analysis of H3 on made-up grids: planted ratios are found, and nothing is extrapolated."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from pellucid.errors import RunError
+from pellucid.experiments import h3
+from pellucid.sweep import load_grid
+from pellucid.sweep.statistics import Effect
+
+TASKS = ("not_in", "for_while", "try_except")
+WIDTHS = (64, 96, 128, 192, 320)
+
+
+def active(d):
+    return 48 * d * d
+
+
+def dense_bits(d):
+    return 3.0 - 0.1 * math.log(active(d))
+
+
+def dense_size(d, task):
+    """log2 of the faithful size: it grows with the model, and differs between tasks."""
+    return 4.0 + math.log2(active(d)) / 2 + 3 * TASKS.index(task)
+
+
+def cell(path, name, seed, *, bits, sizes, size=1e5, nonsense=2.0, alone=2.0, data="a", full=0.0):
+    """A finished cell; `alone` is how much smaller the circuit is at the means."""
+    run = path / "cells" / name
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({"seed": seed, "model": {}, "data": {}}))
+    manifest = {"data_fingerprint": data, "account": {"active": size, "total": size}}
+    (run / "manifest.json").write_text(json.dumps(manifest | {"finished": {"step": 1}}))
+    (run / "metrics.jsonl").write_text("")
+    parts = {h3.FAITHFUL: sizes, h3.ALONE: {t: v - alone for t, v in sizes.items()}}
+    parts |= {h3.NONSENSE: dict.fromkeys(sizes, nonsense), h3.CENSORED: dict.fromkeys(sizes, full)}
+    values = {f"{metric}:{t}": v for metric, of in parts.items() for t, v in of.items()}
+    scores = [
+        {"metric": m, "value": v, "flags": []}
+        for m, v in (values | {"bits_per_byte": bits}).items()
+    ]
+    (run / "scores.json").write_text(json.dumps({"format": 1, "scores": scores}))
+
+
+def made(path, arms, seeds=range(5), odd=None, tasks=TASKS):
+    """A grid of a ladder and arms: {label: fields of its cells, `gain` in log2 among them}."""
+    cells, rng = {}, np.random.default_rng(0)
+    for seed in seeds:
+        noise = {t: rng.normal(0, 0.05) for t in tasks}
+        for d in WIDTHS:
+            name = f"d{d}-{seed}"
+            cells[name] = {"seed": seed, "values": {"baseline": f"dense d{d}"}}
+            about = {"bits": dense_bits(d) + 0.01 * seed, "size": active(d)}
+            about["sizes"] = {t: dense_size(d, t) + noise[t] for t in tasks}
+            cell(path, name, seed, **about | (odd or {}).get(name, {}))
+        for arm, fields in arms.items():
+            fields = dict(fields)
+            d, gain = fields.pop("d", 150), fields.pop("gain", 0.0)
+            name = f"{arm}-{seed}"
+            cells[name] = {"seed": seed, "values": {"arm": arm}}
+            sizes = {t: dense_size(d, t) - gain + rng.normal(0, 0.05) for t in tasks}
+            cell(path, name, seed, bits=dense_bits(d) + 0.01 * seed, sizes=sizes, **fields)
+    circuits = {"tasks": list(tasks)}
+    about = {"format": 1, "name": "h3", "cells": cells, "circuits": circuits, "seeds": list(seeds)}
+    (path / "grid.json").write_text(json.dumps(about))
+    return {found.arm: found for found in h3.findings(path)}
+
+
+def test_a_planted_ratio_is_found_at_equal_bits_per_byte(tmp_path):
+    arms = {
+        "eight": {"gain": 3.0, "alone": 3.0, "full": 0.5},
+        "none": {"gain": 0.0},
+        "nonsense": {"gain": 3.0, "nonsense": 0.5},
+        "three": {"gain": math.log2(3)},
+    }
+    found = made(tmp_path, arms)
+    eight = found["eight"]
+    # No rung has the arm's bits per byte: between two of them, on the line of the logarithms.
+    assert eight.faithful.value == pytest.approx(3.0, abs=0.1)
+    assert eight.faithful.low < 3.0 < eight.faithful.high and eight.faithful.n == 5
+    assert eight.alone.value == pytest.approx(4.0, abs=0.1)
+    assert eight.nonsense.value == pytest.approx(2.0) and eight.censored == 0.5
+    verdicts = {arm: one.verdict for arm, one in found.items()}
+    assert verdicts == {
+        "eight": "confirmed",
+        "none": "refuted",
+        "nonsense": "open",
+        "three": "open",
+    }
+    shown = h3.table([*found.values()])
+    row = next(line for line in shown.splitlines() if line.startswith("| eight |"))
+    ratios = [float(column.split()[0]) for column in row.split("|")[2:5]]
+    assert ratios == pytest.approx([8, 16, 4], rel=0.07)
+    assert row.endswith("| 50% | 5 | confirmed |")
+
+
+def test_beyond_the_ladder_nothing_is_said(tmp_path):
+    found = made(tmp_path, {"better": {"gain": 5.0, "d": 400}, "worse": {"gain": 5.0, "d": 40}})
+    for arm in found.values():
+        assert arm.faithful.value is None and arm.verdict == "open" and arm.censored is None
+        assert "nothing is extrapolated" in arm.said[0]
+    assert "| better | – | – | – | – | 0 | open |" in h3.table([*found.values()])
+
+
+def test_a_seed_whose_ladder_cannot_be_used_is_left_out_and_told(tmp_path):
+    found = made(tmp_path, {"a": {"gain": 3.0}}, odd={"d64-1": {"data": "b"}, "d96-2": {"bits": 9}})
+    assert found["a"].faithful.n == 3
+    assert "seed 1: d64-1 was trained on other data" in found["a"].said[0]
+    assert "seed 2: the dense model of" in found["a"].said[1]
+    (tmp_path / "cells" / "d128-3" / "scores.json").unlink()
+    assert "d128-3 is trained: not scored" in " ".join(h3.findings(tmp_path)[0].said)
+
+
+def test_a_task_without_a_number_is_left_out_and_named(tmp_path):
+    sizes = {t: dense_size(64, t) for t in TASKS[:2]}
+    (arm,) = made(tmp_path, {"a": {"gain": 3.0}}, odd={"d64-1": {"sizes": sizes}}).values()
+    assert arm.faithful.value == pytest.approx(3.0, abs=0.1) and arm.faithful.n == 5
+    assert f"{h3.FAITHFUL} is not known everywhere of try_except" in arm.said
+    # The arm's own numbers are all there.
+    assert not any(h3.NONSENSE in said for said in arm.said)
+
+
+def test_few_seeds_are_marked_and_one_has_no_verdict(tmp_path):
+    (three,) = made(tmp_path / "3", {"a": {"gain": 3.0}}, seeds=(0, 1, 2)).values()
+    assert "exploratory: 3 seeds" in h3.table([three]) and three.verdict == "confirmed"
+    (one,) = made(tmp_path / "1", {"a": {"gain": 3.0}}, seeds=(0,), tasks=TASKS[:1]).values()
+    assert one.faithful.value == pytest.approx(3.0, abs=0.2) and one.verdict == "open"
+
+
+def effect(low, high):
+    return Effect(value=(low + high) / 2, low=low, high=high, p=0.5, n=5)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "nonsense", "verdict"),
+    [
+        (2.01, 5, 1.01, "confirmed"),
+        (1.99, 5, 1.01, "open"),
+        (2.01, 5, 0.99, "open"),
+        (-1, 0.99, 3.0, "refuted"),
+        (-1, 1.01, 3.0, "open"),
+    ],
+)
+def test_the_verdict_is_that_of_the_rule(low, high, nonsense, verdict):
+    found = {"faithful": effect(low, high), "nonsense": effect(nonsense - 1, nonsense + 1)}
+    assert h3.Finding(arm="a", alone=effect(0, 1), censored=0.0, **found).verdict == verdict
+
+
+def test_what_is_no_such_grid_is_told(tmp_path):
+    with pytest.raises(RunError, match="is not a grid"):
+        h3.findings(tmp_path)
+    (tmp_path / "grid.json").write_text('{"cells": {}, "name": "g"}')
+    with pytest.raises(RunError, match="declares none"):
+        h3.findings(tmp_path)
+
+
+def test_the_minimal_version_is_a_part_of_the_whole():
+    whole, small = load_grid("h3"), load_grid("h3_minimal")
+    assert small.base == whole.base and small.tune == whole.tune
+    assert small.endpoints == whole.endpoints and small.baselines == whole.baselines
+    assert set(small.circuits.tasks) < set(whole.circuits.tasks)
+    configs = {c.identity for c in whole.cells()}
+    assert {cell.identity for cell in small.cells()} < configs
+
+
+def test_the_reference_has_as_many_weights_as_the_sparse_arm_keeps():
+    cells = {cell.arm: cell.config.model for cell in load_grid("h3").cells()}
+    arms = [model for arm, model in cells.items() if not arm.startswith("baseline")]
+    of_layer = lambda d: 4 * d * d + 8 * d * d
+    dense = cells["baseline: dense d128"]
+    assert of_layer(dense.d_model) == arms[0].constraint.density * of_layer(arms[0].d_model)
