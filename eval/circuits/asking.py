@@ -88,8 +88,8 @@ def check_distance(distance: int) -> None:
         )
 
 
-def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
-    """Every second pair of a file is kept from the search."""
+def own_pairs(file: Path) -> list[Pair]:
+    """The pairs of the user's own file; UserError for what no search accepts under any tokenizer."""
     if file.stem in TASKS:
         raise UserError(
             f"task file {file} has the name of a task of the table, {file.stem}: give it another"
@@ -106,6 +106,12 @@ def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
             f"task file {file} holds one pair: two or more are accepted, of which every second "
             "one is kept from the search"
         )
+    return pairs
+
+
+def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
+    """Every second pair of a file is kept from the search."""
+    pairs = own_pairs(file)
 
     def packed(some: Sequence[Pair]) -> TaskBatch:
         for pair in some:
