@@ -11,6 +11,7 @@ from pellucid.errors import RunError, UserError
 from pellucid.settings.kinds import MAX_INT, nearest
 
 if TYPE_CHECKING:
+    from pellucid.eval.circuits.asking import Asking
     from pellucid.eval.circuits.run import Search
     from pellucid.eval.circuits.scores import Task
     from pellucid.eval.score import Score
@@ -119,13 +120,14 @@ def _task(search: "Search", name: str, task: str, metrics: list[str]) -> "Task":
     folder = search.run.folder
     about = {"drawn": search.settings.drawn, "seed": search.seed, "distance": distance}
     try:
-        asked, nodes = asking(search.run, task, **about).unseen, search.nodes
+        asked, nodes = asking(search.run, task, **about), search.nodes
     except UserError as reason:
         return Task(not_asked(str(reason), metrics))
-    tokens, begun = asked.tokens_a.numel() + asked.tokens_b.numel(), time.monotonic()
+    tokens = asked.unseen.tokens_a.numel() + asked.unseen.tokens_b.numel()
+    begun = time.monotonic()
     written = folder.read_circuits().get(name)
     try:
-        if not (written and same(written, search)):
+        if not (written and same(written, search, asked)):
             written = search.write(task)
             _note(search, name, time.monotonic() - begun)
     except Unable as reason:
@@ -163,17 +165,18 @@ ASKED = ("profile", "target", "grain", "distance", "seed", "frozen_norm")
 """Settings of a search that a circuit's file holds."""
 
 
-def same(written: Mapping[str, Any], search: "Search") -> bool:
+def same(written: Mapping[str, Any], search: "Search", asked: "Asking") -> bool:
     """Whether a circuit's file is what this search would write, all that it asks for included.
 
     One that was forced, of a model that misses the target, is not.
     """
-    asked = {"step": search.run.step} | {name: getattr(search, name) for name in ASKED}
+    about = {"step": search.run.step, "prompts": asked.fingerprint}
+    about |= {name: getattr(search, name) for name in ASKED}
     losses, censored = written["losses"], written["censored"]
     able = (losses["model"] + losses["model_unseen"]) / 2 <= search.target
     proven = not search.controls or "faithful" in written
     pruned = not search.edges or "pruned_edges" in written or censored
-    equal = all(written.get(name) == value for name, value in asked.items())
+    equal = all(written.get(name) == value for name, value in about.items())
     return able and proven and pruned and equal
 
 

@@ -1,5 +1,6 @@
 """The prompts of a circuit's search, and others that it never sees."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,12 @@ class Asking(NamedTuple):
     """what decides the answer, in words"""
     searched: TaskBatch
     unseen: TaskBatch
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all pairs as texts: files of one name may hold others."""
+        pairs = repr((self.searched.pairs, self.unseen.pairs))
+        return hashlib.sha256(pairs.encode()).hexdigest()[:16]
 
 
 def asking(run: "Run", task: str, *, drawn: int, seed: int, distance: int = 0) -> Asking:

@@ -111,6 +111,19 @@ def test_what_was_found_is_not_searched_for_again(finished, cell, monkeypatch):
             taken(cell, replace(grid.circuits, **other), "val")
 
 
+def test_a_file_of_the_same_name_is_another_task(cell, tmp_path, monkeypatch):
+    file, about = tmp_path / "twice.jsonl", {"target": TARGET, "controls": False}
+    Search(run=cell, **about).write(pairs(file))
+    circuits = Circuits((str(file),), **about)
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "write", never)
+        assert taken(cell, circuits, "val")
+        file.write_text("\n".join(file.read_text().splitlines()[:4]))
+        with pytest.raises(AssertionError, match="searched for again"):
+            taken(cell, circuits, "val")
+    (cell.folder.circuits / "twice.json").unlink()
+
+
 def test_a_killed_search_goes_on_with_the_next_task(cell, tmp_path, monkeypatch):
     names = [pairs(tmp_path / f"{name}.jsonl") for name in ("one", "two", "three")]
     circuits, write = Circuits(names, target=TARGET, controls=False), Search.write
@@ -248,8 +261,7 @@ def test_circuits_that_cannot_be_searched_for_are_refused(circuits, said):
 
 @pytest.mark.parametrize("name", ["not_in", "own@32", "one"])
 def test_files_that_no_search_accepts_are_refused_before_training(name, tmp_path):
-    file = tmp_path / f"{name}.jsonl"
-    pairs(file)
+    pairs(file := tmp_path / f"{name}.jsonl")
     if name == "one":
         file.write_text(file.read_text().partition("\n")[0])
     with pytest.raises(GridError, match=f"g, circuits: task file {file}"):
