@@ -82,6 +82,8 @@ class Finding:
     """nonsense ÷ real, in the arm"""
     censored: float | None
     """share of the arm's tasks and seeds that are counted as the whole model"""
+    censored_dense: float | None
+    """the same of the dense models that it is set beside: of large ratios that is another cause"""
     said: tuple[str, ...] = ()
     """what is left out, and why"""
 
@@ -112,7 +114,7 @@ def _finding(
     cells: Sequence[CellFiles], rungs: Sequence[CellFiles], tasks: Sequence[str]
 ) -> Finding:
     ratios: dict[str, list[dict[str, float]]] = {FAITHFUL: [], ALONE: [], NONSENSE: []}
-    said, full = [], []
+    said, full, full_dense = [], [], []
     for cell in cells:
         try:
             ladder = _ladder(cell, [rung for rung in rungs if rung.seed == cell.seed])
@@ -126,6 +128,7 @@ def _finding(
             ratios[metric].append({t: dense[t] - v for t, v in own[metric].items() if t in dense})
         ratios[NONSENSE].append(own[NONSENSE])
         full += own[CENSORED].values()
+        full_dense += _at(math.log(size), ladder, CENSORED, tasks).values()
     effects = []
     for metric, rows in ratios.items():
         known = [task for task in tasks if rows and all(task in row for row in rows)]
@@ -133,8 +136,9 @@ def _finding(
             said.append(f"{metric} is not known everywhere of {', '.join(lost)}")
         effects.append(crossed([[row[task] for task in known] for row in rows] if known else []))
     about = dict(zip(("faithful", "alone", "nonsense"), effects, strict=True))
-    censored = float(np.mean(full)) if full else None
-    return Finding(arm=cells[0].label, censored=censored, said=tuple(said), **about)
+    shares = [float(np.mean(each)) if each else None for each in (full, full_dense)]
+    about |= dict(zip(("censored", "censored_dense"), shares, strict=True))
+    return Finding(arm=cells[0].label, said=tuple(said), **about)
 
 
 def _ladder(cell: CellFiles, rungs: Sequence[CellFiles]) -> list[tuple[float, CellFiles]]:
@@ -170,12 +174,13 @@ def table(found: Sequence[Finding]) -> str:
     """The findings as Markdown; ratios with their 95 % intervals."""
     head = (
         *("arm", "dense / arm, faithful", "at the means alone", "nonsense / real"),
-        *("counted whole", "seeds", "verdict"),
+        *("counted whole, dense / arm", "seeds", "verdict"),
     )
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for one in found:
         ratios = [_ratio(effect) for effect in (one.faithful, one.alone, one.nonsense)]
-        whole = "–" if one.censored is None else f"{one.censored:.0%}"
+        shares = (one.censored_dense, one.censored)
+        whole = " / ".join("–" if share is None else f"{share:.0%}" for share in shares)
         row = [one.arm, *ratios, whole, str(one.faithful.n), one.verdict]
         lines.append(f"| {' | '.join(row)} |")
     notes = [f"{one.arm}: {said}" for one in found for said in one.said]

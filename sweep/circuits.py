@@ -1,5 +1,6 @@
 """Circuits of a grid's cells: which are searched for, and their sizes as scores of a cell."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -7,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from pellucid.errors import RunError, UserError
-from pellucid.settings.kinds import nearest
+from pellucid.settings.kinds import MAX_INT, nearest
 
 if TYPE_CHECKING:
+    from pellucid.eval.circuits.asking import Asking
     from pellucid.eval.circuits.run import Search
     from pellucid.eval.circuits.scores import Task
     from pellucid.eval.score import Score
@@ -28,7 +30,7 @@ class Circuits:
     """
 
     tasks: Sequence[str]
-    """of the table, one at a distance as `not_in@32`, or `.jsonl` files of pairs"""
+    """of the table, one at a distance as `var_if@32`, or `.jsonl` files of pairs"""
     profile: str = "quick"
     target: float = 0.15
     """loss in nats"""
@@ -45,23 +47,17 @@ class Circuits:
         from pellucid.eval.circuits.battery import repeats_of
         from pellucid.eval.circuits.nodes import Grain
         from pellucid.eval.circuits.settings import settings_of
-        from pellucid.eval.tasks import TASKS
 
         if isinstance(self.tasks, str) or not self.tasks or len(set(self.names)) < len(self.tasks):
             raise UserError(f"circuits.tasks is {self.tasks!r}; different tasks are accepted")
         for task in self.tasks:
-            name, distance = _at(task)
-            if task.endswith(".jsonl") and not Path(task).is_file():
-                raise UserError(f"circuits.tasks: there is no file {task}")
-            if not task.endswith(".jsonl") and name not in TASKS:
-                raise UserError(f"circuits.tasks: {task!r} is no task{nearest(name, TASKS)}")
-            if distance and distance not in TASKS[name].distances:
-                accepted = ", ".join(f"{name}@{d}" for d in TASKS[name].distances) or name
-                raise UserError(f"circuits.tasks: {task!r} is no task; {accepted} is accepted")
+            _check(task)
         if self.grain not in get_args(Grain):
             raise UserError(
                 f"circuits.grain is {self.grain!r}; {', '.join(get_args(Grain))} are accepted"
             )
+        if type(self.seed) is not int or not 0 <= self.seed <= MAX_INT:
+            raise UserError(f"circuits.seed is {self.seed!r}; 0 to 2**63 - 1 are accepted")
         settings_of(self.profile, self.target), repeats_of(self.profile)
 
     @property
@@ -113,22 +109,25 @@ def taken(run: "Run", circuits: Circuits, split: str) -> "list[Score]":
 
 
 def _task(search: "Search", name: str, task: str, metrics: list[str]) -> "Task":
-    from pellucid.eval.circuits.asking import Unable, asking
+    from pellucid.eval.circuits.asking import Unable, asking, own_pairs
     from pellucid.eval.circuits.scores import Task, at_full_size, not_asked, parts_of
 
+    if task.endswith(".jsonl"):
+        own_pairs(Path(task))  # a file that went away says nothing of the run: the cell fails
     task, distance = _at(task)
     # What searches of one distance share (nodes, means over text) is taken once.
     search = search if distance == search.distance else replace(search, distance=distance)
     folder = search.run.folder
     about = {"drawn": search.settings.drawn, "seed": search.seed, "distance": distance}
     try:
-        asked, nodes = asking(search.run, task, **about).unseen, search.nodes
+        asked, nodes = asking(search.run, task, **about), search.nodes
     except UserError as reason:
         return Task(not_asked(str(reason), metrics))
-    tokens, begun = asked.tokens_a.numel() + asked.tokens_b.numel(), time.monotonic()
+    tokens = asked.unseen.tokens_a.numel() + asked.unseen.tokens_b.numel()
+    begun = time.monotonic()
     written = folder.read_circuits().get(name)
     try:
-        if not (written and same(written, search)):
+        if not (written and same(written, search, asked)):
             written = search.write(task)
             _note(search, name, time.monotonic() - begun)
     except Unable as reason:
@@ -138,27 +137,46 @@ def _task(search: "Search", name: str, task: str, metrics: list[str]) -> "Task":
     return Task(parts_of(written), seconds, tokens)
 
 
+def _check(task: str) -> None:
+    """UserError for a task that no run can be asked."""
+    from pellucid.eval.circuits.asking import own_pairs
+    from pellucid.eval.tasks import TASKS
+
+    if task.endswith(".jsonl"):
+        if not Path(task).is_file():
+            raise UserError(f"circuits.tasks: there is no file {task}")
+        own_pairs(Path(task))
+        return
+    name, distance = _at(task)
+    if name not in TASKS:
+        raise UserError(f"circuits.tasks: {task!r} is no task{nearest(name, TASKS)}")
+    if distance and distance not in TASKS[name].distances:
+        accepted = ", ".join(f"{name}@{d}" for d in TASKS[name].distances) or name
+        raise UserError(f"circuits.tasks: {task!r} is no task; {accepted} is accepted")
+
+
 def _at(task: str) -> tuple[str, int]:
-    """A task and its distance."""
-    name, _, distance = task.rpartition("@")
-    return (name, int(distance)) if name and distance.isdecimal() else (task, 0)
+    """A task and its distance, which is written in one way alone: files have the task's name."""
+    found = re.fullmatch(r"(.+)@([1-9][0-9]*)", task)
+    return (found[1], int(found[2])) if found else (task, 0)
 
 
 ASKED = ("profile", "target", "grain", "distance", "seed", "frozen_norm")
 """Settings of a search that a circuit's file holds."""
 
 
-def same(written: Mapping[str, Any], search: "Search") -> bool:
+def same(written: Mapping[str, Any], search: "Search", asked: "Asking") -> bool:
     """Whether a circuit's file is what this search would write, all that it asks for included.
 
     One that was forced, of a model that misses the target, is not.
     """
-    asked = {"step": search.run.step} | {name: getattr(search, name) for name in ASKED}
+    about = {"step": search.run.step, "prompts": asked.fingerprint}
+    about |= {name: getattr(search, name) for name in ASKED}
     losses, censored = written["losses"], written["censored"]
     able = (losses["model"] + losses["model_unseen"]) / 2 <= search.target
     proven = not search.controls or "faithful" in written
     pruned = not search.edges or "pruned_edges" in written or censored
-    equal = all(written.get(name) == value for name, value in asked.items())
+    equal = all(written.get(name) == value for name, value in about.items())
     return able and proven and pruned and equal
 
 

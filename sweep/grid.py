@@ -207,16 +207,25 @@ class Grid:
                 f"{self.name}: suite is {self.suite!r}; {', '.join(SUITES)} are accepted"
             )
         measured = [name for name, metric in METRICS.items() if self.suite in metric.suites]
-        if self.circuits:
-            with _named(self.name, "circuits"):
-                self.circuits.check()
-            measured += self.circuits.metrics
+        sizes = self._sizes()
         for endpoint in self.endpoints:
-            if not any(re.match(rf"{re.escape(name)}(?:[:_]|$)", endpoint) for name in measured):
+            of_suite = (re.match(rf"{re.escape(name)}(?:[:_]|$)", endpoint) for name in measured)
+            if endpoint not in sizes and not any(of_suite):
                 raise GridError(
                     f"{self.name}: endpoint {endpoint!r} is no metric of the suite "
-                    f"{self.suite}{nearest(endpoint, measured)}"
+                    f"{self.suite}{nearest(endpoint, [*measured, *sizes])}"
                 )
+
+    def _sizes(self) -> list[str]:
+        """What circuits give every cell, over all tasks and of each: here all parts are known."""
+        if self.circuits is None:
+            return []
+        if not isinstance(self.circuits, Circuits):
+            raise GridError(f"{self.name}: circuits is {self.circuits!r}; Circuits(…) is accepted")
+        with _named(self.name, "circuits"):
+            self.circuits.check()
+        metrics = self.circuits.metrics
+        return [*metrics, *(f"{m}:{task}" for m in metrics for task in self.circuits.names)]
 
 
 def cell_name(values: Mapping[str, str], config: RunConfig) -> str:

@@ -1,5 +1,6 @@
 """The prompts of a circuit's search, and others that it never sees."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,12 @@ class Asking(NamedTuple):
     searched: TaskBatch
     unseen: TaskBatch
 
+    @property
+    def fingerprint(self) -> str:
+        """Of all pairs as texts: files of one name may hold others."""
+        pairs = repr((self.searched.pairs, self.unseen.pairs))
+        return hashlib.sha256(pairs.encode()).hexdigest()[:16]
+
 
 def asking(run: "Run", task: str, *, drawn: int, seed: int, distance: int = 0) -> Asking:
     """The pairs of a task of the table, or of the user's own file, whose name ends in `.jsonl`.
@@ -88,8 +95,8 @@ def check_distance(distance: int) -> None:
         )
 
 
-def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
-    """Every second pair of a file is kept from the search."""
+def own_pairs(file: Path) -> list[Pair]:
+    """The pairs of the user's own file; UserError for what no search accepts under any tokenizer."""
     if file.stem in TASKS:
         raise UserError(
             f"task file {file} has the name of a task of the table, {file.stem}: give it another"
@@ -106,6 +113,12 @@ def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
             f"task file {file} holds one pair: two or more are accepted, of which every second "
             "one is kept from the search"
         )
+    return pairs
+
+
+def _own(run: "Run", file: Path, drawn: int, context: int) -> Asking:
+    """Every second pair of a file is kept from the search."""
+    pairs = own_pairs(file)
 
     def packed(some: Sequence[Pair]) -> TaskBatch:
         for pair in some:

@@ -48,6 +48,7 @@ def content(found: Found, tokenizer: Any) -> dict[str, Any]:
         "format": FORMAT,
         "task": found.asking.name,
         "cue": found.asking.cue,
+        "prompts": found.asking.fingerprint,
         "distance": found.asking.searched.distance,
         "step": found.step,
         "profile": found.profile,

@@ -121,7 +121,7 @@ class Search:
         return self.run.step < max(steps, default=0)
 
     def file_name(self, task: str) -> str:
-        """`not_in`, at a distance `not_in@32`, of an earlier checkpoint `not_in.step500`."""
+        """`var_if`, at a distance `var_if@32`, of an earlier checkpoint `var_if.step500`."""
         at = f"@{self.distance}" if self.distance else ""
         return f"{task}{at}.step{self.run.step}" if self.earlier else f"{task}{at}"
 

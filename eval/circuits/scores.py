@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from pellucid.eval.bootstrap import Interval, mean
-from pellucid.eval.circuits.asking import MEASURED
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.sizes import bits
 from pellucid.eval.controls import as_good
@@ -35,6 +34,8 @@ PROVEN: dict[str, Literal["lower", "higher"]] = {
 """What one with controls has: its size in the worst case, and how much more nonsense takes."""
 EDGED: dict[str, Literal["lower", "higher"]] = {"circuit_log2_edges": "lower"}
 """What one with pruned edges has."""
+WORST = ("circuit_faithful_log2_bits", "circuit_faithful_log2_nodes", "circuit_faithful_censored")
+"""Of these, the sizes in the worst case, which are taken on prompts that no search saw."""
 NONSENSE = "nonsense_mapping"
 CONTROLS = (NONSENSE, "swapped_labels", "random_twin", "permuted_weights")
 """Controls of the battery that are sizes of circuits."""
@@ -201,7 +202,8 @@ def _control(name: str, parts: Mapping[str, Part]) -> float | str:
 def _score(
     metric: str, found: Interval, controls: Mapping[str, float | str], **about: Any
 ) -> Score:
-    where = f"on prompts of the family {MEASURED}, not on text of the split"
+    prompts = "unseen prompts" if metric.partition(":")[0] in WORST else "the prompts of the search"
+    where = f"on {prompts}, not on text of the split"
     flags = (*as_good(found, controls, about["better"]), where)
     return Score.of(found, flags=flags, metric=metric, controls=dict(controls), **about)
 

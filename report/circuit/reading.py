@@ -94,7 +94,7 @@ class CircuitFile:
 
     @property
     def title(self) -> str:
-        """The task as its file is named: `not_in@32.step500`."""
+        """The task as its file is named: `var_if@32.step500`."""
         return self.task + self.slug.removeprefix(self.place[0])
 
     @property

@@ -11,7 +11,7 @@ from support.grids import BASE
 
 from pellucid import run as runs
 from pellucid.cli import main
-from pellucid.errors import RunError
+from pellucid.errors import RunError, UserError
 from pellucid.eval.circuits import run as circuit_run
 from pellucid.eval.circuits.asking import Unable
 from pellucid.eval.circuits.nodes import nodes_of
@@ -111,6 +111,19 @@ def test_what_was_found_is_not_searched_for_again(finished, cell, monkeypatch):
             taken(cell, replace(grid.circuits, **other), "val")
 
 
+def test_a_file_of_the_same_name_is_another_task(cell, tmp_path, monkeypatch):
+    file, about = tmp_path / "twice.jsonl", {"target": TARGET, "controls": False}
+    Search(run=cell, **about).write(pairs(file))
+    circuits = Circuits((str(file),), **about)
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "write", never)
+        assert taken(cell, circuits, "val")
+        file.write_text("\n".join(file.read_text().splitlines()[:4]))
+        with pytest.raises(AssertionError, match="searched for again"):
+            taken(cell, circuits, "val")
+    (cell.folder.circuits / "twice.json").unlink()
+
+
 def test_a_killed_search_goes_on_with_the_next_task(cell, tmp_path, monkeypatch):
     names = [pairs(tmp_path / f"{name}.jsonl") for name in ("one", "two", "three")]
     circuits, write = Circuits(names, target=TARGET, controls=False), Search.write
@@ -186,6 +199,13 @@ def test_a_full_disk_is_no_property_of_the_model(cell, monkeypatch):
         taken(cell, Circuits((str(place),), target=TARGET, seed=5, controls=False), "val")
 
 
+def test_a_file_that_went_away_is_no_property_of_the_model(cell, tmp_path):
+    own = pairs(tmp_path / "gone.jsonl")
+    Path(own).unlink()
+    with pytest.raises(UserError, match="gone.jsonl cannot be read"):
+        taken(cell, Circuits((own,), target=TARGET, controls=False), "val")
+
+
 def test_other_circuits_are_another_grid(finished, tmp_path):
     grid, folder = finished
     other = replace(grid, circuits=replace(grid.circuits, target=0.2))
@@ -219,6 +239,8 @@ def test_a_cell_gets_further_with_each_circuit(finished):
         (Circuits(("for_whle",)), "'for_whle' is no task; did you mean for_while"),
         (Circuits(("for_while@8",)), "'for_while@8' is no task; for_while is accepted"),
         (Circuits(("dict_or_set@9",)), "dict_or_set@8, dict_or_set@32, dict_or_set@128 is"),
+        (Circuits(("dict_or_set@0",)), "'dict_or_set@0' is no task; did you mean dict_or_set"),
+        (Circuits(("dict_or_set@032",)), "'dict_or_set@032' is no task"),
         (Circuits(()), "different tasks are accepted"),
         (Circuits(("not_in", "not_in")), "different tasks are accepted"),
         (Circuits("not_in"), "different tasks are accepted"),
@@ -226,6 +248,8 @@ def test_a_cell_gets_further_with_each_circuit(finished):
         (Circuits(("not_in",), profile="slow"), "'slow' is unknown"),
         (Circuits(("not_in",), target=0.7), "target = 0.7"),
         (Circuits(("not_in",), grain="atoms"), "circuits.grain is 'atoms'"),
+        (Circuits(("not_in",), seed=-1), "circuits.seed is -1"),
+        (("not_in",), r"circuits is \('not_in',\); Circuits\(…\) is accepted"),
         (Circuits(("not_in",), controls=False), "endpoint 'circuit_faithful_log2_bits' is no"),
         (None, "endpoint 'circuit_faithful_log2_bits' is no metric"),
     ],
@@ -233,6 +257,26 @@ def test_a_cell_gets_further_with_each_circuit(finished):
 def test_circuits_that_cannot_be_searched_for_are_refused(circuits, said):
     with pytest.raises(GridError, match=said):
         Grid(name="g", circuits=circuits, endpoints=ENDPOINTS).cells()
+
+
+@pytest.mark.parametrize("name", ["not_in", "own@32", "one"])
+def test_files_that_no_search_accepts_are_refused_before_training(name, tmp_path):
+    pairs(file := tmp_path / f"{name}.jsonl")
+    if name == "one":
+        file.write_text(file.read_text().partition("\n")[0])
+    with pytest.raises(GridError, match=f"g, circuits: task file {file}"):
+        Grid(name="g", circuits=Circuits((str(file),))).cells()
+
+
+@pytest.mark.parametrize("end", [":not_in", ":dict_or_set@8", ":for_while", ":dict_or_set", "s"])
+def test_an_endpoint_may_be_the_size_of_one_of_the_tasks(end):
+    endpoint, circuits = f"circuit_log2_bits{end}", Circuits(("not_in", "dict_or_set@8"))
+    grid = Grid(name="g", circuits=circuits, endpoints=(endpoint,))
+    if end in (":not_in", ":dict_or_set@8"):
+        assert grid.cells()
+    else:
+        with pytest.raises(GridError, match=f"{endpoint}' is no metric .* did you mean circuit_"):
+            grid.cells()
 
 
 def test_a_plan_says_what_it_does_not_count(tmp_path, capsys):

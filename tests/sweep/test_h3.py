@@ -95,7 +95,16 @@ def test_a_planted_ratio_is_found_at_equal_bits_per_byte(tmp_path):
     row = next(line for line in shown.splitlines() if line.startswith("| eight |"))
     ratios = [float(column.split()[0]) for column in row.split("|")[2:5]]
     assert ratios == pytest.approx([8, 16, 4], rel=0.07)
-    assert row.endswith("| 50% | 5 | confirmed |")
+    assert row.endswith("| 0% / 50% | 5 | confirmed |")
+
+
+def test_tasks_that_the_dense_models_miss_are_told_beside_the_ratio(tmp_path):
+    # Of the rungs on either side of the arm the larger counts as whole; the arm is at one quarter.
+    between = 128 ** (3 / 4) * 192 ** (1 / 4)
+    odd = {f"d{d}-{seed}": {"full": 1.0} for d in (192, 320) for seed in range(5)}
+    (arm,) = made(tmp_path, {"a": {"gain": 3.0, "d": between}}, odd=odd).values()
+    assert arm.censored == 0.0 and arm.censored_dense == pytest.approx(0.25)
+    assert "| 25% / 0% | 5 |" in h3.table([arm])
 
 
 def test_beyond_the_ladder_nothing_is_said(tmp_path):
@@ -103,7 +112,7 @@ def test_beyond_the_ladder_nothing_is_said(tmp_path):
     for arm in found.values():
         assert arm.faithful.value is None and arm.verdict == "open" and arm.censored is None
         assert "nothing is extrapolated" in arm.said[0]
-    assert "| better | – | – | – | – | 0 | open |" in h3.table([*found.values()])
+    assert "| better | – | – | – | – / – | 0 | open |" in h3.table([*found.values()])
 
 
 def test_a_seed_whose_ladder_cannot_be_used_is_left_out_and_told(tmp_path):
@@ -147,7 +156,10 @@ def effect(low, high):
 )
 def test_the_verdict_is_that_of_the_rule(low, high, nonsense, verdict):
     found = {"faithful": effect(low, high), "nonsense": effect(nonsense - 1, nonsense + 1)}
-    assert h3.Finding(arm="a", alone=effect(0, 1), censored=0.0, **found).verdict == verdict
+    assert (
+        h3.Finding(arm="a", alone=effect(0, 1), censored=0.0, censored_dense=0.0, **found).verdict
+        == verdict
+    )
 
 
 def test_what_is_no_such_grid_is_told(tmp_path):

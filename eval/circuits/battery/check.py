@@ -20,8 +20,8 @@ class Check:
     """None where the control gives no verdict: `reason` says why"""
     reason: str | None = None
     least: Mapping[str, float] | None = None
-    """nodes and bits of the smallest circuit that was found where there is nothing to be found; None
-    where the control is none of sizes"""
+    """fewest nodes and fewest bits of the circuits that were found where there is nothing to be
+    found; None where the control is none of sizes"""
 
     def __post_init__(self) -> None:
         if self.value is not None and not isfinite(self.value):

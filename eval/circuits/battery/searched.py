@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
 from pellucid.eval.circuits.bases import means
@@ -29,6 +30,12 @@ def size_of(case: Case, circuit: Circuit) -> int:
     return len(case.nodes) if circuit.censored else circuit.size
 
 
+def _bits(case: Case, circuit: Circuit) -> float:
+    """The same in bits: of two circuits the one of fewer nodes may be that of more bits."""
+    kept = torch.ones_like(circuit.kept) if circuit.censored else circuit.kept
+    return bits(case.nodes, kept)
+
+
 def compared(case: Case, name: str, what: str, empty: Sequence[Circuit]) -> Check:
     """The ratio of the circuit's size to that of the smallest of those that stand for nothing.
 
@@ -46,6 +53,5 @@ def compared(case: Case, name: str, what: str, empty: Sequence[Circuit]) -> Chec
     ratio = max(real, 1) / max(least, 1)
     alone = n_censored == len(empty) or ratio <= case.repeats.largest_ratio
     passes = alone and not case.circuit.censored
-    smallest = min(empty, key=lambda circuit: size_of(case, circuit))
-    size = {"nodes": least, "bits": bits(case.nodes, smallest.kept)}
+    size = {"nodes": least, "bits": min(_bits(case, circuit) for circuit in empty)}
     return Check(name, ratio, "ratio", f"{says}.", passes, least=size)

@@ -96,6 +96,8 @@ def test_the_mean_over_tasks_is_geometric_and_keeps_what_is_censored():
     # Nonsense of 256 bits beside a real circuit of 2,048: the ratio is below 1.
     assert made["circuit_nonsense_log2_ratio:b"].value == -3.0
     assert made["circuit_log2_bits:a"].value == 5.0
+    unseen = [m for m, score in made.items() if any("on unseen prompts" in f for f in score.flags)]
+    assert unseen and unseen == [m for m in made if m.startswith("circuit_faithful")]
     edges = made["circuit_log2_edges"]
     assert edges.value is None and edges.flags[0].startswith(f"{NO_VALUE}b: the circuit is the")
 

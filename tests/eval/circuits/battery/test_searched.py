@@ -18,6 +18,9 @@ from pellucid.eval.circuits.battery.searched import compared
 from pellucid.eval.circuits.battery.twins import as_sure, twins
 from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.objective import margins_of
+from pellucid.eval.circuits.sizes import bits
+
+GROUPS = ("blocks.0.attention", "blocks.0.mlp")
 
 
 class Finder:
@@ -55,6 +58,21 @@ def test_a_circuit_is_compared_with_the_smallest_that_stands_for_nothing():
     censored = replace(case, circuit=circuit(3, loss=0.5))
     check = compared(censored, "x", "nothing takes", [circuit(20, loss=0.5)])
     assert check.value == 1 and not check.passes
+
+
+def test_each_unit_has_a_smallest_circuit_of_its_own():
+    case = case_with(None)
+    heads, neurons = ({g.name: g.size for g in case.nodes.groups}[n] for n in GROUPS)
+    few, cheap = (torch.zeros(20, dtype=torch.bool) for _ in "ab")
+    # One of many neurons takes more bits than all heads, which are as few as they are.
+    few[heads : heads + 1], cheap[:heads] = True, True
+    made = [Circuit("c", kept, kept.double(), 0.1, 0.15) for kept in (few, cheap)]
+    least = compared(case, "x", "nothing takes", made).least
+    assert least["nodes"] == 1 < heads
+    assert least["bits"] == pytest.approx(math.log2(math.comb(heads, heads // 2)))
+    assert least["bits"] < math.log2(neurons)
+    whole = compared(case, "x", "nothing takes", [circuit(3, loss=0.5)]).least
+    assert whole == {"nodes": 20, "bits": bits(case.nodes, torch.ones(20, dtype=torch.bool))}
 
 
 def test_nothing_is_not_smaller_than_nothing():
