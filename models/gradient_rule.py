@@ -68,7 +68,7 @@ class Routed(NoRule):
         # A revived unit is a copy of another, which may be of the other part.
         recipe: ClassVar[tuple[str, ...]] = ("train.revive_budget=0",)
 
-        label: str = setting("in_class")
+        label: str = setting("in_comment")
         """Which label of `data.labels=loop` is to be forgotten."""
         share: float = setting(0.5, above=0.0, high=1.0)
         """Share of a row's tokens that carry the label, from which on it is a forget row."""

@@ -25,6 +25,7 @@ from pellucid.training.step import before_step
 
 WORDS = (
     "gradient_rule=routed",
+    "gradient_rule.label=in_class",
     "gradient_rule.mlp_units=6",
     "gradient_rule.heads=1",
     "data.labels=loop",
@@ -276,7 +277,7 @@ def test_two_processes_route_like_one(tmp_path):
         (["train.parallel=fsdp2"], "ddp is accepted"),
         (["train.revive_budget=0.1"], "0 is accepted"),
         (["constraint=weight_topk"], "constraint=none alone"),
-        (["gradient_rule.label=in_clas"], "did you mean in_class"),
+        (["gradient_rule.label=in_commen"], "did you mean in_comment"),
         (["gradient_rule.heads=0", "gradient_rule.mlp_units=0"], "of one kind are needed"),
         (["data.labels=none"], "add data.labels=loop"),
     ],

@@ -37,7 +37,7 @@ class Rows:
         generator = torch.Generator().manual_seed(1000 * seed + step)
         tokens = torch.randint(0, VOCAB, (batch, context + 1), generator=generator)
         bits = torch.randint(0, 2**10, tokens.shape, generator=generator)
-        bits[::2] += 2 ** LOOP.index("in_class")
+        bits[::2] += 2 ** LOOP.index("in_comment")
         return Batch(tokens, torch.zeros_like(tokens), {"labels": bits})
 
 
