@@ -1,9 +1,11 @@
 """Runs that people start by name: `preset("tiny")`, `run_config(["tiny", "mlp.k=16"])`."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pellucid.errors import ConfigError
+from pellucid.errors import EXIT_OK, EXIT_USER, ConfigError, UserError
 from pellucid.settings.kinds import nearest, shown
 
 if TYPE_CHECKING:
@@ -55,3 +57,15 @@ def run_config(words: Sequence[str]) -> "RunConfig":
 
     name, changes = split(words)
     return override(preset(name), changes)
+
+
+def analysis(table: Callable[[Path], str], words: Sequence[str]) -> int:
+    """Print what `table` says of the one grid folder that is named; the exit code of a command."""
+    try:
+        if len(words) != 1:
+            raise UserError(f"{len(words)} words given; the folder of one grid is expected")
+        print(table(Path(words[0])))
+    except UserError as error:
+        print(f"pellucid: {error}", file=sys.stderr)
+        return EXIT_USER
+    return EXIT_OK

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pellucid.errors import RunError
+from pellucid.experiments import analysis
 from pellucid.report.reading import read_json
 from pellucid.report.scores import is_number
 from pellucid.sweep import Grid, Tuning
@@ -104,4 +105,4 @@ def table(found: Mapping[str, tuple[Effect, float | None]]) -> str:
 
 
 if __name__ == "__main__":
-    print(table(separations(Path(sys.argv[1]))))
+    sys.exit(analysis(lambda folder: table(separations(folder)), sys.argv[1:]))

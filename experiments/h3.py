@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from pellucid.errors import RunError
+from pellucid.experiments import analysis
 from pellucid.experiments.ladder import LadderError, size_at
 from pellucid.report.grid.reading import BASELINE, CellFiles, read_grid
 from pellucid.sweep import Circuits, Grid, Tuning
@@ -197,4 +198,4 @@ def _ratio(found: Effect) -> str:
 
 
 if __name__ == "__main__":
-    print(table(findings(Path(sys.argv[1]))))
+    sys.exit(analysis(lambda folder: table(findings(folder)), sys.argv[1:]))

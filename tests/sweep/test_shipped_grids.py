@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pellucid.cli import main
-from pellucid.errors import RunError
-from pellucid.experiments import h1, matching
+from pellucid.errors import EXIT_USER, RunError
+from pellucid.experiments import analysis, h1, h3, matching
 from pellucid.models.mlp import MLPS
 from pellucid.sweep import Grid, load_grid
 from pellucid.sweep.folder import GridFolder
@@ -101,3 +101,11 @@ def test_separation_counts_ties_half_and_needs_twins(tmp_path):
 def _score(metric, value, twin, better=None):
     held = {"metric": metric, "value": value, "controls": {"permuted_weights": twin}}
     return held | {"better": better}
+
+
+@pytest.mark.parametrize(("words", "says"), [([], "0 words given"), (["gone"], "is not a grid")])
+@pytest.mark.parametrize("table", [h1.separations, h3.findings])
+def test_an_analysis_without_a_grid_is_told_in_one_line(table, words, says, capsys):
+    assert analysis(lambda folder: str(table(folder)), words) == EXIT_USER
+    told = capsys.readouterr().err
+    assert says in told and told.count("\n") == 1
