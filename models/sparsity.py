@@ -1,7 +1,7 @@
 """Fillings of the `site_sparsity` slot: which channels of a block's inner vectors survive."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -43,6 +43,9 @@ class AbsTopK(NoSparsity):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(NoSparsity.Config):
+        # The rate of its paper: at a common one, 300 steps of `tiny` stay above the bigram table.
+        recipe: ClassVar[tuple[str, ...]] = ("train.lr=0.0128",)
+
         share: float = setting(0.25, above=0.0, high=1.0)
         """Share of the channels that pass."""
         places: tuple[Place, ...] = setting(PLACES)
