@@ -35,8 +35,8 @@ class Backpack(Unembed):
     class Config(Unembed.Config):
         tied: bool = setting(True)
         """Share one matrix between embedding and unembedding."""
-        n_senses: int = setting(8, low=1)
-        """Sense vectors of each token; must divide d_model."""
+        n_senses: int = setting(16, low=1)
+        """Sense vectors of each token, as many as the authors have; must divide d_model."""
         hidden: int | None = setting(None, low=1)
         """Hidden width of the two layers of the sense network; none gives 4 x d_model."""
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pellucid.errors import ConfigError
+from pellucid.experiments import run_config
 from pellucid.models import ModelConfig, Transformer, record
 from pellucid.models.attention import ATTENTIONS
 from pellucid.models.mlp import MLPS
@@ -89,3 +90,9 @@ def test_the_sink_is_one_more_column_of_the_softmax(tokens):
 def test_what_cannot_work_is_refused(changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
         sparse(**changes)
+
+
+def test_channels_that_pass_bring_the_rate_they_learn_at_and_words_still_decide():
+    words = ["tiny", "mlp=dense", "site_sparsity=abs_topk"]
+    assert run_config(words).train.lr == 0.0128
+    assert run_config([*words, "train.lr=1e-3"]).train.lr == 1e-3
