@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pellucid.errors import RunError
@@ -25,6 +24,7 @@ from pellucid.eval.table import table
 from pellucid.eval.taking import permitted, taken
 from pellucid.eval.workbench import Workbench
 from pellucid.models import Transformer
+from pellucid.settings.console import console_of
 from pellucid.settings.kinds import nearest
 from pellucid.storage import files
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pellucid.run import Run
 
 HELD_OUT = ("val", "test")
+TABLE_WIDTH = 150
 
 
 def evaluate(
@@ -74,7 +75,7 @@ def evaluate(
     opened = len(run.folder.read_openings())
     run.folder.write_scores(score.pack(scores, suite=suite, test_openings=opened, **about))
     if progress:
-        Console().print(table(scores, test_openings=opened))
+        console_of(TABLE_WIDTH).print(table(scores, test_openings=opened))
     return scores
 
 

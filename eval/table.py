@@ -10,13 +10,14 @@ from pellucid.eval.score import AS_WELL, NO_VALUE, Score
 def table(scores: Sequence[Score], *, test_openings: int = 0) -> Table:
     """One line a score: value, interval, and those controls that have a value.
 
-    A value that a control reaches is marked, and the line says which.
+    A value that a control reaches is marked, and so is the control.
     """
     shown = Table(title="scores", title_justify="left", caption=_opened(test_openings))
+    # A name that is cut could not be looked up: narrow terminals fold it instead.
     for name in ("metric", "site"):
-        shown.add_column(name)
+        shown.add_column(name, overflow="fold")
     for name in ("value", "95 % interval"):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", overflow="fold")
     shown.add_column("controls")
     for score in scores:
         shown.add_row(
@@ -31,10 +32,16 @@ def _value(score: Score) -> str:
 
 
 def _controls(score: Score) -> str:
-    """Values of the controls, then what must be said of the score."""
+    """Values of the controls, marked where as good as the score, then why it has no value."""
     held = {n: v for n, v in score.controls.items() if isinstance(v, float)}
-    told = [flag for flag in score.flags if flag.startswith(NO_VALUE)] + _as_good(score)
-    return "\n".join([", ".join(f"{name} {_short(v)}" for name, v in held.items()), *told]).strip()
+    equal = [one.split()[0] for flag in _as_good(score) for one in _equals(flag)]
+    values = [f"{n} {_short(v)}{' !' if n in equal else ''}" for n, v in held.items()]
+    told = [flag for flag in score.flags if flag.startswith(NO_VALUE)]
+    return "\n".join([", ".join(values), *told]).strip()
+
+
+def _equals(flag: str) -> list[str]:
+    return flag.removeprefix(AS_WELL).split(", ")
 
 
 def _as_good(score: Score) -> list[str]:
@@ -44,7 +51,7 @@ def _as_good(score: Score) -> list[str]:
 def _opened(times: int) -> str:
     """How often the test split has been opened for this run."""
     counted = {0: "never", 1: "once"}.get(times, f"{times} times")
-    return f"the test split of this run has been opened {counted}"
+    return f"! a control scores as well; the test split of this run has been opened {counted}"
 
 
 def _interval(score: Score) -> str:

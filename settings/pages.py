@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.padding import Padding
@@ -11,7 +10,11 @@ from rich.text import Text
 
 from pellucid.config import RunConfig
 from pellucid.experiments import PRESETS
+from pellucid.settings.console import console_of
 from pellucid.settings.words import Row, describe, fillings
+
+WIDTH = 110
+"""characters of a line where there is no terminal"""
 
 HELP = """\
 usage: pellucid train [PRESET] [path=value ...] [run=FOLDER] [--print-config]
@@ -31,7 +34,7 @@ Fields with a * may change when a run is resumed. Values shown are those of {pre
 
 def field_help(config: RunConfig) -> None:
     """Print every field of every filling with its value and its doc."""
-    console = _console()
+    console = console_of(WIDTH)
     console.print(Text(HELP.format(presets=", ".join(PRESETS), preset=config.preset)))
     slots = fillings(config)
     inside = {row.path for _, by_tag in slots for rows in by_tag.values() for row in rows}
@@ -59,7 +62,7 @@ def print_config(config: RunConfig, folder: Path) -> None:
     from pellucid.data import prepare
     from pellucid.settings.summary import summary
 
-    console = _console()
+    console = console_of(WIDTH)
     data = prepare(config.data)
     for title, rows in _groups(describe(config)):
         _section(console, title, rows, docs=False)
@@ -67,17 +70,6 @@ def print_config(config: RunConfig, folder: Path) -> None:
     for line in summary(config, data.vocab_size, len(data.split("train").tokens)):
         console.print(Text(f"  {line}"))
     console.print(Text(f"  run folder   {folder}"))
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> NoReturn:
-        raise BrokenPipeError  # rich itself would exit with 1; `cli.guarded` knows better
-
-
-def _console() -> Console:
-    # Rich takes 80 columns where it finds no terminal; a file or a pipe can hold whole lines.
-    plain = _Console()
-    return plain if plain.is_terminal else _Console(width=110)
 
 
 def _groups(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
