@@ -89,7 +89,8 @@ def test_a_grid_is_finished_by_bounded_calls(tmp_path):
     file = write(tmp_path, base.replace("eval_every=20", "eval_every=300"))
     file.write_text(file.read_text().replace("seeds=(0, 1)", "seeds=(0,), suite='smoke'"))
     whole = start(file, tmp_path / "whole", "--workers", "2")
-    assert whole.wait(600) == 0
+    said, _ = whole.communicate(timeout=600)
+    assert whole.returncode == 0, said
     out, codes, spent = tmp_path / "out", [], []
     while 0 not in codes and len(codes) < 40:
         begun = time.monotonic()
