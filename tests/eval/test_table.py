@@ -32,5 +32,7 @@ def test_a_file_holds_whole_names_and_each_control_once(printed):
 
 
 def test_what_has_no_value_says_why(printed):
-    text = printed(scored(value=None, low=None, high=None, flags=("no value: the corpus has no labels",)))
+    text = printed(
+        scored(value=None, low=None, high=None, flags=("no value: the corpus has no labels",))
+    )
     assert "–" in text and "no value: the corpus has no labels" in text
