@@ -48,14 +48,8 @@ def sweep(
     matched = folder.matched(grid)
     cells = grid.cells(matched)
     workers = place.at_once(len(cells))
-    states = [folder.state(cell.name, grid.suite) for cell in cells]
     if dry_run:
-        lines = _plan_of_tuning(grid, cells, folder, workers)
-        lines += table.plan(grid, cells, states, workers)
-        if slot:
-            bound = slots.Slot(slot, slots.Pace(folder, cells, grid.suite))
-            lines.append(slots.plan(bound, cells, workers))
-        print("\n".join(lines))
+        print("\n".join(_plan(grid, cells, folder, workers, slot)))
         return EXIT_OK
     place.check(slot)
     folder.open(grid, cells)
@@ -76,11 +70,28 @@ def sweep(
     code = run(grid, cells)
     table.report(console, grid, folder, cells)
     if code == EXIT_OK and by_loss.has_ladder(grid.baselines):
-        lines = ["by loss, between the rungs of the ladder:"]
-        lines += [equal.line for equal in by_loss.compared(out)]
-        console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
+        _report_ladder(console, out)
     failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
     return code or (EXIT_USER if failed else EXIT_OK)
+
+
+def _plan(
+    grid: Grid, cells: Sequence[Cell], folder: GridFolder, workers: int, slot: float | None
+) -> list[str]:
+    """What `--dry-run` prints."""
+    states = [folder.state(cell.name, grid.suite) for cell in cells]
+    lines = _plan_of_tuning(grid, cells, folder, workers)
+    lines += table.plan(grid, cells, states, workers)
+    if slot:
+        bound = slots.Slot(slot, slots.Pace(folder, cells, grid.suite))
+        lines.append(slots.plan(bound, cells, workers))
+    return lines
+
+
+def _report_ladder(console: Console, out: Path) -> None:
+    lines = ["by loss, between the rungs of the ladder:"]
+    lines += [equal.line for equal in by_loss.compared(out)]
+    console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
 
 
 def _plan_of_tuning(
