@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from pellucid.kernels.near import choose
-from pellucid.kernels.select import best, columns_of, contenders, is_pruned, top_indices
 
 CHUNK_BYTES = 16 * 2**20
 """Bytes held at a time: what stays in the cache between the making and the selection."""
@@ -24,43 +23,14 @@ def row_chunks(rows: int, width: int, itemsize: int) -> list[slice]:
     return [slice(start, min(start + size, rows)) for start in range(0, max(rows, 1), size)]
 
 
-def select(
-    chunks: Chunks,
-    shape: tuple[int, int],
-    k: int,
-    *,
-    signed: bool,
-    positive: bool = False,
-    mode: str = "exact",
-) -> tuple[Tensor, Tensor]:
+def select(chunks: Chunks, k: int, *, signed: bool, mode: str = "exact") -> tuple[Tensor, Tensor]:
     """Values (rows k) and int32 columns, ascending, of the k that `mode` takes of each row.
 
-    The chunks are those of a matrix of this shape (rows width). `signed` ranks by magnitude,
-    `positive` is as in `select.top_indices`.
+    The chunks are those of a matrix (rows width). `signed` ranks by magnitude.
     """
-    if mode == "exact" and is_pruned(*shape, k):
-        return _pruned(chunks, shape, k, signed, positive)
     values, indices = [], []
     for _, held in chunks:
-        if mode == "exact":
-            chosen = top_indices(held.abs() if signed else held, k, positive=positive)
-        else:
-            chosen = choose(held, k, signed, mode)
+        chosen = choose(held, k, signed, mode)
         values.append(held.gather(1, chosen))
         indices.append(chosen.int())
     return torch.cat(values), torch.cat(indices)
-
-
-def _pruned(
-    chunks: Chunks, shape: tuple[int, int], k: int, signed: bool, positive: bool
-) -> tuple[Tensor, Tensor]:
-    """What may be chosen is found in each chunk, and chosen from in one go: it is little."""
-    found, values = [], []
-    for part, held in chunks:
-        entries, keys = contenders(held.abs() if signed else held, k, positive=positive)
-        values.append(held.take(entries) if signed else keys)
-        found.append(entries.add_(part.start * shape[1]))
-    entries, value = torch.cat(found), torch.cat(values)
-    keys = value.abs() if signed else value
-    chosen = best(entries, keys, shape, k, positive=positive)
-    return value.take(chosen), columns_of(entries.take(chosen), shape[1]).int()

@@ -25,7 +25,7 @@ def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tens
     """Values (rows k) in the dtype of x, int32 indices (rows k) ascending."""
     parts = row_chunks(*x.shape, _compute_dtype(x).itemsize)
     held = ((part, wide(x[part])) for part in parts)
-    values, indices = select(held, x.shape, k, signed=signed, positive=relu)
+    values, indices = select(held, k, signed=signed)
     values = values.to(x.dtype)
     return drop_inactive(values.relu_(), indices) if relu else (values, indices)
 
@@ -43,8 +43,7 @@ def encode_topk(
     """One product over a chunk of rows at a time into one buffer, then the selection from it."""
     if mode == "fp8":
         return _encode_refined(x, w_enc, b_enc, k, signed)
-    shape, chunks = (len(x), len(w_enc)), _pre_activations(x, w_enc, b_enc)
-    values, indices = select(chunks, shape, k, signed=signed, positive=not signed, mode=mode)
+    values, indices = select(_pre_activations(x, w_enc, b_enc), k, signed=signed, mode=mode)
     values = values.to(x.dtype)
     return drop_inactive(values if signed else values.relu_(), indices)
 

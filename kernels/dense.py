@@ -18,7 +18,7 @@ from pellucid.kernels.select import top_indices
 
 def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
     """Selection by library calls; shapes as in `reference.topk_rows`."""
-    chosen = top_indices(x.abs() if signed else x, k, positive=relu)
+    chosen = top_indices(x.abs() if signed else x, k)
     values, indices = x.gather(1, chosen), chosen.int()
     return drop_inactive(values.relu(), indices) if relu else (values, indices)
 

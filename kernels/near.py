@@ -11,24 +11,21 @@ LARGEST = torch.finfo(FLOAT8).max
 
 
 def choose(pre: Tensor, k: int, signed: bool, mode: str) -> Tensor:
-    """Columns (rows k), int64 and ascending, that `exact` or `groupmax` takes of pre (rows width).
-
-    Without `signed`, which columns of value 0 or below fill a row is not specified.
-    """
+    """Columns (rows k), int64 and ascending, that `exact` or `groupmax` takes of pre (rows width)."""
     keys = pre.abs() if signed else pre
     if mode == "exact":
-        return top_indices(keys, k, positive=not signed)
-    return top_of_groups(keys, k, group_size(pre.shape[1], k), positive=not signed)
+        return top_indices(keys, k)
+    return top_of_groups(keys, k, group_size(pre.shape[1], k))
 
 
-def top_of_groups(keys: Tensor, k: int, group: int, *, positive: bool = False) -> Tensor:
+def top_of_groups(keys: Tensor, k: int, group: int) -> Tensor:
     """Columns (rows k), ascending, of the k largest of the groups' largest keys (rows width).
 
-    Groups are `group` columns side by side, the last perhaps fewer. Ties and `positive` are as in
+    Groups are `group` columns side by side, the last perhaps fewer. Ties are as in
     `select.top_indices`.
     """
     rows, width = keys.shape
-    chosen = top_indices(group_maxima(keys, group), k, positive=positive)
+    chosen = top_indices(group_maxima(keys, group), k)
     first = chosen[:, :, None] * group
     columns = (first + torch.arange(group, device=keys.device)).clamp_(max=width - 1).flatten(1)
     place = keys.gather(1, columns).view(rows, k, group).argmax(dim=2)  # the first of equals

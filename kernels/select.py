@@ -1,104 +1,35 @@
 """Exact row-wise top-k by group-max pruning, on any device, with library calls alone.
 
-If a row is cut into groups, at least k of its entries reach the k-th largest of the groups' maxima,
-and few more do. So that floor is found first, then what reaches it, by way of the lines (groups of
-neighbours) that hold any of it, and the selection is made from that alone.
+Of a row that is cut into groups of neighbours, the k largest entries lie in k groups with the
+largest maxima. So those groups are chosen first, by the same rule, and then from their entries:
+every level has rows of one length, whatever the keys, and rows that are short are sorted.
 """
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LINES = (32, 16)
-"""Columns per line, in order of preference: the larger, the sooner its maxima are found."""
+SHORT = 256
+"""Columns, or SLOTS per entry to be taken, of the rows that no level makes shorter."""
 
-FINE = 4
-"""Lines per slot that a line must leave: with fewer, a row's chosen lines hold most of the row."""
-
-COARSE = 2
-"""Groups per slot for the floor: fewer are found sooner, but more entries reach their floor."""
-
-CROWD = 8
-"""Rows of which more than CROWD * k entries reach the floor are selected from level by level, and
-so are all rows if half as many do on average: ties, or large entries side by side."""
-
-GROUP = 4
-"""Columns per group of a level, which costs about as much as a `topk` of GROUP * k columns."""
-
-DIRECT = 16
-"""Rows of at most DIRECT * k columns are not worth a level."""
+SLOTS = 4
 
 POOLED = 16
 """Groups up to this size are faster pooled than reduced, on a CPU."""
 
 
-def top_indices(keys: Tensor, k: int, *, positive: bool = False) -> Tensor:
+def top_indices(keys: Tensor, k: int) -> Tensor:
     """Columns (rows k), int64 and ascending, of the k largest keys (rows width) of each row.
 
-    NaN ranks above every number, and among equals the lowest column wins. With `positive` the
-    caller has no use for keys of 0 or below, and which of those fill a row is not specified.
+    NaN ranks above every number, and among equals the lowest column wins.
     """
     rows, width = keys.shape
     if k == width:
         return torch.arange(width, device=keys.device).expand(rows, width)
-    if not is_pruned(rows, width, k):
-        return _by_levels(keys, k, positive)
-    entries, found = contenders(keys, k, positive=positive)
-    chosen = best(entries, found, keys.shape, k, positive=positive)
-    return columns_of(entries.take(chosen), width)
-
-
-def is_pruned(rows: int, width: int, k: int) -> bool:
-    """Whether `contenders` is quicker than going level by level for rows of this size."""
-    return rows > 0 and width >= LINES[-1] * FINE * k
-
-
-def contenders(keys: Tensor, k: int, *, positive: bool = False) -> tuple[Tensor, Tensor]:
-    """Positions row * width + column, ascending, of k to CROWD * k entries of each row, and keys.
-
-    The k largest are among them, with every equal of the last of these or, of equals that are too
-    many, those of the lowest columns. `positive` is as in `top_indices`.
-    """
-    length = next(n for n in LINES if keys.shape[1] >= n * FINE * k)
-    gap = -keys.shape[1] % length
-    lines = (F.pad(keys, (0, gap), value=_least(keys)) if gap else keys).contiguous()
-    maxima = group_maxima(lines, length)
-    floor = _floor(maxima, k)
-    # Where it is NaN nothing reaches it; nor where it is the least, which would let in the filling.
-    reached = (maxima >= floor) & (floor > _least(keys))
-    line = reached.flatten().nonzero()[:, 0]
-    if 2 * len(line) > maxima.numel():  # about a third at most, without ties
-        return _chosen_by_levels(keys, k, positive)
-    held = lines.view(-1, length).index_select(0, line)
-    floor_of_line = floor[:, 0].index_select(0, line // maxima.shape[1])
-    hits = held >= floor_of_line[:, None]
-    if 2 * int(hits.count_nonzero()) > CROWD * k * len(keys):
-        return _chosen_by_levels(keys, k, positive)
-    place = hits.flatten().nonzero()[:, 0]
-    left_out = (line - torch.arange(len(line), device=line.device)) * length
-    entries = place + left_out.index_select(0, place // length)
-    if gap:
-        entries -= entries // lines.shape[1] * gap
-    return _settled(entries, held.take(place), keys, k, positive)
-
-
-def best(
-    entries: Tensor, keys: Tensor, shape: tuple[int, int], k: int, *, positive: bool = False
-) -> Tensor:
-    """Places (rows k) in the lists `entries` and `keys` of what `top_indices` takes.
-
-    `entries` are positions in a matrix of this shape (rows width) as `contenders` finds them.
-    """
-    starts, counts = _bounds(entries, *shape)
-    slot = torch.arange(max(int(counts.max()), k + 1), device=keys.device)
-    table = keys.take((starts + slot).clamp_(max=len(keys) - 1))
-    table.masked_fill_(slot >= counts, _least(keys))
-    return starts + _by_levels(table, k, positive)
-
-
-def columns_of(positions: Tensor, width: int) -> Tensor:
-    """Columns of positions row * width + column (rows k), one row of them for each row."""
-    return positions - torch.arange(len(positions), device=positions.device)[:, None] * width
+    return _places(keys, k) - _rows(keys) * width
 
 
 def group_maxima(keys: Tensor, group: int) -> Tensor:
@@ -115,85 +46,68 @@ def group_maxima(keys: Tensor, group: int) -> Tensor:
     return keys.unflatten(1, (-1, group)).amax(dim=2)
 
 
+def _group_bits(width: int, k: int) -> int:
+    """Logarithm of the columns per group, with which k groups have about as many entries as there
+    are groups; some more, as maxima of long groups are found sooner."""
+    return int(math.log2(2 * math.sqrt(width / k)))
+
+
 def _least(keys: Tensor) -> float | int:
     return -torch.inf if keys.is_floating_point() else torch.iinfo(keys.dtype).min
 
 
-def _floor(maxima: Tensor, k: int) -> Tensor:
-    """What at least k entries of each row reach (rows 1), from the maxima (rows lines) of lines."""
-    group = maxima.shape[1] // (COARSE * k)
-    coarse = group_maxima(maxima, group) if group > 1 else maxima
-    return coarse.topk(k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
+def _rows(table: Tensor) -> Tensor:
+    """The number of each row of a table: (rows 1)."""
+    return torch.arange(len(table), device=table.device)[:, None]
 
 
-def _bounds(entries: Tensor, rows: int, width: int) -> tuple[Tensor, Tensor]:
-    """Where each row begins among the positions, and how many there are of it: (rows 1) twice."""
-    ends = torch.arange(rows + 1, device=entries.device) * width
-    bounds = torch.searchsorted(entries, ends)
-    return bounds[:-1, None], bounds.diff()[:, None]
-
-
-def _chosen_by_levels(keys: Tensor, k: int, positive: bool) -> tuple[Tensor, Tensor]:
-    row = torch.arange(len(keys), device=keys.device)[:, None]
-    entries = (_by_levels(keys, k, positive) + row * keys.shape[1]).flatten()
-    return entries, keys.take(entries)
-
-
-def _settled(
-    entries: Tensor, found: Tensor, keys: Tensor, k: int, positive: bool
-) -> tuple[Tensor, Tensor]:
-    """`contenders` with the rows that have too few or too many replaced by their k largest."""
+def _places(keys: Tensor, k: int) -> Tensor:
+    """Positions row * width + column (rows k) of what `top_indices` takes."""
     rows, width = keys.shape
-    counts = _bounds(entries, rows, width)[1][:, 0]
-    unsettled = (counts < k) | (counts > CROWD * k)
-    if not bool(unsettled.any()):
-        return entries, found
-    row = unsettled.nonzero()
-    chosen = _by_levels(keys[row[:, 0]], k, positive) + row * width
-    kept = entries[~unsettled.repeat_interleave(counts)]
-    entries = torch.cat((kept, chosen.flatten())).sort().values
-    return entries, keys.take(entries)
+    if width <= max(SHORT, SLOTS * k):
+        return _sorted_out(keys, k)
+    bits = _group_bits(width, k)
+    group = 2**bits
+    gap = -width % group
+    whole = F.pad(keys, (0, gap), value=_least(keys)) if gap else keys
+    # Of groups with equal maxima the lowest are taken, which hold the lowest of the equal entries.
+    line = _places(group_maxima(whole, group), k).flatten()
+    held = whole.reshape(-1, group).index_select(0, line).view(rows, k * group)
+    slot = _places(held, k)
+    chosen = (line.take(slot >> bits) << bits) + (slot & (group - 1))
+    return chosen - _rows(keys) * gap if gap else chosen
 
 
-def _by_levels(keys: Tensor, k: int, positive: bool) -> Tensor:
-    """`top_indices` by maxima of maxima, with as many steps whatever the keys."""
-    # One more than asked for: the smallest is dropped, and if it has an equal the row has a tie.
-    values, indices = _largest(keys, k + 1)
-    smallest, slot = values.min(dim=-1, keepdim=True)
-    indices = indices.scatter(1, slot, keys.shape[1]).sort(dim=-1).values[:, :k]
-    unclear = ((values == smallest).sum(dim=-1) > 1) | smallest[:, 0].isnan()
-    if positive:
-        # The least may be what fills a table, which must not be chosen.
-        unclear &= ~((smallest[:, 0] <= 0) & (smallest[:, 0] > _least(keys)))
-    if bool(unclear.any()):
-        rows_left = unclear.nonzero()[:, 0]
-        indices[rows_left] = _resolve(keys[rows_left], k)
-    return indices
-
-
-def _largest(keys: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """The m largest keys of each row in any order: exact values, ties between columns open."""
+def _sorted_out(keys: Tensor, k: int) -> Tensor:
+    """`_places` by the k-th largest key of each row and what reaches it."""
     rows, width = keys.shape
-    if width <= max(DIRECT * m, 64):
-        return keys.topk(m, dim=-1, sorted=False)
-    n = width // GROUP
-    maxima = keys[:, : n * GROUP].unflatten(1, (GROUP, n)).amax(dim=1)
-    group = _largest(maxima, m)[1]
-    column = torch.arange(0, n * GROUP, n, device=keys.device)
-    candidates = (group[:, None, :] + column[:, None]).flatten(1)
-    if n * GROUP < width:  # the columns that fill no group are candidates always
-        rest = torch.arange(n * GROUP, width, device=keys.device).expand(rows, -1)
-        candidates = torch.cat((candidates, rest), dim=1)
-    values, slot = keys.gather(1, candidates).topk(m, dim=-1, sorted=False)
-    return values, candidates.gather(1, slot)
+    reaching, floor = _reaching(keys, k)
+    if len(reaching) == k * rows:
+        place, start = reaching.view(rows, k), _rows(keys) * width
+        if bool(((place[:, :1] >= start) & (place[:, -1:] < start + width)).all()):
+            return place
+    return _resolve(keys, floor, k)
 
 
-def _resolve(keys: Tensor, k: int) -> Tensor:
-    """`top_indices` for rows with ties or NaN, by a full pass over each row."""
-    threshold = keys.topk(k, dim=-1).values[:, -1:]
+def _reaching(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Positions row * width + column, ascending, of keys (rows width) from the k-th largest up.
+
+    And that key of each row (rows 1). Where it is NaN nothing reaches it.
+    """
+    if keys.device.type != "cpu" or keys.dtype == torch.bfloat16:
+        floor = keys.topk(k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
+        return (keys >= floor).flatten().nonzero()[:, 0], floor
+    # Sorting whole short rows with numpy's vector code takes a fifth of torch's selection.
+    table = keys.detach().numpy()
+    floor = np.sort(table, axis=1)[:, -k, None]
+    return torch.from_numpy(np.flatnonzero(table >= floor)), torch.from_numpy(floor)
+
+
+def _resolve(keys: Tensor, floor: Tensor, k: int) -> Tensor:
+    """`_places`, given the k-th largest key of each row, where rows have ties or NaN."""
     nan = keys.isnan()
-    above = (keys > threshold) | (nan & ~threshold.isnan())
-    equal = (keys == threshold) | (nan & threshold.isnan())
+    above = (keys > floor) | (nan & ~floor.isnan())
+    equal = (keys == floor) | (nan & floor.isnan())
     room = k - above.sum(dim=-1, keepdim=True)
     chosen = above | (equal & (equal.cumsum(dim=-1, dtype=torch.int32) <= room))
-    return chosen.nonzero()[:, 1].view(-1, k)
+    return chosen.flatten().nonzero().view(-1, k)
