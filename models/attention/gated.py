@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pellucid.models.attention.heads import HeadedAttention, causal
+from pellucid.models.attention.heads import HeadedAttention, causal, visible
 from pellucid.models.attention.softmax import SoftmaxAttention
 from pellucid.models.filling import Cost, Told
 from pellucid.settings.fields import setting
@@ -52,16 +52,12 @@ class GatedAttention(SoftmaxAttention):
         """Shares of the softmax where the gate is open, exactly 0 where it is closed."""
         (q, gate_q), (k, gate_k) = q.chunk(2, dim=1), k.chunk(2, dim=1)
         shares, told = super().edges(q, k)
-        logits = (gate_q / self.d_head**0.5) @ gate_k.mT + self.b_gate[:, None, None]
-        gates = self._draw(logits) if self.training else (logits > 0).to(logits.dtype)
+        logits = ((gate_q / self.d_head**0.5) @ gate_k.mT).add_(self.b_gate[:, None, None])
+        temperature = self.config.temperature
+        gates = _Draw.apply(logits, temperature) if self.training else (logits > 0).to(logits.dtype)
         told["loss/edges"] = self.weight * _visible_mean(logits.sigmoid())
         told["mean/open"] = _visible_mean(gates.detach())
         return shares * gates, told
-
-    def _draw(self, logits: Tensor) -> Tensor:
-        """Gates of 0 or 1, with the gradient of the sigmoid that they were drawn from."""
-        noise = torch.rand_like(logits).logit(torch.finfo(logits.dtype).tiny)
-        return _Step.apply(logits + noise, self.config.temperature)
 
     def before_step(self, progress: float) -> None:
         rising = progress < self.config.annealing
@@ -80,11 +76,16 @@ class GatedAttention(SoftmaxAttention):
         return Cost(plain.active, plain.executed, plain.ideal - closed)
 
 
-class _Step(torch.autograd.Function):
-    """1 where a number is above 0, else 0, with the gradient of `sigmoid(number / temperature)`."""
+class _Draw(torch.autograd.Function):
+    """Gates of 0 or 1 by their logits, with the gradient of the Gumbel-sigmoid of a temperature.
+
+    Half of the time of this attention is in passes over numbers as many as edges, so that no pass
+    is made twice and none makes a tensor that is not needed.
+    """
 
     @staticmethod
-    def forward(ctx, noisy: Tensor, temperature: float) -> Tensor:
+    def forward(ctx, logits: Tensor, temperature: float) -> Tensor:
+        noisy = torch.rand_like(logits).logit_(torch.finfo(logits.dtype).tiny).add_(logits)
         ctx.save_for_backward(noisy)
         ctx.temperature = temperature
         return (noisy > 0).to(noisy.dtype)
@@ -92,15 +93,14 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (noisy,) = ctx.saved_tensors
-        soft = (noisy / ctx.temperature).sigmoid()
-        return torch.ops.aten.sigmoid_backward(grad / ctx.temperature, soft), None
+        soft = (noisy / ctx.temperature).sigmoid_()
+        return torch.ops.aten.sigmoid_backward(grad, soft).div_(ctx.temperature), None
 
 
 def _visible_mean(values: Float[Tensor, "batch head query key"]) -> Tensor:
     """Mean over the edges that causality allows."""
     queries, keys = values.shape[2:]
-    visible = causal(queries, keys, values.device)
+    mask = causal(queries, keys, values.device)
     dtype = torch.promote_types(values.dtype, torch.float32)
-    n_visible = queries * (2 * keys - queries + 1) / 2
     # One product with the mask, which keeps no copy of the edges.
-    return (values.to(dtype).flatten(2) @ visible.flatten().to(dtype)).mean() / n_visible
+    return (values.to(dtype).flatten(2) @ mask.flatten().to(dtype)).mean() / visible(queries, keys)

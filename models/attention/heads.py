@@ -21,6 +21,10 @@ from pellucid.settings.fields import setting
 MIXED = 0.235
 """Root mean square of what a softmax head mixes at first, over a row of 256 unit-normal tokens."""
 
+BLOCKS, SMALLEST_BLOCK = 4, 64
+"""Blocks of queries where edges are computed in the open, and the fewest queries of one: of four,
+each with the keys up to its last query, the edges are 5/8 of all, and they fit the cache sooner."""
+
 
 class HeadedAttention(Filling):
     """`edges(q, k) v` over earlier positions, in heads. A kind of attention says what edges are.
@@ -71,7 +75,10 @@ class HeadedAttention(Filling):
 
     @abstractmethod
     def edges(self, q: Tensor, k: Tensor) -> tuple[Float[Tensor, "batch head query key"], Told]:
-        """How much of each key's value every query takes; exactly 0 for keys that come later."""
+        """How much of each key's value every query takes; exactly 0 for keys that come later.
+
+        What it tells are means over the visible edges.
+        """
 
     def _project(self, x: Tensor, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys of the input, values of the source, each `(batch, token, channel)`."""
@@ -115,9 +122,27 @@ class HeadedAttention(Filling):
         source: Tensor | None = None,
     ) -> tuple[Tensor, Told]:
         """`x (batch, token, d_model)` gives the heads' writes; values come from `source` if given."""
-        q, k, v = self._read(x, rotation, cache, source)
-        edges, told = self.edges(q, k)
-        return self._write(edges.to(v.dtype) @ v), told
+        mixed, told = self._by_blocks(*self._read(x, rotation, cache, source))
+        return self._write(mixed), told
+
+    def _by_blocks(
+        self, q: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Float[Tensor, "batch head query d"], Told]:
+        """`edges(q, k) v` for some queries at a time, which need no edges to keys after the last.
+
+        What edges tell are means over visible edges, and those of the blocks are put together.
+        """
+        queries, earlier = q.shape[2], k.shape[2] - q.shape[2]
+        mixed, told = [], {}
+        for block in torch.arange(queries).split(max(-(-queries // BLOCKS), SMALLEST_BLOCK)):
+            first, end = int(block[0]), int(block[-1]) + 1
+            keys = earlier + end
+            edges, means = self.edges(q[:, :, first:end], k[:, :, :keys])
+            mixed.append(edges.to(v.dtype) @ v[:, :, :keys])
+            share = visible(end - first, keys) / visible(queries, k.shape[2])
+            for name, mean in means.items():
+                told[name] = told.get(name, 0.0) + share * mean
+        return torch.cat(mixed, dim=2), told
 
     def split(
         self,
@@ -151,3 +176,8 @@ def side_by_side(
 def causal(queries: int, keys: int, device: torch.device) -> Tensor:
     """Which keys a query may see, `(query, key)`; the queries are the last of the keys' positions."""
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+
+
+def visible(queries: int, keys: int) -> int:
+    """How many edges causality allows between the last of the keys' positions and all of them."""
+    return queries * (2 * keys - queries + 1) // 2

@@ -69,8 +69,8 @@ class SoftmaxAttention(HeadedAttention):
 
     def edges(self, q: Tensor, k: Tensor) -> tuple[Float[Tensor, "batch head query key"], Told]:
         """The shares that a softmax over the visible keys gives, in the open."""
-        scores = q @ k.mT / self.d_head**0.5
-        scores = scores.masked_fill(~causal(q.shape[2], k.shape[2], q.device), -torch.inf)
+        scores = (q / self.d_head**0.5) @ k.mT
+        scores = scores.masked_fill_(~causal(q.shape[2], k.shape[2], q.device), -torch.inf)
         if not self.config.sink:
             return scores.softmax(-1), {}
         column = self.sink[None, :, None, None].expand(*scores.shape[:3], 1).to(scores.dtype)

@@ -85,17 +85,25 @@ def test_edges_are_edited_by_head_and_query(attending, tokens):
     assert torch.allclose(other, stream, atol=1e-12)
 
 
+@pytest.mark.parametrize("length", [7, 150])  # of one block of queries, and of several
 @pytest.mark.parametrize("tag", list(ATTENTIONS))
-def test_fused_and_split_paths_agree_in_values_and_gradients(tag):
+def test_fused_and_split_paths_agree_in_values_and_gradients(tag, length):
     model = small_model("dense", attention=tag)
-    attention, x = model.blocks[0].attention, inputs(2, 7, 16).requires_grad_()
-    rotation = model.position.rotation(torch.arange(7))
-    results = []
+    if tag == "gated":
+        torch.nn.init.zeros_(model.blocks[0].attention.b_gate)  # half of them are open
+        model.blocks[0].attention.weight.fill_(10.0)
+    attention, x = model.blocks[0].attention.eval(), inputs(2, length, 16).requires_grad_()
+    rotation = model.position.rotation(torch.arange(length))
+    results, means = [], []
     for path in (attention, attention.split):
         y, told = path(x, rotation)
+        means.append(
+            {name: value.detach().item() for name, value in told.items() if "sum/" not in name}
+        )
         loss = (y * inputs(*y.shape, seed=1)).sum() + sum(v for k, v in told.items() if "loss" in k)
         grads = torch.autograd.grad(loss, [x, *attention.parameters()])
         results.append((y, *grads))
+    assert means[0] == pytest.approx(means[1], abs=1e-9)
     for a, b in zip(*results, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
         assert b.any()
