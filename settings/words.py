@@ -6,6 +6,7 @@ values), `slot@4,8=tag` and `slot@4.k=16` fill it in some layers, starting from 
 layers, and `slot@4=` takes that back.
 """
 
+import copy
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ def override(config: C, words: Sequence[str]) -> C:
 
     Raises ConfigError, which names the path, the value, and what would be accepted.
     """
-    cls = type(config)
+    cls, before = type(config), to_json(config)
     pairs = [pair for word in words for pair in _split(word)]
-    tree = _applied(cls, to_json(config), pairs)
-    implied = [pair for word in _recipes(cls, tree, pairs) for pair in _split(word)]
-    if implied:
-        tree = _applied(cls, to_json(config), [*implied, *pairs])
+    tree = _applied(cls, copy.deepcopy(before), pairs)
+    words = [pair for word in _recipes(cls, before, tree, pairs) for pair in _split(word)]
+    if implied := [(path, _scaled(cls, before, path, text)) for path, text in words]:
+        tree = _applied(cls, before, [*implied, *pairs])
     return from_json(cls, tree)
 
 
@@ -39,12 +40,29 @@ def _applied(cls: type[Config], tree: Tree, pairs: Sequence[tuple[str, str]]) ->
     return tree
 
 
-def _recipes(cls: type[Config], tree: Tree, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """The words that go with the fillings that words have chosen for all layers."""
+def _recipes(
+    cls: type[Config], before: Tree, tree: Tree, pairs: Sequence[tuple[str, str]]
+) -> Iterator[str]:
+    """The words that go with the fillings that words have chosen anew for all layers."""
     for path, text in pairs:
         table = _find(cls, tree, path).field.table if "@" not in path else None
-        if table and text in table:
+        if table and text in table and _tag(cls, before, path) != text:
             yield from table[text].Config.recipe
+
+
+def _tag(cls: type[Config], tree: Tree, path: str) -> str | None:
+    """What fills the slot that the path names; None where it names (as yet) none."""
+    try:
+        return locate(cls, tree, path.split(".")).text
+    except Unknown:
+        return None
+
+
+def _scaled(cls: type[Config], tree: Tree, path: str, text: str) -> str:
+    """The text of a recipe's word, or for a factor such as `2x` that many times the tree's value."""
+    if not text.endswith("x"):
+        return text
+    return repr(float(text[:-1]) * _find(cls, tree, path).current)
 
 
 def _split(word: str) -> Iterator[tuple[str, str]]:

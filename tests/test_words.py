@@ -153,6 +153,17 @@ def test_any_text_is_accepted_or_refused_by_path(path, text):
         assert from_json(Organ, to_json(organ)) == organ
 
 
+def test_a_recipe_multiplies_what_was_there_and_words_still_decide(monkeypatch):
+    monkeypatch.setattr(Lip.Config, "recipe", ("play.pace=2x", "play.stops=oboe"))
+    slow = override(Organ(), ["play.pace=3"])
+    found = override(slow, ["voice=lip"])
+    assert (found.play.pace, found.play.stops) == (6.0, ("oboe",))
+    assert override(found, ["voice=lip"]) == found
+    assert override(slow, ["play.pace=5", "voice=lip"]).play.pace == 5.0
+    both = override(slow, ["voice=lip", "wind=lip"])
+    assert both.play.pace == 6.0  # of what was there, whoever else asks for it
+
+
 @given(st.text(max_size=20))
 def test_any_word_at_all_is_accepted_or_refused(word):
     organ, said = outcome(lambda: override(Organ(), [word]))

@@ -1,6 +1,7 @@
 """Multi-head subspace self-attention: queries, keys and values are one projection (CRATE)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +26,7 @@ class SubspaceAttention(SoftmaxAttention):
     class Config(SoftmaxAttention.Config):
         """As for softmax attention; queries, keys and values are the same and have no bias."""
 
+        recipe: ClassVar[tuple[str, ...]] = ("train.lr=2x",)
         lr: float = setting(1.0, above=0.0)
         """Learning rate of both matrices, in those of the other weights."""
 
