@@ -7,10 +7,14 @@ every level has rows of one length, whatever the keys, and rows that are short a
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+try:
+    import numpy as np
+except ImportError:  # torch does without, and so do the kernels
+    np = None
 
 SHORT = 256
 """Columns, or SLOTS per entry to be taken, of the rows that no level makes shorter."""
@@ -94,8 +98,8 @@ def _reaching(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     And that key of each row (rows 1). Where it is NaN nothing reaches it.
     """
-    if keys.device.type != "cpu" or keys.dtype == torch.bfloat16:
-        floor = keys.topk(k, dim=-1, sorted=False).values.amin(dim=-1, keepdim=True)
+    if np is None or keys.device.type != "cpu" or keys.dtype == torch.bfloat16:
+        floor = keys.topk(k, dim=-1).values[:, -1:]  # in order: a minimum would be any NaN
         return (keys >= floor).flatten().nonzero()[:, 0], floor
     # Sorting whole short rows with numpy's vector code takes a fifth of torch's selection.
     table = keys.detach().numpy()

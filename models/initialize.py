@@ -17,7 +17,7 @@ def initialize(model: nn.Module, seed: int) -> None:
     stream, the same for every filling, width and sparsity. Embeddings have that variance when
     untied; an untied unembedding is small, so that the first loss is close to log(vocabulary).
     Gains start at 1, biases at 0. A filling may declare the deviation of parameters of its own, and
-    a head sets last what is made of others. A stream may have embeddings start shorter.
+    fillings and heads set last what is made of others. A stream may have embeddings start shorter.
     """
     generator = torch.Generator().manual_seed(seed)
     scales, declared = _write_scales(model), _declared(model)
@@ -35,7 +35,9 @@ def initialize(model: nn.Module, seed: int) -> None:
             _normal(parameter, std, generator)
         elif name == "head.weight":
             _normal(parameter, 0.1 * d_model**-0.5, generator)
-    model.head.after_drawing()
+    for module in model.modules():
+        if hasattr(module, "after_drawing"):
+            module.after_drawing()
 
 
 def _write_scales(model: nn.Module) -> dict[str, float]:

@@ -65,6 +65,21 @@ class ISTA(Firing):
         # The authors' (He et al., 1502.01852): a normalized input is read with variance 2.
         return {"w_dec": (2 / self.w_dec.shape[1]) ** 0.5}
 
+    def after_drawing(self) -> None:
+        """Make the atoms frames of orthogonal vectors of their length, every one with its opposite.
+
+        Of a pair one reads what the other does not, so that together they pass on all they are
+        given: with atoms drawn alone, and nothing that passes by, a stack of layers starts by losing
+        most of its input.
+        """
+        if self.w_dec.is_meta:
+            return
+        width, d_model = self.w_dec.shape
+        drawn = self.w_dec[: -(-width // 2)].double()
+        frames = [torch.linalg.qr(part.T)[0].T for part in drawn.split(d_model)]
+        half = torch.cat(frames) * (2 * d_model / d_model) ** 0.5
+        self.w_dec.copy_(torch.cat((half, -half))[:width])
+
     def cost(self, context: int) -> Cost:
         products = 8.0 * self.w_dec.numel()
         return Cost(self.w_dec.numel(), products, products)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pellucid.kernels import cpu, dense, reference, topk_rows
+from pellucid.kernels import cpu, dense, reference, select, topk_rows
 from pellucid.kernels.select import top_indices
 
 
@@ -91,6 +91,12 @@ def test_a_row_with_a_tie_beside_one_with_too_few():
     x[1] = torch.arange(20.0)
     x[1, 0] = float("nan")
     assert top_indices(x, 2).tolist() == [[17, 18], [0, 19]]
+
+
+def test_without_numpy_the_same_entries_are_taken(monkeypatch):
+    monkeypatch.setattr(select, "np", None)
+    test_strange_rows_alone_and_among_others(611)
+    test_integer_keys()
 
 
 def test_integer_keys():
