@@ -16,7 +16,7 @@ def tiny() -> RunConfig:
         model=ModelConfig(
             n_layers=2, d_model=128, context=256, mlp=TopKMLP.Config(width=1024, k=32)
         ),
-        train=TrainConfig(steps=4000, batch=8, lr=3e-3, eval_every=500, checkpoint_every=500),
+        train=TrainConfig(steps=3200, batch=8, lr=3e-3, eval_every=400, checkpoint_every=400),
     )
 
 

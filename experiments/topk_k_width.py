@@ -8,7 +8,7 @@ from pellucid.sweep import Grid
 
 grid = Grid(
     name="topk-k-width",
-    base="tiny mlp.k=32 mlp.width=1024 train.steps=1500",
+    base="tiny mlp.k=32 mlp.width=1024 train.steps=400 train.eval_every=200",
     axes={
         "k": [f"mlp.k={k}" for k in (8, 16, 32, 64)],
         "width": [f"mlp.width={width}" for width in (512, 1024, 2048)],
@@ -16,4 +16,5 @@ grid = Grid(
     baselines={"dense": "match=dense by=step_time"},
     seeds=(0, 1, 2),
     endpoints=("bits_per_byte", "living_share"),
+    suite="smoke",
 )
