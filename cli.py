@@ -26,7 +26,7 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       Train a preset (tiny, small, base) with changes; the same command again resumes.
       pellucid train --help lists every field. match=dense by=params trains the dense baseline
       of those words instead (by: params, active, nonzero, flops, tokens, step_time).
-  pellucid eval RUN [--step N] [--suite quick] [--split val] [--dense RUN]
+  pellucid eval RUN [--step N] [--suite quick] [--split val] [--dense RUN] [--seeds RUN ...]
       Score a run beside its controls, and write its report.
   pellucid circuit RUN --task T [--edges] [--target 0.15] [--distance 32] [--no-controls] [--force]
       Find the smallest part of a run's model that does a task (all: of each), by pruning.

@@ -22,6 +22,10 @@ def evaluate(argv: list[str]) -> int:
             {"default": "quick", "help": "smoke, quick, standard or full (default: quick)"},
         ),
         ("--dense", {"metavar": "RUN", "help": "a matched dense run, to stand beside this one"}),
+        (
+            "--seeds",
+            {"metavar": "RUN", "nargs": "+", "default": [], "help": "runs of other seeds alone"},
+        ),
         ("--split", {"default": "val", "help": "the held-out split, val or test (default: val)"}),
         (
             "--labels",
@@ -34,7 +38,9 @@ def evaluate(argv: list[str]) -> int:
 
     loaded = run.load(Path(args.run), step=args.step)
     dense = run.load(Path(args.dense)) if args.dense else None
-    scorecard.evaluate(loaded, suite=args.suite, split=args.split, dense=dense, labels=args.labels)
+    seeds = [run.load(run_folder(path).path) for path in args.seeds]
+    beside = {"dense": dense, "seeds": seeds, "labels": args.labels}
+    scorecard.evaluate(loaded, suite=args.suite, split=args.split, **beside)
     print(f"report: {report.write_report(loaded.folder)}")
     return EXIT_OK
 

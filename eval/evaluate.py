@@ -17,6 +17,7 @@ from pellucid.eval.latents.labels import table_of
 from pellucid.eval.permuted import permuted_weights, rebuilt
 from pellucid.eval.reader import Reader
 from pellucid.eval.score import Score
+from pellucid.eval.siblings import NO_SEEDS, Sibling, check_siblings
 from pellucid.eval.sightings import Track
 from pellucid.eval.stream import sample
 from pellucid.eval.suite import METRICS, SUITES, Metric
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 HELD_OUT = ("val", "test")
 TABLE_WIDTH = 150
+SEEDED = ("seed_consistency",)
+"""Metrics that runs of other seeds make possible."""
 
 
 def evaluate(
@@ -43,28 +46,30 @@ def evaluate(
     seed: int = 0,
     labels: str | None = None,
     dense: "Run | None" = None,
+    seeds: Sequence["Run"] = (),
     metrics: Sequence[str] | None = None,
     beside: Sequence[Score] = (),
     progress: bool = True,
 ) -> list[Score]:
     """Score a loaded run on a held-out split; writes `scores.json` and `units.json` to its folder.
 
-    `metrics` names some of the suite's; `dense` is a matched dense run to stand beside this one.
-    Scores of the run that were found elsewhere, `beside`, are written with the others.
+    `metrics` names some of the suite's; `dense` is a matched dense run to stand beside this one, and
+    `seeds` are runs that differ in their seed alone, whose units are compared with this one's. Scores
+    of the run that were found elsewhere, `beside`, are written with the others.
     The same seed gives the same numbers, bit for bit. A metric that uses what the run was trained
     or chosen by gives a score without a value; where it was asked for by name, that is a RunError,
     as are an unknown suite or metric, and a split that is not held out.
     """
     _check(suite, split, metrics)
-    chosen = permitted(run, _of(suite, metrics), split=split, by_name=metrics is not None)
+    wanted = _of(suite, metrics) | (_of(suite, SEEDED) if seeds else {})
+    chosen = permitted(run, wanted, split=split, by_name=metrics is not None)
     about = {"checkpoint": run.step, "data_fingerprint": run.data.fingerprint}
     if split == "test":
         now = datetime.now(UTC).isoformat(timespec="seconds")
         run.folder.note_opening(at=now, step=run.step, suite=suite)
     with tracking(progress) as track:
-        bench = workbench(
-            run, suite=suite, split=split, seed=seed, dense=dense, labels=labels, track=track
-        )
+        about_bench = {"dense": dense, "seeds": seeds, "labels": labels, "track": track}
+        bench = workbench(run, suite=suite, split=split, seed=seed, **about_bench)
         scores = [one for name, metric in chosen.items() for one in taken(bench, name, metric)]
         scores += beside
         units = units_page.pack(bench.reader, run.tokenizer, split=split, **about)
@@ -104,12 +109,13 @@ def workbench(
     seed: int = 0,
     labels: str | None = None,
     dense: "Run | None" = None,
+    seeds: Sequence["Run"] = (),
     track: Track | None = None,
 ) -> Workbench:
     """The run and its controls with the held-out text and the n-grams' training tokens.
 
-    `dense` is a matched dense run, of the same data. Nothing is read yet: passes over the models
-    are made when a metric first asks for them, once.
+    `dense` is a matched dense run, of the same data, and `seeds` are runs of other seeds alone.
+    Nothing is read yet: passes over the models are made when a metric first asks for them, once.
     """
     limits, train = SUITES[suite], run.data.split("train").tokens
     stream = sample(run.data.split(split), eot=run.tokenizer.eot, tokens=limits.tokens, seed=seed)
@@ -129,6 +135,7 @@ def workbench(
         twin=Reader(random_twin(run), label="random twin: ", **shared),
         controls=_controls(run, reader, dense, limits.controls, shared),
         train=seen,
+        siblings=_siblings(run, list(seeds), shared) or NO_SEEDS,
         tokenizer=run.tokenizer,
         vocab_size=run.model.vocab_size,
         split=split,
@@ -160,6 +167,18 @@ def _dense_reader(run: "Run", dense: "Run", shared: dict[str, Any]) -> Reader:
         )
     context = {"context": dense.config.model.context}
     return Reader(dense.model.eval(), label="dense: ", **shared | context)
+
+
+def _siblings(run: "Run", seeds: list["Run"], shared: dict[str, Any]) -> list[Sibling]:
+    """Runs of other seeds and their twins, reading the same tokens; RunError where they differ."""
+    check_siblings(run, seeds)
+    return [
+        Sibling(
+            Reader(other.model.eval(), label=f"seed {other.config.seed}: ", **shared),
+            Reader(random_twin(other), label=f"seed {other.config.seed}, untrained: ", **shared),
+        )
+        for other in seeds
+    ]
 
 
 def random_twin(run: "Run") -> Transformer:

@@ -19,6 +19,7 @@ from pellucid.eval.capability.sample_validity import sample_validity
 from pellucid.eval.capability.tasks import tasks, tasks_quick
 from pellucid.eval.causal.metrics import CAUSAL
 from pellucid.eval.concepts import CONCEPTS
+from pellucid.eval.consistency import seed_consistency_scores
 from pellucid.eval.controls import CONTROLS
 from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
 from pellucid.eval.latents.regret import regret
@@ -54,7 +55,7 @@ class Metric(NamedTuple):
     measure: Callable[[Workbench], list[Score]]
     """takes a workbench and gives its scores, one for the model or one for each site"""
     suites: tuple[str, ...] = STANDARD
-    """suites that it runs in"""
+    """suites that it runs in; one of none runs where it is asked for"""
     uses: tuple[str, ...] = ()
     """`labels` or `tasks`, of the family that goes with the split; or one family: `labels:loop`"""
 
@@ -79,6 +80,7 @@ METRICS: dict[str, Metric] = {
     "latent_auroc": Metric(latent_auroc),
     "latent_mcc": Metric(latent_mcc),
     "belief_mcc": Metric(belief_mcc),
+    "seed_consistency": Metric(seed_consistency_scores, ()),
     "tasks_quick": Metric(tasks_quick, ("quick",), uses=("tasks",)),
     "tasks": Metric(tasks, uses=("tasks",)),
     "minimal_pairs": Metric(minimal_pairs),

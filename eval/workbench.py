@@ -14,6 +14,7 @@ from pellucid.eval.labels import LabelTable
 from pellucid.eval.latents.known import OTHER_CORPUS, Known
 from pellucid.eval.ngram import NGram
 from pellucid.eval.reader import Predictions, Reader
+from pellucid.eval.siblings import NO_SEEDS, Sibling
 from pellucid.eval.stream import Stream
 
 NO_LABELS = "no source of labels was given"
@@ -40,6 +41,8 @@ class Workbench:
     """the controls of `eval/controls.py`, the twin among them, or why one is missing"""
     latents: Known | str = OTHER_CORPUS
     """the truth about the stream, where the corpus is one whose latents are known; else why not"""
+    siblings: list[Sibling] | str = NO_SEEDS
+    """runs that differ from this one in the seed alone, or why there are none"""
     tokenizer: Tokenizer | None = None
     """the run's, for metrics that write texts of their own"""
     _ngrams: dict[int, Predictions] = field(default_factory=dict)

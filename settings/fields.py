@@ -28,8 +28,7 @@ class Config:
     forward: ClassVar[str | None] = None
     """The child in which a word is looked up whose first name is no field here."""
     recipe: ClassVar[tuple[str, ...]] = ()
-    """Words that go with this filling where a word chooses it, and says nothing else. A factor, as in
-    `train.lr=2x`, is one of the value that was there before."""
+    """Words that come with this filling and say nothing else; `train.lr=2x` doubles what was there."""
 
     def __post_init__(self) -> None:
         for field in declared(type(self)).values():

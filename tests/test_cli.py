@@ -146,7 +146,7 @@ def test_eval_scores_and_reports(monkeypatch, capsys, tmp_path):
     module(monkeypatch, "eval", evaluate=lambda *args, **kw: calls.append((args, kw)))
     module(monkeypatch, "report", write_report=lambda folder: f"{folder}/report.html")
     assert cli.main(["eval", "a", "--step", "7", "--split", "test"]) == 0
-    options = {"suite": "quick", "split": "test", "dense": None, "labels": None}
+    options = {"suite": "quick", "split": "test", "dense": None, "seeds": [], "labels": None}
     assert calls == [(Path("a"), 7), ((run,), options)]
     assert capsys.readouterr().out == "report: the folder/report.html\n"
 

@@ -1,5 +1,6 @@
 """How one set of units corresponds to another: known latents, or the units of another seed."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -71,24 +72,29 @@ def recovered(
 
 def seed_consistency(
     ours: Harvest,
-    theirs: Harvest,
-    a: Integer[np.ndarray, " place"],
-    b: Integer[np.ndarray, " place"],
+    theirs: Sequence[Harvest],
+    a: Integer[np.ndarray, " place_a"],
+    b: Integer[np.ndarray, " place_b"],
     *,
     seed: int,
-    rotate: bool = False,
 ) -> Interval:
-    """Mean |correlation| on half B of living units matched on half A, between two runs of a grid.
+    """Mean |correlation| on half B of living units matched on half A, with those of other runs.
 
-    Both runs enter with equally many units, drawn by the seed: matching profits from numbers. With
-    `rotate`, theirs are turned at random first: what stays is what any basis of the same space has.
-    The interval is over matched pairs. Both must have read the same text.
+    Every pair of runs enters with equally many units, drawn by the seed: matching profits from
+    numbers. The interval is over matched pairs, of all other runs. All must have read the same text.
     """
+    rng = np.random.default_rng(seed)
+    pairs = [_matched_pairs(ours, other, a, b, rng) for other in theirs]
+    return bootstrap.mean(np.concatenate(pairs), seed=seed, what="matched pairs")
+
+
+def _matched_pairs(
+    ours: Harvest, theirs: Harvest, a: np.ndarray, b: np.ndarray, rng: np.random.Generator
+) -> Float[np.ndarray, " pair"]:
     if ours.n_tokens != theirs.n_tokens:
         raise NoValue(
             f"the runs read {ours.n_tokens:,} and {theirs.n_tokens:,} tokens: not the same text"
         )
-    rng = np.random.default_rng(seed)
     living = [_living(harvest, a) for harvest in (ours, theirs)]
     n = min(COMPARED, *(len(units) for units in living))
     if n == 0:
@@ -97,12 +103,8 @@ def seed_consistency(
         [columns_at(harvest, np.sort(rng.choice(units, n, replace=False)), at) for at in (a, b)]
         for harvest, units in zip((ours, theirs), living)
     )
-    if rotate:
-        turn, _ = np.linalg.qr(rng.standard_normal((n, n)))
-        y = [part @ turn for part in y]
     rows, columns = matched(np.abs(correlations(x[0], y[0])))
-    on_b = np.abs(correlations(x[1], y[1]))[rows, columns]
-    return bootstrap.mean(on_b, seed=seed, what="matched pairs")
+    return np.abs(correlations(x[1], y[1]))[rows, columns]
 
 
 def _living(harvest: Harvest, at: np.ndarray) -> np.ndarray:
