@@ -17,9 +17,9 @@ Chunks = Iterable[tuple[slice, Tensor]]
 """Rows and what they hold (rows width), which may be gone when the next chunk is asked for."""
 
 
-def row_chunks(rows: int, width: int, itemsize: int) -> list[slice]:
-    """All rows of a matrix in chunks of CHUNK_BYTES or MIN_CHUNK_ROWS; of no rows, an empty one."""
-    size = max(CHUNK_BYTES // (width * itemsize), MIN_CHUNK_ROWS)
+def row_chunks(rows: int, width: int, itemsize: int, least: int = MIN_CHUNK_ROWS) -> list[slice]:
+    """All rows of a matrix in chunks of CHUNK_BYTES or `least` rows; of no rows, an empty one."""
+    size = max(CHUNK_BYTES // (width * itemsize), least)
     return [slice(start, min(start + size, rows)) for start in range(0, max(rows, 1), size)]
 
 

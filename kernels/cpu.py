@@ -23,7 +23,7 @@ from pellucid.kernels.select import top_indices
 
 def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
     """Values (rows k) in the dtype of x, int32 indices (rows k) ascending."""
-    parts = row_chunks(*x.shape, _compute_dtype(x).itemsize)
+    parts = row_chunks(*x.shape, _compute_dtype(x).itemsize, least=1)
     held = ((part, wide(x[part])) for part in parts)
     values, indices = select(held, k, signed=signed)
     values = values.to(x.dtype)

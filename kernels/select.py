@@ -96,15 +96,15 @@ def _sorted_out(keys: Tensor, k: int) -> Tensor:
 def _reaching(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Positions row * width + column, ascending, of keys (rows width) from the k-th largest up.
 
-    And that key of each row (rows 1). Where it is NaN nothing reaches it.
+    And that key of each row (rows 1). NaN is above every number; where the key is NaN all reach it.
     """
     if np is None or keys.device.type != "cpu" or keys.dtype == torch.bfloat16:
         floor = keys.topk(k, dim=-1).values[:, -1:]  # in order: a minimum would be any NaN
-        return (keys >= floor).flatten().nonzero()[:, 0], floor
+        return (~(keys < floor)).flatten().nonzero()[:, 0], floor
     # Sorting whole short rows with numpy's vector code takes a fifth of torch's selection.
     table = keys.detach().numpy()
     floor = np.sort(table, axis=1)[:, -k, None]
-    return torch.from_numpy(np.flatnonzero(table >= floor)), torch.from_numpy(floor)
+    return torch.from_numpy(np.flatnonzero(~(table < floor))), torch.from_numpy(floor)
 
 
 def _resolve(keys: Tensor, floor: Tensor, k: int) -> Tensor:

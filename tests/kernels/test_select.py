@@ -99,6 +99,32 @@ def test_without_numpy_the_same_entries_are_taken(monkeypatch):
     test_integer_keys()
 
 
+@pytest.mark.parametrize("numpy", [True, False])
+def test_as_many_nan_as_ties_too_many(monkeypatch, numpy):
+    """As many entries reach the k-th as are wanted, and yet they are not the ones."""
+    if not numpy:
+        monkeypatch.setattr(select, "np", None)
+    nan = float("nan")
+    assert top_indices(torch.tensor([[nan, 1.0, 1.0], [1, 1, nan]]), 2).tolist() == [[0, 1], [0, 2]]
+    wide = torch.zeros(2, 4096)
+    wide[:, 7], wide[0, 3000:3004], wide[1, 2:6] = nan, 5.0, 5.0
+    assert top_indices(wide, 4).tolist() == [[7, 3000, 3001, 3002], [2, 3, 4, 7]]
+    x = torch.tensor([[nan, 0.0, 0.0]])
+    assert topk_rows(x, 2, relu=True)[1].tolist() == [[0, -1]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_few_values_many_ties_and_nan(seed):
+    g = torch.Generator().manual_seed(seed)
+    width = int(torch.randint(2, 700, (), generator=g))
+    k = int(torch.randint(1, width, (), generator=g))
+    values = torch.tensor([float("nan"), -torch.inf, -0.0, 0.0, 1.0, 2.0, torch.inf])
+    shares = torch.rand(7, generator=g).square()
+    drawn = torch.multinomial(shares, 11 * width, replacement=True, generator=g).view(11, width)
+    x = values[drawn]
+    assert torch.equal(top_indices(x, k), reference.topk_rows(x, k)[1].long())
+
+
 def test_integer_keys():
     x = torch.randint(-99, 99, (7, 1000), generator=torch.Generator().manual_seed(0))
     for dtype in (torch.int16, torch.int32, torch.int64):
