@@ -12,7 +12,7 @@ from pellucid.config import RunConfig, identity_hash
 from pellucid.models import account
 from pellucid.posthoc.arm import Arm, Spent
 from pellucid.posthoc.measure import Fidelity
-from pellucid.posthoc.splice import spliced_config
+from pellucid.posthoc.splice import fitted_config
 from pellucid.run import Run, RunFolder
 from pellucid.settings import fields
 from pellucid.storage.provenance import provenance
@@ -25,7 +25,8 @@ def keep(run: Run, arm: Arm, found: Fidelity, spent: Spent, path: Path, *, secon
 
     `seconds` have passed since the command began, fits of other arms among them.
     """
-    config, folder = _config(run, arm), RunFolder(path)
+    folder = RunFolder(path)
+    config = fitted_config(run.config, arm.config, str(run.folder.path))
     facts = {
         "config": fields.to_json(arm.config),
         "held_out": found.facts(),
@@ -48,23 +49,6 @@ def keep(run: Run, arm: Arm, found: Fidelity, spent: Spent, path: Path, *, secon
         folder.append_metrics(row)
     _save(folder, config, run, arm, seconds)
     folder.mark_finished(step=config.train.steps, seconds=seconds)
-
-
-def _config(run: Run, arm: Arm) -> RunConfig:
-    """The dense run's configuration with coders; it names the run, whose labels it has seen too."""
-    fitted, source = arm.config, str(run.folder.path)
-    train = run.config.train.replace(
-        steps=fitted.steps + fitted.kl_steps,
-        batch=fitted.batch,
-        micro_batch=None,
-        world_size=None,
-        lr=fitted.lr,
-        init_from=source,
-        teacher=source if fitted.kl_steps else None,
-        losses=(),
-    )
-    model = spliced_config(run.config.model, fitted)
-    return run.config.replace(preset="custom", model=model, train=train)
 
 
 def _rows(run: Run, arm: Arm, found: Fidelity) -> list[dict[str, Any]]:

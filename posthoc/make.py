@@ -30,7 +30,7 @@ def posthoc(
     """
     configs, start = expand(words), time.monotonic()
     run = load(run_path, device=_device(configs[0].device))
-    check(run)
+    check(run.config.model, str(run.folder.path))
     for config in configs:
         spliced_config(run.config.model, config)
     folders = _folders(run, configs, out)

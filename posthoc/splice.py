@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pellucid.config import RunConfig
 from pellucid.errors import RunError
 from pellucid.models import ModelConfig, Transformer
 from pellucid.models.mlp import MLPS
@@ -28,20 +29,19 @@ ACROSS = "crosslayer_transcoder"
 """The kind whose coders write to several layers, which is a filling of the stream slot."""
 
 
-def check(run: Run) -> None:
-    """Raise RunError unless every layer of the run has a dense MLP that a coder can stand for."""
-    model = run.config.model
+def check(model: ModelConfig, name: str) -> None:
+    """Raise RunError unless every layer of a run has a dense MLP that a coder can stand for."""
     if model.stream.builds is not STREAMS["residual"]:
         tag = fields.tag_of(STREAMS, model.stream)
-        raise RunError(f"{run.folder.path} has stream={tag}; stream=residual is accepted")
+        raise RunError(f"{name} has stream={tag}; stream=residual is accepted")
     if model.site_sparsity.where:
-        raise RunError(f"{run.folder.path} has site_sparsity; a run without it is accepted")
+        raise RunError(f"{name} has site_sparsity; a run without it is accepted")
     for layer in range(model.n_layers):
         mlp = model.filling("mlp", layer)
         if mlp.builds is not MLPS["dense"]:
             tag = fields.tag_of(MLPS, mlp)
             raise RunError(
-                f"{run.folder.path} is not dense: its layer {layer} has mlp={tag}; "
+                f"{name} is not dense: its layer {layer} has mlp={tag}; "
                 f"coders are fitted to a run with mlp=dense in every layer"
             )
 
@@ -68,6 +68,22 @@ def spliced_config(model: ModelConfig, config: PosthocConfig) -> ModelConfig:
     if all(layered[f"mlp@{layer}"] == first for layer in range(model.n_layers)):
         layered = {k: v for k, v in layered.items() if not k.startswith("mlp@")}
     return model.replace(mlp=first, per_layer=layered)
+
+
+def fitted_config(config: RunConfig, fitted: PosthocConfig, source: str) -> RunConfig:
+    """A dense run's configuration with coders; it names the run, whose labels it has seen too."""
+    train = config.train.replace(
+        steps=fitted.steps + fitted.kl_steps,
+        batch=fitted.batch,
+        micro_batch=None,
+        world_size=None,
+        lr=fitted.lr,
+        init_from=source,
+        teacher=source if fitted.kl_steps else None,
+        losses=(),
+    )
+    model = spliced_config(config.model, fitted)
+    return config.replace(preset="custom", model=model, train=train)
 
 
 @torch.no_grad()

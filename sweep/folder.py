@@ -179,6 +179,7 @@ def describe(grid: Grid, cells: Sequence[Cell]) -> dict[str, Any]:
         "base": grid.base,
         "axes": {axis: list(values) for axis, values in grid.axes.items()},
         "baselines": dict(grid.baselines),
+        "posthoc": dict(grid.posthoc),
         "seeds": list(grid.seeds),
         "endpoints": list(grid.endpoints),
         "margins": dict(grid.margins),

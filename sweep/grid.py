@@ -4,7 +4,7 @@ import importlib.util
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from pellucid.experiments import ladder, run_config
 from pellucid.experiments.matching import match
 from pellucid.settings.kinds import nearest
 from pellucid.sweep.circuits import Circuits
+from pellucid.sweep.fitted import Fit, fitted_cells
 from pellucid.sweep.tuning import Tuning, disjoint
 
 ENDPOINTS = 2
@@ -46,6 +47,8 @@ class Cell:
     """the cell as the grid asks for it, where tuning has told it more"""
     circuits: Circuits | None = None
     """what it is searched for before it is scored"""
+    fit: Fit | None = None
+    """of a post-hoc arm: what is fitted to which other cell, in place of training"""
 
     @property
     def arm(self) -> str:
@@ -79,6 +82,9 @@ class Grid:
     axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seeds: Sequence[int] = (0, 1, 2)
     baselines: Mapping[str, str] = field(default_factory=dict)
+    posthoc: Mapping[str, str] = field(default_factory=dict)
+    """by name, words of `pellucid posthoc`: coders for the baseline that `of=` names (dense), whose
+    rate each fit chooses among those given, on training rows"""
     endpoints: Sequence[str] = ()
     """metrics, or parts of them, declared before anything is run: at most two, the rest is
     exploratory"""
@@ -101,13 +107,15 @@ class Grid:
         return "test" if self.tune else "val"
 
     def cells(self, matched: Mapping[str, Sequence[str]] | None = None) -> list[Cell]:
-        """All cells, baselines last; every one a different run.
+        """All cells, baselines and what is fitted to them last; every one a different run.
 
         `matched` gives the words of baselines that were matched before: times differ every time.
         """
         self._check()
         cells = [*self._combinations(), *self._baselines(matched or {})]
         self._check_tuned(cells)
+        with _named(self.name, "posthoc"):
+            cells += [replace(c, circuits=self.circuits) for c in fitted_cells(self.posthoc, cells)]
         known: dict[str, Cell] = {}
         for cell in cells:
             other = known.setdefault(cell.identity, cell)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.errors import EXIT_OK, EXIT_RESUME, EXIT_USER, RunError
+from pellucid.sweep.fitted import Fit
 from pellucid.sweep.folder import Failure, GridFolder
 from pellucid.sweep.grid import Cell
 
@@ -30,7 +31,12 @@ def task_of(
         "split": split,
         "selected_by": list(cell.selected_by),
         "circuits": cell.circuits and asdict(cell.circuits),
+        "fit": cell.fit and _fit(folder, cell.fit),
     }
+
+
+def _fit(folder: GridFolder, fit: Fit) -> dict[str, Any]:
+    return {"source": str(folder.run(fit.source).path), "words": list(fit.words)}
 
 
 def job_of(task: dict[str, Any], folder: GridFolder, name: str, threads: int) -> dict[str, Any]:

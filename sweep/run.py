@@ -18,6 +18,7 @@ from pellucid.sweep import by_loss, snapshot, table
 from pellucid.sweep import slot as slots
 from pellucid.sweep.board import Board
 from pellucid.sweep.engines import Engine, Place
+from pellucid.sweep.fitted import give_up_orphans, needed
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
 from pellucid.sweep.trials import UNSCORED, first_round, tuned
@@ -60,19 +61,33 @@ def sweep(
         console.print(said)
     bounded = slot and partial(slots.Slot, slot, begun=begun or time.monotonic())
     about = {"folder": folder, "console": console, "place": place, "workers": workers}
-    run = partial(_run, bounded=bounded, **about)
+    sources = partial(needed, folder, cells, grid.suite)
+    run = partial(_run, bounded=bounded, sources=sources, **about)
     if grid.tune:
-        code, cells = tuned(grid, cells, folder, run)
+        trained, fits = [c for c in cells if not c.fit], [c for c in cells if c.fit]
+        code, cells = tuned(grid, trained, folder, run)
+        cells += fits
         if code:
             console.print(f"{grid.name}: stopped while it was tuned; the same command goes on")
             return code
         folder.open(grid, cells)
-    code = run(grid, cells)
+    code = _in_turn(grid, cells, folder, run)
     table.report(console, grid, folder, cells)
     if code == EXIT_OK and by_loss.has_ladder(grid.baselines):
         _report_ladder(console, out)
     failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
     return code or (EXIT_USER if failed else EXIT_OK)
+
+
+def _in_turn(
+    grid: Grid, cells: list[Cell], folder: GridFolder, run: Callable[[Grid, Sequence[Cell]], int]
+) -> int:
+    """Run what is trained, then what is fitted to it; 0, or 75 where a stop was asked for."""
+    code = run(grid, [cell for cell in cells if not cell.fit])
+    if code or not any(cell.fit for cell in cells):
+        return code
+    give_up_orphans(folder, cells)
+    return run(grid, cells)
 
 
 def _plan(
@@ -103,7 +118,7 @@ def _plan_of_tuning(
     begun = first_round(grid, cells)
     states = [folder.state(cell.name, UNSCORED) for cell in begun]
     alone = replace(grid, name=f"{grid.name}, tuning", seeds=grid.tune.seeds, endpoints=())
-    alone = replace(alone, circuits=None)
+    alone = replace(alone, circuits=None, posthoc={})
     return [
         *table.plan(alone, begun, states, workers),
         "  and more where the best rate lies at an edge, or an arm has a dial",
@@ -119,6 +134,7 @@ def _run(
     place: Place,
     workers: int,
     bounded: Callable[[slots.Pace], slots.Slot] | None,
+    sources: Callable[[], set[str]],
 ) -> int:
     """Run those of some cells that are not done; 0, or 75 where a stop was asked for."""
     left = [c for c in cells if folder.state(c.name, grid.suite) not in ("done", "failed")]
@@ -130,7 +146,7 @@ def _run(
     engine = place.build(folder, grid, left, min(workers, len(left)), slot and slot.take)
     code = _watched(engine, table.LiveTable(grid, folder, cells), console, slot)
     for cell in cells if slot else ():
-        if folder.state(cell.name, grid.suite) == "done":
+        if folder.state(cell.name, grid.suite) == "done" and cell.name not in sources():
             folder.lighten(cell.name)
     return code
 

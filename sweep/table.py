@@ -32,6 +32,7 @@ def plan(grid: Grid, cells: Sequence[Cell], states: Sequence[str], workers: int)
         f"{grid.name}: {len(cells)} cells ({said})",
         *(f"  axis {axis}: {values}" for axis, values in axes.items()),
         *(f"  baseline {name}: {value}" for name, value in grid.baselines.items()),
+        *(f"  post-hoc {name}: {value}" for name, value in grid.posthoc.items()),
         f"  seeds {', '.join(map(str, grid.seeds))}; endpoints: {declared}",
         f"  {sum(cell.tokens for cell in left):,} tokens and {work:.2e} FLOPs of training are left,",
         f"  about {spelled(work / rate / workers)} with {workers} workers, and to score {len(left)}",

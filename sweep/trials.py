@@ -50,9 +50,9 @@ def _unseeded(words: Sequence[str]) -> list[str]:
 
 
 def searches(grid: Grid, cells: Sequence[Cell]) -> list[Search]:
-    """One for each arm."""
+    """One for each arm that is trained; what is fitted chooses among rates of its own."""
     first = {cell.arm: cell for cell in reversed(cells)}
-    arms = [cell for cell in cells if first[cell.arm] is cell]
+    arms = [cell for cell in cells if first[cell.arm] is cell and not cell.fit]
     return [Search(cell, grid.tune.dial_of(cell.values)) for cell in arms]
 
 

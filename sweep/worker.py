@@ -47,12 +47,10 @@ def serve(task: dict[str, Any]) -> dict[str, Any]:
 def _attempt(task: dict[str, Any]) -> tuple[int, str]:
     from pellucid import report, run
     from pellucid.errors import EXIT_NONFINITE, EXIT_USER, UserError
-    from pellucid.experiments import run_config
-    from pellucid.train import train
 
     try:
         path = Path(task["path"])
-        code = train(run_config(task["words"]), path)
+        code = _made(task, path)
         if code == EXIT_NONFINITE:
             return code, "its loss or gradient was not finite; `pellucid replay` shows the step"
         if code:
@@ -75,6 +73,24 @@ def _attempt(task: dict[str, Any]) -> tuple[int, str]:
         return 1, f"{type(error).__name__}: {error}"[:500]
 
 
+def _made(task: dict[str, Any], path: Path) -> int:
+    """Train a cell, or fit it to another one's run; the exit code of the training."""
+    from pellucid.experiments import run_config
+    from pellucid.posthoc import posthoc
+    from pellucid.run import RunFolder
+    from pellucid.storage import files
+    from pellucid.train import train
+
+    if not task["fit"]:
+        return train(run_config(task["words"]), path)
+    found = RunFolder(path)
+    if not (found.exists() and found.is_finished):
+        if path.exists():  # a fit that was killed begins again: it takes minutes
+            files.discard(path)
+        posthoc(task["fit"]["source"], task["fit"]["words"], path)
+    return 0
+
+
 def _score(task: dict[str, Any], folder: "RunFolder") -> None:
     """Search a trained cell for its circuits, and score it; the file of scores is written last."""
     import torch
@@ -89,7 +105,8 @@ def _score(task: dict[str, Any], folder: "RunFolder") -> None:
         beside = taken(run.load(folder.path, device=device), Circuits(**asked), split)
         before = beside[0].seconds
     begun, loaded = time.monotonic(), run.load(folder.path)
-    evaluate(loaded, suite=task["suite"], split=split, beside=beside, progress=False)
+    dense = run.load(Path(task["fit"]["source"])) if task["fit"] else None
+    evaluate(loaded, suite=task["suite"], split=split, dense=dense, beside=beside, progress=False)
     seconds = round(before + time.monotonic() - begun, 3)
     folder.update_manifest(scored={"suite": task["suite"], "seconds": seconds})
 

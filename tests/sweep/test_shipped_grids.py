@@ -13,7 +13,7 @@ from pellucid.sweep import Grid, load_grid
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.statistics import HEADLINE
 
-SHIPPED = {"mlp_fillings": len(MLPS) * 3, "topk_k_width": 13 * 3, "h1": 24 * 5, "h2": 20 * 5}
+SHIPPED = {"mlp_fillings": len(MLPS) * 3, "topk_k_width": 13 * 3, "h1": 24 * 5, "h2": 23 * 5}
 SHIPPED |= {"h3": 9 * 5, "h3_minimal": 6 * 3}
 
 

@@ -1,0 +1,79 @@
+"""Post-hoc arms of a grid: coders fitted to the run of a dense baseline, seed for seed."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pellucid.errors import EXIT_USER, UserError
+from pellucid.posthoc.config import expand
+from pellucid.posthoc.splice import check, fitted_config
+
+if TYPE_CHECKING:
+    from pellucid.sweep.folder import GridFolder
+    from pellucid.sweep.grid import Cell
+
+SOURCE = "dense"
+"""The baseline that coders are fitted to where `of=` names no other."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a cell is made of the run of another one."""
+
+    source: str
+    """name of the cell"""
+    words: tuple[str, ...]
+    """what `pellucid posthoc` would be told"""
+
+
+def fitted_cells(posthoc: Mapping[str, str], cells: "Sequence[Cell]") -> "Iterator[Cell]":
+    """A cell for each post-hoc arm and seed; UserError where one cannot be.
+
+    Their configurations are those of the first rate, for what they cost; the fit chooses one.
+    """
+    for name, value in posthoc.items():
+        words = value.split()
+        of = next((w.removeprefix("of=") for w in words if w.startswith("of=")), SOURCE)
+        given = [word for word in words if not word.startswith("of=")]
+        sources = [cell for cell in cells if cell.values == {"baseline": of}]
+        if not sources:
+            raise UserError(
+                f"post-hoc {name}: of={of} names no baseline; the name of one is accepted"
+            )
+        if any(cell.values == {"baseline": name} for cell in cells):
+            raise UserError(f"post-hoc {name}: a baseline has that name; another one is accepted")
+        for source in sources:
+            yield _cell(name, [*given, f"seed={source.seed}"], source)
+
+
+def _cell(name: str, given: list[str], source: "Cell") -> "Cell":
+    fits = expand(given)
+    if len({(fit.k, fit.width) for fit in fits}) > 1:
+        raise UserError(f"post-hoc {name}: one k and one width are accepted, and several rates")
+    check(source.config.model, f"the baseline {source.values['baseline']}")
+    slug = re.sub(r"[^\w.,@+-]", "_", name, flags=re.ASCII)
+    return replace(
+        source,
+        name=f"posthoc-{slug}-seed{source.seed}",
+        words=("posthoc", source.name, *given),
+        config=fitted_config(source.config, fits[0], source.name),
+        values={"baseline": name},
+        fit=Fit(source.name, tuple(given)),
+    )
+
+
+def give_up_orphans(folder: "GridFolder", cells: "Sequence[Cell]") -> None:
+    """Fail the cells that would be fitted to a run that failed."""
+    from pellucid.sweep.folder import Failure
+
+    for cell in cells:
+        if cell.fit and folder.state(cell.fit.source, "") == "failed":
+            reason = f"{cell.fit.source}, which it would be fitted to, failed"
+            folder.fail(cell.name, Failure(reason, EXIT_USER, 1))
+
+
+def needed(folder: "GridFolder", cells: "Sequence[Cell]", suite: str) -> set[str]:
+    """Cells whose weights are still to be fitted to."""
+    open_ = [c for c in cells if c.fit and folder.state(c.name, suite) not in ("done", "failed")]
+    return {cell.fit.source for cell in open_}
