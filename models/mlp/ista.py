@@ -77,7 +77,7 @@ class ISTA(Firing):
         width, d_model = self.w_dec.shape
         drawn = self.w_dec[: -(-width // 2)].double()
         frames = [torch.linalg.qr(part.T)[0].T for part in drawn.split(d_model)]
-        half = torch.cat(frames) * (2 * d_model / d_model) ** 0.5
+        half = torch.cat(frames) * 2**0.5  # as long as drawn
         self.w_dec.copy_(torch.cat((half, -half))[:width])
 
     def cost(self, context: int) -> Cost:

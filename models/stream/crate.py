@@ -1,7 +1,7 @@
 """White-box blocks: compress by subspace attention, then sparsify by one proximal step (CRATE)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -30,6 +30,8 @@ class Crate(Block):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Block.Config):
+        recipe: ClassVar[tuple[str, ...]] = ("train.lr=3x",)
+
         n_heads: int = setting(4, low=1)
         """Subspaces; must divide d_model."""
         width: int | None = setting(None, low=1)
@@ -66,8 +68,8 @@ class Crate(Block):
 
     def embedding_std(self) -> float:
         # A block hands on its input's sparse code: no layer turns a token into another vector, so
-        # that embeddings have to be learned. Short ones, as the authors' are (GPT-2's), soon are.
-        return 0.02
+        # that embeddings have to be learned. Short ones are learned sooner.
+        return 0.35
 
     def body(
         self,

@@ -143,6 +143,21 @@ def test_crates_code_is_the_proximal_step_and_its_decoding_is_the_stream(tokens)
     assert (code > 0).any() and (code == 0).any()
 
 
+def test_crates_first_dictionary_passes_on_what_it_reads():
+    """Nothing passes by its blocks: what a layer's atoms do not say is lost to all later ones."""
+    mlp = streamed("crate", stream={"width": 40, "sparsity": 0.0}).blocks[0].mlp
+    lengths = mlp.w_dec.norm(dim=1)
+    assert torch.allclose(lengths, torch.full_like(lengths, 2**0.5))
+    assert torch.allclose(mlp.w_dec[20:], -mlp.w_dec[:20])
+    x = torch.randn(1, 9, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    alike = F.cosine_similarity(mlp(x)[0], x, dim=-1)
+    assert alike.min() > 0.9
+    torch.nn.init.normal_(
+        mlp.w_dec, std=(2 / 16) ** 0.5, generator=torch.Generator().manual_seed(1)
+    )
+    assert F.cosine_similarity(mlp(x)[0], x, dim=-1).min() < 0.9
+
+
 def test_an_atom_of_crate_writes_what_its_ablation_removes(tokens):
     model = streamed("crate")
     with record(model, ["blocks.0.mlp", "blocks.0.stream"]) as trace:
