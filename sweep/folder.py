@@ -188,6 +188,8 @@ def describe(grid: Grid, cells: Sequence[Cell]) -> dict[str, Any]:
         "tune": _plain(grid.tune),
         "circuits": grid.circuits and grid.circuits.described(),
         "cells": {cell.name: _cell(cell) for cell in cells},
+        # JSON is written with its names sorted.
+        "order": [cell.name for cell in cells],
     }
 
 

@@ -75,7 +75,7 @@ def is_grid(path: Path | str) -> bool:
 
 
 def read_grid(path: Path | str) -> GridFiles:
-    """Read a grid's folder. RunError: it is none, or a file of it is damaged."""
+    """Read a grid's folder, baselines first, and all in the grid's own order. RunError: it is none, or a file of it is damaged."""
     path = Path(path).resolve()
     grid = read_json(path / "grid.json")
     if grid is None:
@@ -87,7 +87,9 @@ def read_grid(path: Path | str) -> GridFiles:
         grid.setdefault(key, {})
     for key in ("endpoints", "seeds"):
         grid.setdefault(key, [])
-    read = [_cell(path, name, facts, grid.get("split", "val")) for name, facts in cells.items()]
+    names = [name for name in grid.get("order", cells) if name in cells]
+    read = [_cell(path, name, cells[name], grid.get("split", "val")) for name in names]
+    read.sort(key=lambda cell: BASELINE not in cell.values)
     return GridFiles(path, grid, read_json(path / "tuning.json"), read)
 
 
