@@ -68,7 +68,8 @@ def bwd_features(
 def bwd_input(grad_values: Tensor, indices: Tensor, w_enc: Tensor) -> Tensor:
     """Gradient (rows d) of a layer's input: the sum of grad_values (rows k) times rows of w_enc.
 
-    It is the decoder that has the encoder's rows, and differentiable like it.
+    Indices (rows k) are int32, w_enc is (width d). It is the decoder that has the encoder's rows,
+    and differentiable like it. ValueError for shapes, dtypes or devices that do not agree.
     """
     check_slots("bwd_input", grad_values, indices, w_enc)
     return sparse_decode(grad_values, indices, w_enc)

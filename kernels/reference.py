@@ -4,6 +4,8 @@ Everything is dense and differentiable by autograd, in any float dtype; nothing 
 Axis words: rows (tokens), width (units), k (slots), d (d_model).
 """
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -93,6 +95,40 @@ def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
     """x (rows d) times the rows of weight (width d) that each row names; 0 where the index is -1."""
     taken = (x @ weight.T).gather(1, indices.long().clamp(min=0))
     return taken.masked_fill(indices < 0, 0)
+
+
+def csc_build(indices: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets (width + 1), slots (rows * k) and counts (width) of the slots (rows k) by unit, int32.
+
+    A unit's slots are in the order of rows; those of no unit come last.
+    """
+    units = indices.flatten().tolist()
+    inside = [slot for slot, unit in enumerate(units) if 0 <= unit < width]
+    outside = [slot for slot, unit in enumerate(units) if not 0 <= unit < width]
+    counts = [0] * width
+    for slot in inside:
+        counts[units[slot]] += 1
+    offsets = [0, *accumulate(counts)]
+    slots = sorted(inside, key=lambda slot: units[slot]) + outside
+    return tuple(torch.tensor(found, dtype=torch.int32) for found in (offsets, slots, counts))
+
+
+def bwd_features(
+    indices: Tensor, values: Tensor, dy: Tensor, w_dec: Tensor, x: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """d_w_dec, d_w_enc (width d), d_b_enc (width) and d_values (rows k), through dense matrices.
+
+    Of values (rows k), dy (rows d), the gradient of the decoder's output, and x (rows d).
+    """
+    d_values = sddmm(dy, w_dec, indices)
+    d_pre = to_dense(d_values, indices, len(w_dec))
+    d_w_dec = to_dense(values, indices, len(w_dec)).T @ dy
+    return d_w_dec, d_pre.T @ x, d_pre.sum(0), d_values
+
+
+def bwd_input(grad_values: Tensor, indices: Tensor, w_enc: Tensor) -> Tensor:
+    """Gradient (rows d) of a layer's input, of those of its values (rows k) and w_enc (width d)."""
+    return to_dense(grad_values, indices, len(w_enc)) @ w_enc
 
 
 def topk_mlp(

@@ -100,8 +100,10 @@ def topk_mlp(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`encode_topk` then `sparse_decode` in one step that keeps x, values and indices only.
 
-    Returns the output (rows d) and the values and indices of the encoder, which here carry no
-    gradient. Output and gradients have the same bits as those of the two steps.
+    x (rows d), w_enc (width d), b_enc (width) and w_dec (width d_out); a top-k layer as in arXiv
+    2406.04093. Returns the output (rows d_out) and the encoder's values and indices (rows k), which
+    here carry no gradient. Output and gradients have the same bits as those of the two steps.
+    ValueError for k out of range, and for shapes, dtypes or devices that do not agree.
     """
     x, w_enc, b_enc, w_dec = autocast.cast(x, w_enc, b_enc, w_dec)
     check_encode("topk_mlp", x, w_enc, b_enc, k, mode)

@@ -75,7 +75,10 @@ def is_grid(path: Path | str) -> bool:
 
 
 def read_grid(path: Path | str) -> GridFiles:
-    """Read a grid's folder, baselines first, and all in the grid's own order. RunError: it is none, or a file of it is damaged."""
+    """Read a grid's folder, baselines first, all else in the grid's own order.
+
+    RunError: it is none, or a file of it is damaged.
+    """
     path = Path(path).resolve()
     grid = read_json(path / "grid.json")
     if grid is None:

@@ -5,6 +5,7 @@ import torch
 from support.slots import random_slots
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pellucid.kernels import reference
 from pellucid.kernels.csc import sort_by_unit, unit_of_slots
 from pellucid.kernels.gpu.split import split_long
 
@@ -23,18 +24,21 @@ def edge_indices(width):
 def test_slots_come_by_unit_and_then_by_row(width):
     indices = edge_indices(width)
     made = sort_by_unit(indices, width)
-    expected = [[] for _ in range(width)]
-    for slot, unit in enumerate(indices.flatten().tolist()):
-        if 0 <= unit < width:
-            expected[unit].append(slot)
-    used = sum(map(len, expected))
-    assert made.offsets.tolist() == [0, *torch.tensor([len(s) for s in expected]).cumsum(0)]
-    assert made.slots[:used].tolist() == [slot for slots in expected for slot in slots]
+    offsets, slots, counts = reference.csc_build(indices, width)
+    assert torch.equal(made.offsets, offsets) and torch.equal(made.counts, counts)
+    used = int(counts.sum())
+    assert torch.equal(made.slots[:used], slots[:used])
     assert sorted(made.slots.tolist()) == list(range(indices.numel()))
-    assert made.counts.tolist() == [len(slots) for slots in expected]
     assert {t.dtype for t in made} == {torch.int32}
     inside = indices.where((indices >= 0) & (indices < width), -1)
     assert torch.equal(unit_of_slots(made.offsets, made.slots, indices), inside)
+
+
+def test_the_definition_by_hand():
+    indices = torch.tensor([[2, -1], [0, 2], [4, 0]], dtype=torch.int32)
+    offsets, slots, counts = reference.csc_build(indices, 4)
+    assert offsets.tolist() == [0, 2, 2, 4, 4] and counts.tolist() == [2, 0, 2, 0]
+    assert slots.tolist() == [2, 5, 0, 3, 1, 4]
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0)])

@@ -29,15 +29,28 @@ def layer(rows, d, width, k, dtype=torch.float32, device="cpu"):
 
 
 def expected_gradients(grad, values, indices, x, w_enc, w_dec):
-    """d_values and the four gradients in float64, through the dense definition."""
+    """d_values and the four gradients in float64, by the dense definitions."""
     grad, values, x, w_enc, w_dec = [t.cpu().double() for t in (grad, values, x, w_enc, w_dec)]
-    indices, bias = indices.cpu(), torch.zeros(len(w_enc), dtype=torch.float64)
+    indices = indices.cpu()
+    d_w_dec, d_w_enc, d_b_enc, d_values = reference.bwd_features(indices, values, grad, w_dec, x)
+    return d_values, reference.bwd_input(d_values, indices, w_enc), d_w_enc, d_b_enc, d_w_dec
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_definitions_are_what_autograd_finds(shape):
+    grad, values, indices, x, w_enc, w_dec = [
+        t.double() if t.is_floating_point() else t for t in layer(*shape)
+    ]
+    bias = torch.zeros(len(w_enc), dtype=torch.float64)
     leaves = [t.requires_grad_() for t in (values, w_dec, x, w_enc, bias)]
     y = reference.sparse_decode(values, indices, w_dec)
     d_values, d_w_dec = torch.autograd.grad(y, leaves[:2], grad)
     pre = reference.sddmm(x, w_enc, indices)
     pre = pre + bias[indices.long().clamp(min=0)].masked_fill(indices < 0, 0)
-    return d_values, *torch.autograd.grad(pre, leaves[2:], d_values), d_w_dec
+    wanted = d_values, *torch.autograd.grad(pre, leaves[2:], d_values), d_w_dec
+    found = expected_gradients(grad, values, indices, x, w_enc, w_dec)
+    for a, b in zip(found, wanted, strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
 
 
 def in_halves(grad, values, indices, x, w_enc, w_dec):
