@@ -95,6 +95,27 @@ def test_a_wrong_layer_fails_on_the_cpu(toy_sizes, monkeypatch, capsys):
     assert "DISAGREES" in capsys.readouterr().out
 
 
+def far_findings() -> dict[tuple[str, str], Finding]:
+    record = Record({})
+    far.run(session.Bench(CPU, 2, (), record))
+    assert not record.broken
+    return {(finding.op, finding.what): finding for finding in record.findings}
+
+
+def test_far_rows_are_held_to_what_they_must_be_twice(toy_gpu, monkeypatch):
+    found = far_findings()
+    assert {op for op, _ in found} == {"topk_rows", "sparse_decode", "bwd_features"}
+    assert len(found) == 8 and all(finding.passed for finding in found.values())
+    right = kernels.bwd_features
+
+    def misplaced(*args, **kw):
+        made = right(*args, **kw)
+        return made._replace(d_w_dec=made.d_w_dec.roll(1, 0))
+
+    monkeypatch.setattr(kernels, "bwd_features", misplaced)
+    assert not far_findings()["bwd_features", "outermost units' weights"].passed
+
+
 @pytest.mark.parametrize(
     "word, named",
     [
