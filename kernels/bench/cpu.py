@@ -107,6 +107,7 @@ def _show(row: dict) -> None:
     for name, (median, low, high) in times.items():
         ours_name = "topk_rows" if name in ("topk_rows", "torch.topk") else "top-k"
         ratio = median / times[ours_name][0]
-        goal = f" (goal {GOALS[width]}x)" if name == "dense" else ""
+        least = {"dense": GOALS[width], "torch.topk": 1}.get(name)
+        goal = f" (goal {least}x)" if least else ""
         note = "" if name == ours_name else f"  {ratio:.2f}x {ours_name}'s time{goal}"
         print(f"  {name:13s}{median:8.1f} ms ({low:.1f} to {high:.1f}){note}")

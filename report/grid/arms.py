@@ -7,10 +7,12 @@ from typing import Any
 from pellucid.report.grid.reading import BASELINE, CellFiles, GridFiles
 from pellucid.report.wording import words
 from pellucid.sweep.statistics import Effect, effect
+from pellucid.sweep.tuning import POINTS
 
 NGRAM, INDUCTION = "bits_saved_over_5gram", "induction"
 BITS = "bits_per_byte"
 COLORS = 8
+AT_EDGE = "best learning rate at the edge of the search"
 
 
 @dataclass(kw_only=True)
@@ -83,7 +85,8 @@ def groups(files: GridFiles) -> list[Group]:
         for arm in arms:
             index += 1
             arm.index = index
-            arm.barred = barred(arm, files.tuning)
+            words = files.grid["posthoc"].get(arm.label, "") if arm.is_baseline else ""
+            arm.barred = barred(arm, files.tuning, rates_of(words))
         rank(arms, files.grid["endpoints"])
         reference = next((arm for arm in arms if arm.is_baseline), arms[0])
         found.append(Group(_letter(number), str(key[0]), arms, reference))
@@ -103,9 +106,21 @@ def _arms(cells: Sequence[CellFiles], letter: str) -> list[Arm]:
     return list(arms.values())
 
 
-def barred(arm: Arm, tuning: Mapping[str, Any] | None) -> list[str]:
-    """Why an arm is not ranked: untuned, no better than a 5-gram, or copying like noise."""
+def rates_of(posthoc: str) -> list[float]:
+    """The learning rates that a post-hoc arm's words let its fits choose from."""
+    given = [word.removeprefix("lr=") for word in posthoc.split() if word.startswith("lr=")]
+    return [float(rate) for text in given for rate in text.split(",")]
+
+
+def barred(arm: Arm, tuning: Mapping[str, Any] | None, rates: Sequence[float] = ()) -> list[str]:
+    """Why an arm is not ranked: untuned, no better than a 5-gram, or copying like noise.
+
+    A post-hoc arm has chosen among `rates` itself.
+    """
     reasons = _untuned(arm, (tuning or {}).get("arms", []))
+    if len(rates) >= POINTS:
+        edges = {min(rates), max(rates)}
+        reasons = [AT_EDGE] if any(cell.rate in edges for cell in arm.cells) else []
     saved = arm.mean(NGRAM).value
     if saved is None:
         reasons.append("not compared with a 5-gram")
@@ -118,7 +133,7 @@ def _untuned(arm: Arm, searched: Sequence[Mapping[str, Any]]) -> list[str]:
     found = next((one for one in searched if one.get("values") == dict(arm.values)), None)
     if found is None or found.get("chosen") is None:
         return ["untuned"]
-    return ["best learning rate at the edge of the search"] if found.get("at_edge") else []
+    return [AT_EDGE] if found.get("at_edge") else []
 
 
 def _copies(arm: Arm) -> list[str]:

@@ -43,6 +43,8 @@ class CellFiles:
     better: dict[str, str] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
+    rate: float | None = None
+    """its learning rate"""
     refused: dict[str, str] = field(default_factory=dict)
     """metrics that may not evaluate it, and why"""
 
@@ -75,10 +77,7 @@ def is_grid(path: Path | str) -> bool:
 
 
 def read_grid(path: Path | str) -> GridFiles:
-    """Read a grid's folder, baselines first, all else in the grid's own order.
-
-    RunError: it is none, or a file of it is damaged.
-    """
+    """Read a grid's folder, cells in its own order. RunError: it is none, or a file is damaged."""
     path = Path(path).resolve()
     grid = read_json(path / "grid.json")
     if grid is None:
@@ -86,13 +85,12 @@ def read_grid(path: Path | str) -> GridFiles:
     cells = grid.get("cells")
     if not isinstance(cells, dict) or not isinstance(grid.get("name"), str):
         raise RunError(f"{path / 'grid.json'} is not a grid's: it names no cells")
-    for key in ("axes", "baselines", "margins"):
+    for key in ("axes", "baselines", "margins", "posthoc"):
         grid.setdefault(key, {})
     for key in ("endpoints", "seeds"):
         grid.setdefault(key, [])
     names = [name for name in grid.get("order", cells) if name in cells]
     read = [_cell(path, name, cells[name], grid.get("split", "val")) for name in names]
-    read.sort(key=lambda cell: BASELINE not in cell.values)
     return GridFiles(path, grid, read_json(path / "tuning.json"), read)
 
 
@@ -120,6 +118,8 @@ def _cell(path: Path, name: str, facts: Mapping[str, Any], split: str) -> CellFi
 def _fill(cell: CellFiles, run: RunFiles, split: str) -> None:
     cell.key = (run.fingerprint or f"unknown {cell.name}", *origin.kin(run))
     cell.marks = _marks(run)
+    train = run.config.get("train")
+    cell.rate = train.get("lr") if isinstance(train, dict) else None
     finished = run.manifest.get("finished")
     seconds = finished.get("seconds") if isinstance(finished, dict) else None
     found = {**parameters(run), "seconds": seconds}

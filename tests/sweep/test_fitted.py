@@ -7,6 +7,8 @@ import pytest
 from support.grids import BASE
 
 from pellucid.cli import main
+from pellucid.report.grid.arms import AT_EDGE, barred, groups, rates_of
+from pellucid.report.grid.reading import read_grid
 from pellucid.sweep import Grid, GridError, worker
 from pellucid.sweep.fitted import give_up_orphans, needed
 from pellucid.sweep.folder import Failure, GridFolder
@@ -107,6 +109,19 @@ def test_the_page_shows_them_as_baselines(swept, tmp_path):
     assert "skip coder" in page.read_text()
     rows = [line for line in table.read_text().splitlines() if ",skip coder," in line]
     assert any(",bits_per_byte," in line for line in rows)
+
+
+def test_fits_that_choose_among_four_rates_are_tuned(swept):
+    """And one that has chosen the first or the last of them is not ranked."""
+    _, out = swept
+    coder = next(a for g in groups(read_grid(out)) for a in g.arms if a.label == "skip coder")
+    assert coder.barred[0] == "untuned" and {c.rate for c in coder.cells} <= {1e-3, 2e-3}
+    wide = rates_of("k=2 lr=2.5e-4,5e-4,1e-3,2e-3,4e-3")
+    assert wide == [2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3] and rates_of("k=2") == []
+    assert "untuned" not in barred(coder, None, wide) and AT_EDGE not in barred(coder, None, wide)
+    [chosen, *_] = [cell.rate for cell in coder.cells]
+    edge = [chosen, 2 * chosen, 4 * chosen, 8 * chosen]
+    assert barred(coder, None, edge)[0] == AT_EDGE
 
 
 def test_coders_of_a_run_that_failed_fail_with_it(tmp_path):
