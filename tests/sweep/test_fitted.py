@@ -9,7 +9,7 @@ from support.grids import BASE
 from pellucid.cli import main
 from pellucid.report.grid.arms import AT_EDGE, barred, groups, rates_of
 from pellucid.report.grid.reading import read_grid
-from pellucid.sweep import Grid, GridError, worker
+from pellucid.sweep import Grid, GridError, Tuning, trials, worker
 from pellucid.sweep.fitted import give_up_orphans, needed
 from pellucid.sweep.folder import Failure, GridFolder
 
@@ -122,6 +122,21 @@ def test_fits_that_choose_among_four_rates_are_tuned(swept):
     [chosen, *_] = [cell.rate for cell in coder.cells]
     edge = [chosen, 2 * chosen, 4 * chosen, 8 * chosen]
     assert barred(coder, None, edge)[0] == AT_EDGE
+
+
+def test_a_search_leaves_coders_to_choose_their_own_rate(tmp_path, monkeypatch):
+    def read(search, point, tuning, folder):
+        search.curve[point] = abs(point.rate - 2e-3)
+
+    monkeypatch.setattr(trials, "_read", read)
+    tune = Tuning(seeds=(100,), rates=(5e-4, 1e-3, 2e-3, 4e-3))
+    asked, cells = grid(tune=tune), grid(tune=tune).cells()
+    folder, tried = GridFolder(tmp_path / "out"), []
+    folder.open(asked, cells)
+    code, told = trials.tuned(asked, cells, folder, lambda _, todo: tried.extend(todo) or 0)
+    assert code == 0 and tried and not any(cell.fit for cell in tried)
+    assert {cell.config.train.lr for cell in told if not cell.fit} == {2e-3}
+    assert [cell for cell in told if cell.fit] == [cell for cell in cells if cell.fit]
 
 
 def test_coders_of_a_run_that_failed_fail_with_it(tmp_path):
