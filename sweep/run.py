@@ -64,9 +64,7 @@ def sweep(
     sources = partial(needed, folder, cells, grid.suite)
     run = partial(_run, bounded=bounded, sources=sources, **about)
     if grid.tune:
-        trained, fits = [c for c in cells if not c.fit], [c for c in cells if c.fit]
-        code, cells = tuned(grid, trained, folder, run)
-        cells += fits
+        code, cells = tuned(grid, cells, folder, run)
         if code:
             console.print(f"{grid.name}: stopped while it was tuned; the same command goes on")
             return code

@@ -134,8 +134,9 @@ class HeadedAttention(Filling):
         """
         queries, earlier = q.shape[2], k.shape[2] - q.shape[2]
         mixed, told = [], {}
-        for block in torch.arange(queries).split(max(-(-queries // BLOCKS), SMALLEST_BLOCK)):
-            first, end = int(block[0]), int(block[-1]) + 1
+        size = max(-(-queries // BLOCKS), SMALLEST_BLOCK)
+        for first in range(0, queries, size):
+            end = min(first + size, queries)
             keys = earlier + end
             edges, means = self.edges(q[:, :, first:end], k[:, :, :keys])
             mixed.append(edges.to(v.dtype) @ v[:, :, :keys])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ATTENTION_LR = 0.3
 """Learning rate of attention, in those of the other weights: nothing passes by a block, so that a
-step too far loses the token. The authors train everything at about such a rate, 6e-4."""
+step too far loses the token. The authors train everything at a low rate, 6e-4."""
 
 
 class Crate(Block):
