@@ -24,8 +24,16 @@ DENSE = {"cuda": "pellucid.kernels.gpu.multiplied"}
 
 
 def path(device: torch.device | str) -> str:
-    """The code that runs on `device`, in a few words to be said once when a run starts."""
-    kind = torch.device(device).type
+    """The code that runs on `device`, in a few words to be said once when a run starts.
+
+    ValueError for what torch knows as no device.
+    """
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"path: device must be a torch.device or its name, such as 'cuda', got {device!r}"
+        ) from error
     return f"{kind}: {_path(kind)[1]}"
 
 

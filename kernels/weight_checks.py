@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -19,10 +19,15 @@ ROUNDING = 1e-6
 """A density times a size that misses a whole number by less is meant as that number."""
 
 
-def check_weights(tensors: Sequence[Any], scope: str) -> None:
+def check_weights(weights: Any, scope: str) -> list[Tensor]:
     """Different float tensors of one device that may be written to, and a scope there is."""
     if scope not in SCOPES:
         raise ValueError(f"{OP}: scope must be 'matrix', 'row' or 'column', got {scope!r}")
+    if not isinstance(weights, Tensor | Iterable):
+        raise ValueError(
+            f"{OP}: weights must be a tensor or a sequence of them, got {type(weights).__name__}"
+        )
+    tensors = [weights] if isinstance(weights, Tensor) else list(weights)
     for index, tensor in enumerate(tensors):
         if not isinstance(tensor, Tensor):
             raise ValueError(
@@ -33,6 +38,7 @@ def check_weights(tensors: Sequence[Any], scope: str) -> None:
             raise ValueError(f"{OP}: weights[{index}] must {problem}")
     if len({id(tensor) for tensor in tensors}) < len(tensors):
         raise ValueError(f"{OP}: weights must be different tensors, got one of them twice")
+    return tensors
 
 
 def _problem(tensor: Tensor, first: Tensor, scope: str) -> str:

@@ -51,8 +51,7 @@ def weight_topk_(
     FSDP2 does, and then every process must call: the result is that of one process, bit for bit.
     ValueError for anything else. Not differentiable; a training step calls it after the optimizer's.
     """
-    tensors = [weights] if isinstance(weights, Tensor) else list(weights)
-    check_weights(tensors, scope)
+    tensors = check_weights(weights, scope)
     guards = (
         one_for_each("per_row", per_row, tensors),
         one_for_each("per_column", per_column, tensors),

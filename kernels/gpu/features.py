@@ -227,7 +227,6 @@ def _entry(d: int, dtype: str, half: str, ragged: bool = False) -> Shipped:
         | {"DOTS": dots, "DECODER": decoder, "ENCODER": encoder},
         warps=tile.warps,
         aligned=() if ragged else ("length", "width", "K"),
-        registers=128,
         gathers=True,
         options=OPTIONS,
     )

@@ -249,6 +249,7 @@ def _shipped(kind: str, d: int, group: int, arch: int, signed: bool) -> Shipped:
         warps=tile.warps,
         stages=tile.stages,
         aligned=("d",),
+        registers=255,  # a tile of sums fills them, as in any matrix product
         multiplies=kind != "fp32",
         arch=arch,
     )

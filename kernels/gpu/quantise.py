@@ -115,7 +115,6 @@ def _shipped(kind: str, d: int) -> Shipped:
         warps=WARPS,
         aligned=("d", "stride", "out_stride"),
         gathers=True,
-        registers=128,
         options=OPTIONS,
     )
 

@@ -100,7 +100,6 @@ def _entry(d: int, dtype: str, ragged: bool = False) -> Shipped:
         },
         warps=WARPS,
         aligned=() if ragged else ("K", "width"),
-        registers=128,
         gathers=True,
         options=UNFUSED,
     )

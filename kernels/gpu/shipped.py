@@ -48,7 +48,7 @@ class Shipped:
     warps: int = 4
     stages: int = 2
     aligned: tuple[str, ...] = ()
-    registers: int = 255
+    registers: int = 128  # two programs of eight warps on a multiprocessor
     gathers: bool = False  # must load 16 bytes at a time
     multiplies: bool = False  # must use the architecture's matrix instruction
     options: Mapping[str, Any] = field(default_factory=dict)

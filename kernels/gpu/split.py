@@ -140,7 +140,6 @@ def _entry(d: int, dtype: str) -> Shipped:
         },
         warps=1,
         aligned=("length", "width"),
-        registers=128,
         gathers=d > 1,
         options=UNFUSED,
     )

@@ -179,6 +179,8 @@ def test_path_is_named_and_a_missing_kernel_said_once(monkeypatch):
     assert path(torch.device("cuda", 0)) == "cuda: Triton kernels"
     monkeypatch.setattr(paths, "_has_triton", lambda: False)
     assert "no kernel" in path("cuda")
+    with pytest.raises(ValueError, match="device must be .*, got 'nonsense'"):
+        path("nonsense")
     with pytest.warns(UserWarning, match="meta: dense products"):
         paths.serving(torch.empty(0, device="meta"))
     with warnings.catch_warnings():

@@ -235,6 +235,7 @@ W, B = torch.ones(3, 4), torch.ones(4)
         (lambda: weight_topk_(W, 1, per_row=1.0), "got 1.0"),
         (lambda: weight_topk_(B, 1, per_row=1), r"per_row needs tensors of 2 dimensions"),
         (lambda: weight_topk_(W.int(), 1), r"weights\[0\] must be float16, .* got torch.int32"),
+        (lambda: weight_topk_(None, 1), "weights must be a tensor or a sequence of them, got None"),
         (lambda: weight_topk_([W, 3], 1), r"weights\[1\] must be a tensor, got int"),
         (lambda: weight_topk_([W, B.to("meta")], 1), r"weights\[1\] must be on the device of"),
         (lambda: weight_topk_(torch.ones(0, 4), 1), r"have entries, got shape \(0, 4\)"),
