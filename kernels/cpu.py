@@ -7,6 +7,7 @@ Nothing is kept between calls, so any number of threads may call at once.
 
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -63,11 +64,25 @@ def _encode_refined(
 
 def _pre_activations(x: Tensor, w_enc: Tensor, b_enc: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Chunks of rows and their pre-activations, which live until the next chunk is asked for."""
-    inputs, weight, bias = wide(x), wide(w_enc).T, wide(b_enc)
+    inputs, weight, bias = wide(x), wide(w_enc), wide(b_enc)
     parts = row_chunks(len(x), len(w_enc), inputs.element_size())
+    if _has_onednn() and inputs.dtype == torch.float32 and len(x):
+        product = torch.ops.mkldnn._linear_pointwise
+        for part in parts:
+            yield part, product(inputs[part], weight, bias, "none", [], "")
+        return
     buffer = inputs.new_empty(parts[0].stop, len(w_enc))
     for part in parts:
-        yield part, torch.addmm(bias, inputs[part], weight, out=buffer[: part.stop - part.start])
+        yield part, torch.addmm(bias, inputs[part], weight.T, out=buffer[: part.stop - part.start])
+
+
+@cache
+def _has_onednn() -> bool:
+    """Whether torch has oneDNN's product of what a layer reads, as compiled models call it.
+
+    Where the other library knows the processor badly it takes two thirds of the time.
+    """
+    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def drop_inactive(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:

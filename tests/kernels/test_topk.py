@@ -175,12 +175,20 @@ def test_repeats_give_the_same_bits():
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-def test_several_chunks_of_rows(monkeypatch):
+@pytest.mark.parametrize("onednn", [False, True])
+def test_several_chunks_of_rows_by_either_library(monkeypatch, onednn):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)
     monkeypatch.setattr(chunks, "MIN_CHUNK_ROWS", 16)
-    inputs = gaussian_inputs(50, 6, 300)
-    expected = outcome(reference.topk_mlp, inputs, 9, False)
-    assert_outcomes_agree(outcome(topk_mlp, inputs, 9, False), expected, 1e-13)
+    if not onednn:
+        monkeypatch.setattr(cpu, "_has_onednn", lambda: False)
+    for make, dtype, tolerance in (
+        (gaussian_inputs, torch.float64, 1e-13),
+        (gaussian_inputs, torch.float32, 3e-6),
+        (whole_inputs, torch.float32, 0.0),
+    ):
+        inputs = make(50, 6, 300, dtype=dtype)
+        expected = outcome(reference.topk_mlp, inputs, 9, False)
+        assert_outcomes_agree(outcome(topk_mlp, inputs, 9, False), expected, tolerance)
 
 
 @pytest.mark.parametrize("layer", [topk_mlp, two_steps, through_dense])
