@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.models.activations import Activations
-from pellucid.models.filling import Cost, Told
+from pellucid.models.filling import Cost, Rule, Told
 from pellucid.models.firing import Firing
 from pellucid.models.units import UnitSite
 from pellucid.settings import fields
@@ -30,6 +30,8 @@ class ISTA(Firing):
         """Step of the proximal gradient, eta."""
         sparsity: float = setting(0.1, low=0.0)
         """Weight of the code's absolute values, lambda."""
+        lr: float = setting(1.0, above=0.0)
+        """Learning rate of the dictionary, in those of the other weights."""
 
         def resolved_width(self, d_model: int) -> int:
             return 4 * d_model if self.width is None else self.width
@@ -60,6 +62,9 @@ class ISTA(Firing):
 
     def decode(self, acts: Activations) -> Float[Tensor, "batch token d_model"]:
         return F.linear(acts.to_dense(), self.w_dec.T)
+
+    def rules(self) -> dict[str, Rule]:
+        return {"w_dec": Rule(lr=self.config.lr)}
 
     def initial_std(self) -> dict[str, float]:
         # The authors' (He et al., 1502.01852): a normalized input is read with variance 2.

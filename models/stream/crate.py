@@ -17,8 +17,8 @@ from pellucid.settings.fields import setting
 if TYPE_CHECKING:
     from pellucid.models.config import ModelConfig
 
-ATTENTION_LR = 0.3
-"""Learning rate of attention, in those of the other weights: nothing passes by a block, so that a
+ATTENTION_LR, DICTIONARY_LR = 0.1, 0.3
+"""Learning rates of the blocks, in those of the embeddings: nothing passes by a block, so that a
 step too far loses the token. The authors train everything at a low rate, 6e-4."""
 
 
@@ -30,7 +30,7 @@ class Crate(Block):
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Block.Config):
-        recipe: ClassVar[tuple[str, ...]] = ("train.lr=3x",)
+        recipe: ClassVar[tuple[str, ...]] = ("train.lr=7x",)
 
         n_heads: int = setting(4, low=1)
         """Subspaces; must divide d_model."""
@@ -50,7 +50,10 @@ class Crate(Block):
                 )
             if slot == "mlp":
                 return ISTA.Config(
-                    width=self.width, step_size=self.step_size, sparsity=self.sparsity
+                    width=self.width,
+                    step_size=self.step_size,
+                    sparsity=self.sparsity,
+                    lr=DICTIONARY_LR,
                 )
             return None
 
