@@ -2,7 +2,7 @@
 
 `pellucid bench models [word…]` trains each on the same random tokens in turns, so that what else
 the machine does falls on all alike. The last column says how much longer a step takes than its
-operations and parameter bytes justify at the rates of the dense model. Words: `only=topk,monet`,
+operations and bytes of parameters justify at the rates of the dense model. Words: `only=topk,monet`,
 `rounds=N`, `json=PATH`; all others configure the run, `tiny` by default.
 """
 
@@ -27,6 +27,8 @@ SLOTS = ("mlp", "attention", "stream", "head", "site_sparsity")
 ROUNDS, WARMUP = 7, 2
 PASSES_OVER_PARAMETERS = 10
 """Reads and writes of each parameter in one step: two reads, the gradient, and AdamW's seven."""
+PASSES_OVER_ROWS = 4
+"""The same of a row that one token gathers: read forward and backward, added to its gradient."""
 
 
 @dataclass(frozen=True)
@@ -162,12 +164,17 @@ class Trial:
 
 
 def _justified(ours: Account, dense: Account, tokens: int, dense_ms: float) -> float:
-    """Milliseconds that operations and parameter bytes ask for, at the dense model's rates.
+    """Milliseconds that operations and bytes of parameters ask for, at the dense model's rates.
 
-    Parameters pass at the speed of a copy; the rest of the dense step is what its operations take.
+    Parameters, and the rows of them that tokens gather, pass at the speed of a copy; the rest of
+    the dense step is what its operations take.
     """
     bandwidth = _copy_bytes_per_ms()
-    moved = [PASSES_OVER_PARAMETERS * 4 * a.total / bandwidth for a in (ours, dense)]
+    passes = [
+        PASSES_OVER_PARAMETERS * a.total + PASSES_OVER_ROWS * tokens * a.gathered
+        for a in (ours, dense)
+    ]
+    moved = [4 * floats / bandwidth for floats in passes]
     operations = [3 * tokens * a.flops_executed for a in (ours, dense)]
     rate = operations[1] / max(dense_ms - moved[1], dense_ms / 2)
     return operations[0] / rate + moved[0]

@@ -17,7 +17,7 @@ class Account:
 
     `active` parameters take part in one token's computation; `flops_executed` is what our path
     computes, `flops_ideal` what remains if every zero were skipped. A training step costs about
-    three forward passes.
+    three forward passes. `gathered` parameters are read for one token alone, row by row.
     """
 
     total: int
@@ -25,6 +25,7 @@ class Account:
     active: int
     flops_executed: float
     flops_ideal: float
+    gathered: int
 
 
 def account(model: Transformer | ModelConfig, vocab_size: int | None = None) -> Account:
@@ -42,7 +43,7 @@ def account(model: Transformer | ModelConfig, vocab_size: int | None = None) -> 
     else:
         nonzero = sum(int((p != 0).sum()) for p in parameters)
     cost = _fillings(model) + _rest(model)
-    return Account(total, nonzero, cost.active, cost.executed, cost.ideal)
+    return Account(total, nonzero, cost.active, cost.executed, cost.ideal, cost.gathered)
 
 
 def _fillings(model: nn.Module) -> Cost:

@@ -187,8 +187,9 @@ class Codebook(Firing):
 
     def cost(self, context: int) -> Cost:
         width = self.groups * self.w_dec.shape[1]
-        work = 2 * self.w_dec.numel() + 2 * self.config.k * width
-        return Cost(self.w_dec.numel(), work, work)
+        rows = self.config.k * width
+        work = 2 * (self.w_dec.numel() + rows)
+        return Cost(self.w_dec.numel(), work, work, rows)
 
     def write_scale(self) -> float:
         # k codes, each with the same cosine to what they stand for, and otherwise independent.

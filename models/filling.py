@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -24,16 +24,17 @@ class Cost:
     """Forward cost of one layer for one token: parameters in use and floating-point operations.
 
     `executed` is what our path really computes, `ideal` what remains if every zero were skipped.
+    `gathered` counts the parameters that are read for this token alone, row by row, which no matrix
+    product shares with other tokens.
     """
 
     active: int
     executed: float
     ideal: float
+    gathered: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.active + other.active, self.executed + other.executed, self.ideal + other.ideal
-        )
+        return Cost(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other))))
 
 
 @dataclass(frozen=True)

@@ -185,4 +185,4 @@ class ConceptHead(Unembed):
         active = (self.config.n_known + self.config.k_free) * d_model
         products = 2.0 * (self.concepts_in.numel() + active)
         used = self.concepts_in.numel() + self.b_enc.numel() + active
-        return super().cost(context) + Cost(used, products, products)
+        return super().cost(context) + Cost(used, products, products, active)

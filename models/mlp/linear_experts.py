@@ -107,8 +107,9 @@ class LinearExpertsMLP(Firing):
 
     def cost(self, context: int) -> Cost:
         router = self.w_query.numel() + self.w_score.numel()
-        active = router + 2 * self.config.channels * self.config.k * self.w_in.shape[1]
-        return Cost(active, 2 * active, 2 * active)
+        rows = 2 * self.config.channels * self.config.k * self.w_in.shape[1]
+        active = router + rows
+        return Cost(active, 2 * active, 2 * active, rows)
 
     def initial_std(self) -> dict[str, float]:
         """By fan-in: the scores of both halves are unit-normal at first."""

@@ -111,7 +111,7 @@ class MemoryMLP(Firing):
         rest = self.w_gate.numel() + self.w_out.numel()
         active = sum(p.numel() for p in self.keys.parameters()) + read + rest
         flops = self.keys.flops() + 2.0 * (read + rest)
-        return Cost(active, flops, flops)
+        return Cost(active, flops, flops, read)
 
     def initial_std(self) -> dict[str, float]:
         return {"w_gate": self.w_gate.shape[1] ** -0.5}

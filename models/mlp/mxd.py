@@ -99,8 +99,9 @@ class MixtureOfDecoders(Firing):
 
     def cost(self, context: int) -> Cost:
         (experts, d_model), width = self.w_gate.shape, len(self.w_in)
-        matrices = d_model * (experts + self.config.k + 2 * width)
-        return Cost(matrices + experts + width + d_model, 2 * matrices, 2 * matrices)
+        rows = d_model * self.config.k
+        matrices = d_model * (experts + 2 * width) + rows
+        return Cost(matrices + experts + width + d_model, 2 * matrices, 2 * matrices, rows)
 
     def initial_std(self) -> dict[str, float]:
         """The active experts' scales add up to unit variance."""

@@ -98,7 +98,7 @@ class PeerMLP(Firing):
         rows = 2 * self.config.n_heads * self.config.k * self.w_in.shape[1]
         active = sum(p.numel() for p in self.keys.parameters()) + rows + self.b_out.numel()
         flops = self.keys.flops() + 2 * rows
-        return Cost(active, flops, flops)
+        return Cost(active, flops, flops, rows)
 
     def rules(self) -> dict[str, Rule]:
         return {"w_out": Rule(lr=self.config.write_lr)}

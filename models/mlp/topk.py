@@ -113,7 +113,7 @@ class TopKMLP(SparseMLP):
         again = 0  # what is computed twice is no part of the ideal
         if self.config.select == "fp8":
             again = 2 * candidate_count(self.site.n_units, self.config.k) * self.w_enc.shape[1]
-        return Cost(active, encode + again + decode, encode + decode)
+        return Cost(active, encode + again + decode, encode + decode, (again + decode) // 2)
 
     def write_scale(self) -> float:
         width = self.site.n_units

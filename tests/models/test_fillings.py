@@ -52,6 +52,23 @@ def test_select_groupmax_takes_at_most_one_unit_of_a_group_and_fp8_nearly_the_ex
         assert torch.equal(y, split)
 
 
+@pytest.mark.parametrize(
+    ("tag", "fields", "rows"),
+    [
+        ("dense", {}, 0),
+        ("topk", {"k": 5}, 5),  # what the units in use write
+        ("topk", {"k": 5, "select": "fp8"}, 5 + 14),  # and what its 14 candidates read
+        ("codebook", {"k": 5}, 5),
+        ("mxd", {"k": 5}, 5),
+        ("peer", {"k": 3, "n_heads": 2}, 2 * 2 * 3),
+        ("memory", {"k": 3, "n_heads": 2}, 2 * 3),
+        ("linear_experts", {"k": 2, "channels": 3}, 2 * 3 * 2),
+    ],
+)
+def test_rows_that_a_token_gathers_are_counted(tag, fields, rows):
+    assert layer(tag, **fields).cost(8).gathered == rows * 16
+
+
 def test_fp8_computes_its_candidates_twice():
     costs = {select: layer("topk", k=5, select=select).cost(8) for select in ("exact", "fp8")}
     assert costs["fp8"].executed - costs["exact"].executed == 2 * 14 * 16  # 5 + 1 + 8 candidates
