@@ -39,6 +39,11 @@ class Arm:
         return "base" if self.is_baseline else f"c{self.index % COLORS}"
 
     @property
+    def matched(self) -> list[str]:
+        """What its cells were matched with: of one grid the same for all seeds."""
+        return list(dict.fromkeys(cell.matched for cell in self.cells if cell.matched))
+
+    @property
     def marks(self) -> list[str]:
         """What a reader must know of its cells: each mark once, with the seeds it is true of."""
         seeds: dict[str, list[int]] = {}

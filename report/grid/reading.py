@@ -45,6 +45,8 @@ class CellFiles:
     marks: list[str] = field(default_factory=list)
     rate: float | None = None
     """its learning rate"""
+    matched: str | None = None
+    """of a matched baseline: with what, and how closely"""
     refused: dict[str, str] = field(default_factory=dict)
     """metrics that may not evaluate it, and why"""
 
@@ -118,6 +120,7 @@ def _cell(path: Path, name: str, facts: Mapping[str, Any], split: str) -> CellFi
 def _fill(cell: CellFiles, run: RunFiles, split: str) -> None:
     cell.key = (run.fingerprint or f"unknown {cell.name}", *origin.kin(run))
     cell.marks = _marks(run)
+    cell.matched = origin.matched(run)
     train = run.config.get("train")
     cell.rate = train.get("lr") if isinstance(train, dict) else None
     finished = run.manifest.get("finished")

@@ -9,8 +9,7 @@ from pellucid.cli import main
 from pellucid.errors import EXIT_USER, RunError
 from pellucid.experiments import analysis, h1, h3, matching
 from pellucid.models.mlp import MLPS
-from pellucid.sweep import Grid, load_grid
-from pellucid.sweep.folder import GridFolder
+from pellucid.sweep import load_grid
 from pellucid.sweep.statistics import HEADLINE
 
 SHIPPED = {"mlp_fillings": len(MLPS) * 3, "topk_k_width": 13 * 3, "h1": 24 * 5, "h2": 23 * 5}
@@ -49,20 +48,6 @@ def test_headlines_have_five_seeds_and_are_tuned():
 
 def test_fillings_see_equal_tokens():
     assert len({cell.tokens for cell in load_grid("mlp_fillings").cells()}) == 1
-
-
-def test_a_match_by_time_is_measured_once_for_a_grid(timed, tmp_path):
-    grid = Grid(name="g", base="tiny", baselines={"d": "match=dense by=step_time"}, seeds=(0,))
-    folder = GridFolder(tmp_path)
-    words = folder.matched(grid)
-    folder.keep_matched(grid, words)
-    count = len(timed)
-    assert count and folder.matched(grid) == words and len(timed) == count
-    baseline = grid.cells(words)[-1]
-    assert baseline.config.model.mlp.width == pytest.approx(522, rel=0.05)
-    other = Grid(name="g", base="tiny mlp.k=8", baselines=grid.baselines, seeds=(0,))
-    folder.matched(other)
-    assert len(timed) > count
 
 
 def test_a_metric_that_separates_is_told_from_one_that_does_not(tmp_path):
