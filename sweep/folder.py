@@ -121,8 +121,10 @@ class GridFolder:
             return "begun"
         if not suite:
             return "done"
-        scores = run.read_scores()
-        return "done" if scores and scores.get("suite") == suite else "trained"
+        scores, end = run.read_scores() or {}, run.read_manifest()["finished"].get("step")
+        return (
+            "done" if (scores.get("suite"), scores.get("checkpoint")) == (suite, end) else "trained"
+        )
 
     def failure(self, name: str) -> Failure:
         keys = ("reason", "code", "attempts")
