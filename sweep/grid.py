@@ -15,6 +15,7 @@ from pellucid.experiments import ladder, run_config
 from pellucid.settings.kinds import nearest
 from pellucid.sweep.circuits import Circuits
 from pellucid.sweep.fitted import Fit, fitted_cells
+from pellucid.sweep.kinds import check_kinds
 from pellucid.sweep.matched import Matched, solved
 from pellucid.sweep.tuning import Tuning, disjoint
 
@@ -101,6 +102,8 @@ class Grid:
     """the search that chooses every arm's learning rate; without it nothing is ranked"""
 
     def __post_init__(self) -> None:
+        with _named(self.name, "its fields"):
+            check_kinds(self)
         with _named(self.name, "baselines"):
             object.__setattr__(self, "baselines", ladder.expanded(self.baselines))
 
@@ -202,13 +205,9 @@ class Grid:
             )
         self._check_endpoints()
         self._check_margins()
-        for axis, values in self.axes.items():
+        for axis in self.axes:
             if axis in RESERVED:
                 raise GridError(f"{self.name}: an axis is named {axis}; another name is accepted")
-            if isinstance(values, str) or not values:
-                raise GridError(
-                    f"{self.name}: axis {axis} is {values!r}; a list of words is accepted"
-                )
 
     def _check_margins(self) -> None:
         for endpoint, margin in self.margins.items():

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from pellucid.errors import EXIT_OK, EXIT_USER
+from pellucid.report.grid.arms import INDUCTION
 from pellucid.settings.console import console_of
 from pellucid.sweep import by_loss, matched, snapshot, table
 from pellucid.sweep import slot as slots
@@ -49,9 +50,10 @@ def sweep(
     of another one, and a cluster that is not there.
     """
     folder, console, place = GridFolder(out), console_of(WIDTH), Place(**where)
+    place.check(slot)
     grid.check()
     if not dry_run:
-        place.check(slot)
+        place.reach()
         folder.check(grid)
     found = grid.matches(matched.remembered(out, grid))
     cells = grid.cells(found)
@@ -102,10 +104,22 @@ def _plan(
     states = [folder.state(cell.name, grid.suite) for cell in cells]
     lines = _plan_of_tuning(grid, cells, folder, workers)
     lines += table.plan(grid, cells, states, workers)
+    lines += _unranked(grid)
     if slot:
         bound = slots.Slot(slot, slots.Pace(folder, cells, grid.suite))
         lines.append(slots.plan(bound, cells, workers))
     return lines
+
+
+def _unranked(grid: Grid) -> list[str]:
+    """Why no arm of a grid can have a rank on its page; nothing where some can."""
+    from pellucid.eval.suite import METRICS
+
+    if grid.tune is None:
+        return ["  no arm will be ranked: nothing is tuned (tune=Tuning(…))"]
+    if grid.suite not in METRICS[INDUCTION].suites:
+        return [f"  no arm will be ranked: the suite {grid.suite} does not measure {INDUCTION}"]
+    return []
 
 
 def _report_ladder(console: Console, out: Path) -> None:
