@@ -114,7 +114,8 @@ def _train(argv: list[str]) -> int:
     from pellucid import experiments
     from pellucid.config import default_run_name
 
-    config = experiments.run_config(_matched(words))
+    words, matched = _matched(words, Path(runs[-1]) if runs else None)
+    config = experiments.run_config(words)
     if {"-h", "--help"} & set(options):
         return _show("field_help", config)
     base = experiments.preset(config.preset)
@@ -123,23 +124,31 @@ def _train(argv: list[str]) -> int:
         return _show("print_config", config, folder)
     from pellucid.train import train
 
-    return train(config, folder)
+    return train(config, folder, matched)
 
 
-def _matched(words: list[str]) -> list[str]:
-    """The words of a run, or of the baseline that `match=` asks for, which is printed first."""
+def _matched(words: list[str], run: Path | None = None) -> tuple[list[str], Any]:
+    """The words of a run, or of the baseline that `match=` asks for, and what its manifest says.
+
+    What was found is printed; a run that was begun with it keeps it, times being other ones today.
+    """
     asked = dict(word.split("=", 1) for word in words if word.startswith(("match=", "by=")))
     if not asked:
-        return words
+        return words, None
     if "match" not in asked:
         raise UserError("by= needs match=, as in match=dense by=params")
     from pellucid.experiments import matching
 
     rest = [word for word in words if not word.startswith(("match=", "by="))]
-    found = matching.match(rest, asked["match"], asked.get("by", "params"))
+    tag, by = asked["match"], asked.get("by", "params")
+    if run and (before := matching.begun_with(run, rest, tag, by)):
+        return before["words"], before
+    if by == "step_time" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("by=step_time is measured by one process; begin the run with one")
+    found = matching.match(rest, tag, by)
     if os.environ.get("RANK", "0") == "0":
         print("\n".join(found.lines), flush=True)
-    return list(found.words)
+    return list(found.words), found.facts
 
 
 def _show(name: str, *args: Any) -> int:

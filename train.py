@@ -4,8 +4,10 @@
 """
 
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -25,11 +27,12 @@ from pellucid.training.step import StepResult, after_step, constrain, remarks
 from pellucid.training.validation import validate
 
 
-def train(config: RunConfig, path: Path) -> int:
+def train(config: RunConfig, path: Path, matched: Mapping[str, Any] | None = None) -> int:
     """Train a run to its end, or resume it; returns the exit code.
 
     0: finished. 75: a signal asked to stop, the same command resumes. 3: a loss or gradient was not
     finite; the batch is on disk. A user's mistake raises UserError before anything is written.
+    `matched` goes into the manifest: which run this one is a baseline of (`Match.facts`).
     """
     folder = RunFolder(path)
     if folder.exists():
@@ -42,7 +45,7 @@ def train(config: RunConfig, path: Path) -> int:
     for split in ("train", "val"):
         # What the text is too short for is said before anything is written.
         data.rows(config.seed, 0, batch=1, context=config.model.context, split=split)
-    levers = Levers(config, folder, data)
+    levers = Levers(config, folder, data, matched)
     with StopRequest() as stop, _held(folder, accelerator):
         session = Session(config, folder, accelerator, data, levers)
         with session.meter() as meter:

@@ -8,11 +8,20 @@ symbol names no state of anything: a reader must put several tokens together.
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64, Int32, Int64, Integer
 
 from pellucid.data.automata import Automaton
+
+
+class Put(NamedTuple):
+    """An intervention: from a token on (1 or later), one automaton goes on from another state."""
+
+    latent: int
+    token: int
+    state: Integer[np.ndarray, " document"]
 
 
 @dataclass(frozen=True)
@@ -101,10 +110,10 @@ class Process:
         return total / len(self.automata)
 
     def draw(
-        self, uniform: Float[np.ndarray, "document token draw"]
+        self, uniform: Float[np.ndarray, "document token draw"], put: Put | None = None
     ) -> tuple[Int32[np.ndarray, "document token latent"], Int64[np.ndarray, "document token"]]:
         """States and symbols from numbers in [0, 1): for each token one for every automaton's move,
-        one for the speaker and one for the noise."""
+        one for the speaker and one for the noise. An automaton may be `put` into another state."""
         documents, length, draws = uniform.shape
         count = len(self.automata)
         if draws != count + 2:
@@ -118,6 +127,8 @@ class Process:
             for token in range(1, length):
                 rows = moves[states[:, token - 1, latent]]
                 states[:, token, latent] = (uniform[:, token, latent, None] >= rows).sum(1)
+                if put and (put.latent, put.token) == (latent, token):
+                    states[:, token, latent] = put.state
         return states, self._speak(states, uniform[..., count], uniform[..., count + 1])
 
     def _speak(self, states: np.ndarray, who: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from pellucid.eval.causal.metrics import CAUSAL
 from pellucid.eval.concepts import CONCEPTS
 from pellucid.eval.consistency import seed_consistency_scores
 from pellucid.eval.controls import CONTROLS
+from pellucid.eval.latents.interchange import latent_interchange
 from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
 from pellucid.eval.latents.regret import regret
 from pellucid.eval.rules.scores import (
@@ -80,6 +81,7 @@ METRICS: dict[str, Metric] = {
     "latent_auroc": Metric(latent_auroc),
     "latent_mcc": Metric(latent_mcc),
     "belief_mcc": Metric(belief_mcc),
+    "latent_interchange": Metric(latent_interchange),
     "seed_consistency": Metric(seed_consistency_scores, ()),
     "tasks_quick": Metric(tasks_quick, ("quick",), uses=("tasks",)),
     "tasks": Metric(tasks, uses=("tasks",)),

@@ -24,6 +24,7 @@ import numpy as np
 from pellucid.errors import RunError
 from pellucid.experiments import analysis
 from pellucid.experiments.ladder import LadderError, size_at
+from pellucid.experiments.rungs import usable
 from pellucid.report.grid.reading import BASELINE, CellFiles, read_grid
 from pellucid.sweep import Circuits, Grid, Tuning
 from pellucid.sweep.statistics import Effect, crossed
@@ -118,7 +119,7 @@ def _finding(
     said, full, full_dense = [], [], []
     for cell in cells:
         try:
-            ladder = _ladder(cell, [rung for rung in rungs if rung.seed == cell.seed])
+            ladder = usable(cell, [rung for rung in rungs if rung.seed == cell.seed], BITS)
             size = size_at(cell.metrics[BITS], {p: rung.metrics[BITS] for p, rung in ladder})
         except LadderError as error:
             said.append(f"seed {cell.seed}: {error}")
@@ -140,16 +141,6 @@ def _finding(
     shares = [float(np.mean(each)) if each else None for each in (full, full_dense)]
     about |= dict(zip(("censored", "censored_dense"), shares, strict=True))
     return Finding(arm=cells[0].label, said=tuple(said), **about)
-
-
-def _ladder(cell: CellFiles, rungs: Sequence[CellFiles]) -> list[tuple[float, CellFiles]]:
-    """The rungs of a cell's seed by their parameters; LadderError where one cannot be used."""
-    for each in (cell, *rungs):
-        if each.state != "done" or BITS not in each.metrics:
-            raise LadderError(f"{each.name} is {each.state}: {each.reason or f'it has no {BITS}'}")
-        if each.key != cell.key:
-            raise LadderError(f"{each.name} was trained on other data or from other weights")
-    return sorted(((rung.costs["active"], rung) for rung in rungs), key=lambda pair: pair[0])
 
 
 def _parts(cell: CellFiles, metric: str, tasks: Sequence[str]) -> Iterator[tuple[str, float]]:

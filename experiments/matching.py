@@ -7,14 +7,17 @@ width of its feed-forward half, and its depth where no width will do, are solved
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 from pellucid.config import RunConfig
 from pellucid.errors import ConfigError
 from pellucid.experiments import preset, split
+from pellucid.experiments.match import COUNTS, Match, Times
 from pellucid.models import Account, account
 from pellucid.models.config import ModelConfig
+from pellucid.run import RunFolder
 from pellucid.settings.fields import declared, tag_of
 from pellucid.settings.kinds import nearest, shown
 from pellucid.settings.words import override
@@ -30,67 +33,15 @@ PLAIN = {
 }
 """What fills the slots of a dense baseline; `position` and `norm` stay as they are."""
 
-COUNTS: dict[str, Callable[[Account], float]] = {
-    "params": lambda size: size.total,
-    "active": lambda size: size.active,
-    "nonzero": lambda size: size.nonzero,
-    "flops": lambda size: size.flops_executed,
-}
-"""What can be counted without running anything."""
 MEASURES = (*COUNTS, "tokens", "step_time")
 CLOSE, CLOSE_IN_TIME = 0.01, 0.05
 """Largest relative difference that counts as matched."""
 WIDEST = 2**22
-Times = tuple[list[float], list[float]]
-"""Seconds of steps of both models, taken in turns."""
 STEPS = tuple(2**n for n in range(12))
 """Steps of the width that are tried: some fillings want a multiple."""
 ROUNDS, WARMUP = 9, 2
 """Steps of each model that are timed in turns, after a few that are not."""
 TRIES = 5
-
-
-@dataclass(frozen=True)
-class Match:
-    """A configuration and the one that matches it, with their accounts."""
-
-    by: str
-    target: RunConfig
-    found: RunConfig
-    words: tuple[str, ...]
-    """what the found one is started with"""
-    accounts: tuple[Account, Account]
-    times: Times | None = None
-    """the steps that were timed, where times were matched"""
-
-    @property
-    def lines(self) -> list[str]:
-        """Both accounts side by side, for a terminal."""
-        theirs, ours = self.accounts
-        head = f"{'':22}{'target':>18}{'matched':>18}{'difference':>12}"
-        rows = [(name, count(theirs), count(ours)) for name, count in COUNTS.items()]
-        rows.append(("tokens", *(float(tokens(config)) for config in (self.target, self.found))))
-        table = [f"{n:22}{a:18,.0f}{b:18,.0f}{b / a - 1:+12.2%}" for n, a, b in rows]
-        return [
-            f"matched by {self.by}: pellucid train {' '.join(self.words)}",
-            head,
-            *table,
-            *self._timed(),
-        ]
-
-    def _timed(self) -> list[str]:
-        if self.times is None:
-            return []
-        medians = [1e3 * statistics.median(t) for t in self.times]
-        spread = [f"{1e3 * min(t):.1f} … {1e3 * max(t):.1f}" for t in self.times]
-        gap = medians[1] / medians[0] - 1
-        row = f"{'step, ms':22}{medians[0]:18,.1f}{medians[1]:18,.1f}{gap:+12.2%}"
-        return [row, f"{'':22}{spread[0]:>18}{spread[1]:>18}"]
-
-
-def tokens(config: RunConfig) -> int:
-    """Tokens that a run is trained on."""
-    return config.train.steps * config.train.batch * config.model.context
 
 
 def match(
@@ -125,7 +76,17 @@ def match(
         found = search.by_count(COUNTS[by](search.account(target)))
     config = search.config(found)
     accounts = (search.account(target), search.account(config))
-    return Match(by, target, config, (name, *found), accounts, times)
+    to, words = (name, *changes), (name, *found)
+    return Match(tag, by, to, target, config, words, accounts, times)
+
+
+def begun_with(run: Path, words: Sequence[str], tag: str, by: str) -> dict[str, Any] | None:
+    """What the run in a folder was matched with, where the same was asked; None where it was not."""
+    folder = RunFolder(run)
+    found = folder.read_manifest().get("matched") if folder.exists() else None
+    name, changes = split(words)
+    asked = {"filling": tag, "by": by, "to": [name, *changes]}
+    return found if found and asked.items() <= found.items() else None
 
 
 def _unknown(by: str) -> str:

@@ -102,6 +102,7 @@ def _heads(runs: list[RunFiles]) -> list[dict[str, Any]]:
                 "fingerprint": short(run.fingerprint) if run.fingerprint else "not recorded",
                 "corpus": corpus(run),
                 "origin": origin.in_words(run),
+                "matched": origin.matched(run),
                 "step": last_step(run),
             }
         )

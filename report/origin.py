@@ -3,6 +3,7 @@
 from typing import Any
 
 from pellucid.report.reading import RunFiles
+from pellucid.report.scores import is_number
 from pellucid.report.wording import number
 
 SCRATCH = "from scratch"
@@ -49,6 +50,17 @@ def in_words(run: RunFiles) -> str:
     told += _fit(run)
     told += [f"with the loss {facts.get('function')}" for facts in losses(run)]
     return ", ".join(told) or SCRATCH
+
+
+def matched(run: RunFiles) -> str | None:
+    """`matched by active to tiny mlp.k=16: 1.0012 of it`; None for a run that was matched to none."""
+    found = run.manifest.get("matched")
+    if not isinstance(found, dict) or not isinstance(found.get("to"), list):
+        return None
+    ratio = found.get("ratio")
+    close = f": {ratio:.4f} of it" if is_number(ratio) else ""
+    rung = f", rung {found['rung']:g}" if is_number(found.get("rung")) else ""
+    return f"matched by {found.get('by')}{rung} to {' '.join(map(str, found['to']))}{close}"
 
 
 def _fit(run: RunFiles) -> list[str]:

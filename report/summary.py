@@ -33,6 +33,7 @@ def facts(run: RunFiles) -> list[dict[str, Any]]:
         ("Origin", origin.in_words(run), origin.note(run)),
         ("Parameters", count(account.get("total")), _nonzero_note(account)),
         ("Active per token", count(account.get("active")), _flops_note(account)),
+        *([("Baseline", "yes", told)] if (told := origin.matched(run)) else ()),
     ]
     return [
         {"label": label, "value": NONE if value is None else value, "note": note}

@@ -66,7 +66,7 @@ class Place:
         return self.per_gpu * gpus if gpus else max(1, (os.cpu_count() or 1) // self.threads)
 
     def check(self, slot: float | None = None) -> None:
-        """Raise UserError, before anything is started, where the engine cannot run here."""
+        """Raise UserError for options that contradict each other."""
         if slot is not None and slot < SHORTEST:
             raise UserError(f"--slot of {slot:g} seconds is too short: {SHORTEST} or more")
         if slot and self.engine == "slurm":
@@ -81,6 +81,9 @@ class Place:
                 raise UserError(f"--{name} is of --engine {engine}, not of {self.engine}")
         if self.engine == "local" and self.gpus is not None:
             raise UserError("--gpus is of --engine slurm or ray; of this machine --per-gpu is")
+
+    def reach(self) -> None:
+        """Raise UserError, before anything is started, where the engine cannot run here."""
         if self.engine == "slurm":
             from pellucid.sweep import on_slurm
 

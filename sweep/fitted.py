@@ -60,6 +60,7 @@ def _cell(name: str, given: list[str], source: "Cell") -> "Cell":
         config=fitted_config(source.config, fits[0], source.name),
         values={"baseline": name},
         fit=Fit(source.name, tuple(given)),
+        matched=None,
     )
 
 

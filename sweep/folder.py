@@ -1,6 +1,7 @@
 """A grid's folder: which grid it is of, its cells' runs, what failed and why."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,10 +12,14 @@ from pellucid import checkpoint
 from pellucid.errors import RunError
 from pellucid.run import RunFolder
 from pellucid.storage import files, locking
+from pellucid.sweep import matched
 from pellucid.sweep.grid import Cell, Grid, GridError
+from pellucid.sweep.matched import Matched
 from pellucid.sweep.tuning import Tuning
 
 FORMAT = 1
+BEGINNING = ".begin"
+"""Claim of the runner that writes what the grid is; no cell has this name."""
 State = Literal["missing", "begun", "trained", "done", "failed"]
 """missing: never begun; trained: to be scored; failed: for a reason that trying again keeps."""
 
@@ -38,42 +43,63 @@ class GridFolder:
         self.failures, self.logs = self.path / "failures", self.path / "logs"
         self.claims, self.code = self.path / "claims", self.path / "code"
 
-    def open(self, grid: Grid, cells: Sequence[Cell]) -> None:
-        """Create the folder, or go on with it; raises GridError where it is another grid's."""
-        wanted = describe(grid, cells)
-        with files.explained(RunError, f"create the folder {self.path}"):
-            if not self.grid_file.exists() and self.path.exists() and any(self.path.iterdir()):
+    def check(self, grid: Grid, cells: Sequence[Cell] | None = None) -> None:
+        """Raise GridError, and write nothing, where the folder is another grid's or none's.
+
+        Without the cells, which take a while to match, as far as can be told.
+        """
+        with files.explained(RunError, f"look into the folder {self.path}"):
+            held = [file.name for file in self.path.iterdir()] if self.path.exists() else []
+        if self.grid_file.name not in held:
+            # A runner that was killed while it began leaves its folders, and what it matched.
+            ours = {f.name for f in self._folders} | {matched.FILE}
+            if any(name not in ours and not name.startswith(".tmp-") for name in held):
                 raise GridError(f"{self.path} is not a grid and not empty: give another folder")
-            for folder in (self.cells, self.failures, self.logs, self.claims):
-                folder.mkdir(parents=True, exist_ok=True)
-        if not self.grid_file.exists():
-            files.write_json(self.grid_file, wanted, RunError)
-            return
-        if what := _other(self.read(), wanted):
+        elif what := _other(self.read(), describe(grid, cells or ()), whole=cells is not None):
             raise GridError(
                 f"{self.path} holds another grid ({what}): give another folder; cells may be added "
                 f"to a grid, but what is there keeps its words, its endpoints and its tuning"
             )
-        files.write_json(self.grid_file, wanted, RunError)
 
-    def matched(self, grid: Grid) -> dict[str, list[str]]:
-        """The words of the grid's matched baselines: as they were found before, or now."""
-        file = self.path / "matched.json"
-        known = files.read_object(file, (), RunError) if file.exists() else {}
-        found = {}
-        for name, value in grid.baselines.items():
-            if "match=" in value:
-                old = known.get(name, {})
-                same = old.get("asked") == [grid.base, value]
-                found[name] = old["words"] if same else grid.resolved(name, value)
-        return found
+    def begin(self, grid: Grid, found: Mapping[str, Matched]) -> list[Cell]:
+        """Open the folder for a grid of which `found` was matched; the cells, by what stands.
 
-    def keep_matched(self, grid: Grid, words: Mapping[str, Sequence[str]]) -> None:
-        """Remember what was matched: a time measured again would match another width."""
-        if words:
-            asked = {name: [grid.base, grid.baselines[name]] for name in words}
-            kept = {n: {"asked": asked[n], "words": list(found)} for n, found in words.items()}
-            files.write_json(self.path / "matched.json", kept, RunError)
+        What was matched is written before the grid that is made of it: a runner that is killed in
+        between matches nothing else when it comes back. Of two runners the first one's stands.
+        """
+        self._make()
+        with self._alone():
+            found = {**found, **matched.remembered(self.path, grid)}
+            cells = grid.cells(found)
+            self.check(grid, cells)
+            matched.remember(self.path, grid, found)
+            self.open(grid, cells)
+        return cells
+
+    def open(self, grid: Grid, cells: Sequence[Cell]) -> None:
+        """Create the folder, or go on with it; raises GridError where it is another grid's."""
+        self.check(grid, cells)
+        self._make()
+        files.write_json(self.grid_file, describe(grid, cells), RunError)
+
+    def _make(self) -> None:
+        with files.explained(RunError, f"create the folder {self.path}"):
+            for folder in self._folders:
+                folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return self.cells, self.failures, self.logs, self.claims
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for other runners that begin."""
+        while True:
+            with self.claim(BEGINNING) as mine:
+                if mine:
+                    yield
+                    return
+            time.sleep(0.1)
 
     def read(self) -> dict[str, Any]:
         """What `grid.json` holds."""
@@ -95,8 +121,10 @@ class GridFolder:
             return "begun"
         if not suite:
             return "done"
-        scores = run.read_scores()
-        return "done" if scores and scores.get("suite") == suite else "trained"
+        scores, end = run.read_scores() or {}, run.read_manifest()["finished"].get("step")
+        return (
+            "done" if (scores.get("suite"), scores.get("checkpoint")) == (suite, end) else "trained"
+        )
 
     def failure(self, name: str) -> Failure:
         keys = ("reason", "code", "attempts")
@@ -149,8 +177,11 @@ class GridFolder:
         return found[-1] if found else -1
 
 
-def _other(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """What makes a folder's grid another one than what is wanted; nothing where it is the same."""
+def _other(found: Mapping[str, Any], wanted: Mapping[str, Any], *, whole: bool) -> str:
+    """What makes a folder's grid another one than what is wanted; nothing where it is the same.
+
+    Cells are compared where the wanted grid is given with them (`whole`).
+    """
     if found["name"] != wanted["name"]:
         return f"its name is {found['name']}"
     if found["endpoints"] != wanted["endpoints"]:
@@ -161,7 +192,7 @@ def _other(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
         return "it is tuned otherwise"
     if found.get("circuits") != wanted["circuits"]:
         return "its circuits are others"
-    for name, cell in found["cells"].items():
+    for name, cell in found["cells"].items() if whole else ():
         now = wanted["cells"].get(name)
         if now is None:
             return f"its cell {name} is not of this one"

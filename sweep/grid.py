@@ -7,20 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from pellucid.config import RunConfig, identity_hash
 from pellucid.errors import UserError
 from pellucid.experiments import ladder, run_config
-from pellucid.experiments.matching import match
 from pellucid.settings.kinds import nearest
 from pellucid.sweep.circuits import Circuits
 from pellucid.sweep.fitted import Fit, fitted_cells
+from pellucid.sweep.kinds import check_kinds
+from pellucid.sweep.matched import Matched, solved
 from pellucid.sweep.tuning import Tuning, disjoint
 
 ENDPOINTS = 2
 """Primary endpoints that a grid may declare."""
-ASKED = ("match=", "by=", "rung=")
-"""Beginnings of the words that ask for a matched baseline."""
+RESERVED = ("baseline", "trial")
+"""Names that cells have for something else than an axis."""
 LONGEST = 60
 """Characters of a cell's name before its seed."""
 NAME = re.compile(r"[\w=.,@+-]+")
@@ -49,6 +51,8 @@ class Cell:
     """what it is searched for before it is scored"""
     fit: Fit | None = None
     """of a post-hoc arm: what is fitted to which other cell, in place of training"""
+    matched: Mapping[str, Any] | None = None
+    """of a matched baseline, for its manifest: what it was matched with, and how closely"""
 
     @property
     def arm(self) -> str:
@@ -98,6 +102,8 @@ class Grid:
     """the search that chooses every arm's learning rate; without it nothing is ranked"""
 
     def __post_init__(self) -> None:
+        with _named(self.name, "its fields"):
+            check_kinds(self)
         with _named(self.name, "baselines"):
             object.__setattr__(self, "baselines", ladder.expanded(self.baselines))
 
@@ -106,25 +112,36 @@ class Grid:
         """Where cells are scored: tuning has seen the val split."""
         return "test" if self.tune else "val"
 
-    def cells(self, matched: Mapping[str, Sequence[str]] | None = None) -> list[Cell]:
+    def cells(self, matched: Mapping[str, Matched] | None = None) -> list[Cell]:
         """All cells, baselines and what is fitted to them last; every one a different run.
 
-        `matched` gives the words of baselines that were matched before: times differ every time.
+        `matched` gives baselines that were matched before: times differ every time.
         """
-        self._check()
-        cells = [*self._combinations(), *self._baselines(matched or {})]
+        self.check()
+        cells = [*self._combinations(), *self._baselines(self.matches(matched or {}))]
         self._check_tuned(cells)
         with _named(self.name, "posthoc"):
             cells += [replace(c, circuits=self.circuits) for c in fitted_cells(self.posthoc, cells)]
-        known: dict[str, Cell] = {}
+        self._check_different(cells)
+        return cells
+
+    def _check_different(self, cells: Sequence[Cell]) -> None:
+        """Refuse cells that are the same run, and cells that would share a folder."""
+        runs: dict[str, Cell] = {}
+        folders: dict[str, Cell] = {}
         for cell in cells:
-            other = known.setdefault(cell.identity, cell)
+            other = runs.setdefault(cell.identity, cell)
             if other is not cell:
                 raise GridError(
                     f"{self.name}: [{cell.arm}] and [{other.arm}] with seed {cell.seed} are the "
                     f"same run; each cell must differ from every other"
                 )
-        return cells
+            other = folders.setdefault(cell.name, cell)
+            if other is not cell:
+                raise GridError(
+                    f"{self.name}: [{cell.arm}] and [{other.arm}] would share the folder "
+                    f"{cell.name}; names that differ in letters, digits or .,@+- are accepted"
+                )
 
     def _check_tuned(self, cells: Sequence[Cell]) -> None:
         if self.tune is None:
@@ -143,40 +160,36 @@ class Grid:
     def _combinations(self) -> Iterator[Cell]:
         for values in product(*self.axes.values()):
             named = dict(zip(self.axes, values, strict=True))
-            words = [word for value in values for word in value.split()]
+            words = [*self.base.split(), *(word for value in values for word in value.split())]
             for seed in self.seeds:
                 yield self._cell(named, words, seed)
 
-    def _baselines(self, matched: Mapping[str, Sequence[str]]) -> Iterator[Cell]:
+    def _baselines(self, matched: Mapping[str, Matched]) -> Iterator[Cell]:
         for name, value in self.baselines.items():
-            words = matched.get(name) or self.resolved(name, value)
+            found = matched.get(name)
+            words = found.words if found else [*self.base.split(), *value.split()]
             for seed in self.seeds:
-                yield self._cell({"baseline": name}, words, seed)
+                cell = self._cell({"baseline": name}, words, seed)
+                yield replace(cell, matched=found.facts) if found else cell
 
-    def resolved(self, name: str, value: str) -> list[str]:
-        """A baseline's words; where they ask for a match, those of what matches the base."""
-        words = value.split()
-        asked = dict(word.split("=", 1) for word in words if word.startswith(ASKED))
-        if not asked:
-            return words
-        whole = [*self.base.split(), *(word for word in words if not word.startswith(ASKED))]
-        tag, by = asked.get("match", "dense"), asked.get("by", "params")
-        with _named(self.name, f"baseline {name}"):
-            if "rung" in asked:
-                found = ladder.rung(whole, ladder.share_of(asked["rung"]), tag)
-            else:
-                found = match(whole, tag, by).words
-        return [f"={word}" for word in found]
+    def matches(self, known: Mapping[str, Matched]) -> dict[str, Matched]:
+        """What the baselines come to that are matched to the base: as it is known, or solved now."""
+        found = dict(known)
+        for name, value in self.baselines.items():
+            with _named(self.name, f"baseline {name}"):
+                one = found.get(name) or solved(self.base, value)
+            found |= {name: one} if one else {}
+        return found
 
     def _cell(self, values: Mapping[str, str], words: Sequence[str], seed: int) -> Cell:
-        whole = [w.removeprefix("=") for w in words if w.startswith("=")]
-        words = [*(whole or [*self.base.split(), *words]), f"seed={seed}"]
+        words = [*words, f"seed={seed}"]
         with _named(self.name, ", ".join(f"{axis} = {v!r}" for axis, v in values.items())):
             config = run_config(words)
         about = cell_name(values, config), tuple(words), config, values, seed
         return Cell(*about, circuits=self.circuits)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise GridError for what no grid may be, before any cell is made."""
         if not NAME.fullmatch(self.name):
             raise GridError(
                 f"a grid's name is {self.name!r}: letters, digits and =.,@+- are accepted"
@@ -192,11 +205,9 @@ class Grid:
             )
         self._check_endpoints()
         self._check_margins()
-        for axis, values in self.axes.items():
-            if isinstance(values, str) or not values:
-                raise GridError(
-                    f"{self.name}: axis {axis} is {values!r}; a list of words is accepted"
-                )
+        for axis in self.axes:
+            if axis in RESERVED:
+                raise GridError(f"{self.name}: an axis is named {axis}; another name is accepted")
 
     def _check_margins(self) -> None:
         for endpoint, margin in self.margins.items():

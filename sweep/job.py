@@ -32,6 +32,7 @@ def task_of(
         "selected_by": list(cell.selected_by),
         "circuits": cell.circuits and asdict(cell.circuits),
         "fit": cell.fit and _fit(folder, cell.fit),
+        "matched": cell.matched and dict(cell.matched),
     }
 
 

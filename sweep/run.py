@@ -14,7 +14,9 @@ from rich.console import Console
 from rich.live import Live
 
 from pellucid.errors import EXIT_OK, EXIT_USER
-from pellucid.sweep import by_loss, snapshot, table
+from pellucid.report.grid.arms import INDUCTION
+from pellucid.settings.console import console_of
+from pellucid.sweep import by_loss, matched, snapshot, table
 from pellucid.sweep import slot as slots
 from pellucid.sweep.board import Board
 from pellucid.sweep.engines import Engine, Place
@@ -24,6 +26,8 @@ from pellucid.sweep.grid import Cell, Grid
 from pellucid.sweep.trials import UNSCORED, first_round, tuned
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
+WIDTH = 160
+"""Characters of a line of the table of cells where there is no terminal."""
 
 
 def sweep(
@@ -45,20 +49,24 @@ def sweep(
     on. Raises UserError, before anything is started, for a grid that contradicts itself, a folder
     of another one, and a cluster that is not there.
     """
-    folder, console, place = GridFolder(out), Console(), Place(**where)
-    matched = folder.matched(grid)
-    cells = grid.cells(matched)
+    folder, console, place = GridFolder(out), console_of(WIDTH), Place(**where)
+    place.check(slot)
+    grid.check()
+    if not dry_run:
+        place.reach()
+        folder.check(grid)
+    found = grid.matches(matched.remembered(out, grid))
+    cells = grid.cells(found)
     workers = place.at_once(len(cells))
     if dry_run:
         print("\n".join(_plan(grid, cells, folder, workers, slot)))
         return EXIT_OK
-    place.check(slot)
-    folder.open(grid, cells)
-    folder.keep_matched(grid, matched)
+    folder.check(grid, cells)
+    cells = folder.begin(grid, found)
     if retry:
         folder.forget_failures()
     if said := snapshot.take(folder.code):
-        console.print(said)
+        console.print(said, soft_wrap=True)
     bounded = slot and partial(slots.Slot, slot, begun=begun or time.monotonic())
     about = {"folder": folder, "console": console, "place": place, "workers": workers}
     sources = partial(needed, folder, cells, grid.suite)
@@ -66,7 +74,8 @@ def sweep(
     if grid.tune:
         code, cells = tuned(grid, cells, folder, run)
         if code:
-            console.print(f"{grid.name}: stopped while it was tuned; the same command goes on")
+            said = f"{grid.name}: stopped while it was tuned; the same command goes on"
+            console.print(said, soft_wrap=True)
             return code
         folder.open(grid, cells)
     code = _in_turn(grid, cells, folder, run)
@@ -95,10 +104,22 @@ def _plan(
     states = [folder.state(cell.name, grid.suite) for cell in cells]
     lines = _plan_of_tuning(grid, cells, folder, workers)
     lines += table.plan(grid, cells, states, workers)
+    lines += _unranked(grid)
     if slot:
         bound = slots.Slot(slot, slots.Pace(folder, cells, grid.suite))
         lines.append(slots.plan(bound, cells, workers))
     return lines
+
+
+def _unranked(grid: Grid) -> list[str]:
+    """Why no arm of a grid can have a rank on its page; nothing where some can."""
+    from pellucid.eval.suite import METRICS
+
+    if grid.tune is None:
+        return ["  no arm will be ranked: nothing is tuned (tune=Tuning(…))"]
+    if grid.suite not in METRICS[INDUCTION].suites:
+        return [f"  no arm will be ranked: the suite {grid.suite} does not measure {INDUCTION}"]
+    return []
 
 
 def _report_ladder(console: Console, out: Path) -> None:

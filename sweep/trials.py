@@ -37,7 +37,8 @@ def _trial(arm: Cell, point: Point, tuning: Tuning, seed: int) -> Cell:
     words = [*_unseeded(arm.words), *told, f"seed={seed}"]
     config = run_config(words)
     values = {**arm.values, "trial": " ".join(told)}
-    return Cell(cell_name(values, config), tuple(words), config, values, seed)
+    name = cell_name(values, config)
+    return Cell(name, tuple(words), config, values, seed, matched=arm.matched)
 
 
 def told_by(point: Point, tuning: Tuning) -> list[str]:

@@ -82,7 +82,7 @@ def _made(task: dict[str, Any], path: Path) -> int:
     from pellucid.train import train
 
     if not task["fit"]:
-        return train(run_config(task["words"]), path)
+        return train(run_config(task["words"]), path, task["matched"])
     found = RunFolder(path)
     if not (found.exists() and found.is_finished):
         if path.exists():  # a fit that was killed begins again: it takes minutes

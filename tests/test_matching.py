@@ -104,8 +104,8 @@ def test_what_cannot_be_matched_is_refused(words, tag, by, said):
 def test_the_command_line_matches_before_it_trains(capsys):
     from pellucid import cli
 
-    words = cli._matched(["tiny", "mlp.k=16", "match=dense", "by=active"])
-    assert words == ["tiny", "mlp=dense", "mlp.width=522"]
+    words, facts = cli._matched(["tiny", "mlp.k=16", "match=dense", "by=active"])
+    assert words == ["tiny", "mlp=dense", "mlp.width=522"] == facts["words"]
     assert "matched by active" in capsys.readouterr().out
     with pytest.raises(UserError, match="by= needs match="):
         cli._matched(["tiny", "by=params"])

@@ -17,7 +17,7 @@ TRAIN = re.findall(r"^pellucid train ([^#\n]+)", README, flags=re.MULTILINE)
 
 @pytest.mark.parametrize("words", TRAIN)
 def test_the_commands_are_accepted(words):
-    run_config(_matched(words.split()))
+    run_config(_matched(words.split())[0])
 
 
 def test_some_commands_were_found():

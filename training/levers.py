@@ -24,8 +24,14 @@ DISTANCE = "teacher_kl"
 class Levers:
     """Opens what a configuration names, and raises UserError before anything is written."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, data: TokenData):
-        self.config = config
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        data: TokenData,
+        matched: Mapping[str, Any] | None = None,
+    ):
+        self.config, self.matched = config, matched
         begun = folder.read_manifest() if folder.exists() else {}
         # Once a checkpoint is there, the run has weights of its own and its source may be gone.
         starts = config.train.init_from is not None and not _has_checkpoint(folder)
@@ -38,10 +44,11 @@ class Levers:
         self.teacher: distill.Teacher | None = None
 
     def facts(self) -> dict[str, Any]:
-        """For the manifest of a run that begins: its origin, and what entered its loss."""
+        """For the manifest of a run that begins: its origin, what entered its loss, its match."""
         opened = {"init_from": self._source, "teacher": self._teacher}
         origin = {name: source.facts() for name, source in opened.items() if source}
-        return {"origin": origin or "scratch", "losses": [loss.facts() for loss in self.losses]}
+        found = {"origin": origin or "scratch", "losses": [loss.facts() for loss in self.losses]}
+        return found | ({"matched": dict(self.matched)} if self.matched else {})
 
     def place(self, accelerator: Accelerator) -> None:
         """Bring the teacher to the device, once all processes are seen to have opened the same."""

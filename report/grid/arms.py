@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isclose
 from typing import Any
 
 from pellucid.report.grid.reading import BASELINE, CellFiles, GridFiles
 from pellucid.report.wording import words
 from pellucid.sweep.statistics import Effect, effect
-from pellucid.sweep.tuning import POINTS
+from pellucid.sweep.tuning import FIELDS, POINTS
 
 NGRAM, INDUCTION = "bits_saved_over_5gram", "induction"
 BITS = "bits_per_byte"
+RATE = FIELDS[0]
 COLORS = 8
 AT_EDGE = "best learning rate at the edge of the search"
 
@@ -37,6 +39,11 @@ class Arm:
     def kind(self) -> str:
         """How it is drawn everywhere: one of the colors, or as a baseline."""
         return "base" if self.is_baseline else f"c{self.index % COLORS}"
+
+    @property
+    def matched(self) -> list[str]:
+        """What its cells were matched with: of one grid the same for all seeds."""
+        return list(dict.fromkeys(cell.matched for cell in self.cells if cell.matched))
 
     @property
     def marks(self) -> list[str]:
@@ -86,7 +93,7 @@ def groups(files: GridFiles) -> list[Group]:
             index += 1
             arm.index = index
             words = files.grid["posthoc"].get(arm.label, "") if arm.is_baseline else ""
-            arm.barred = barred(arm, files.tuning, rates_of(words))
+            arm.barred = barred(arm, files.tuning, rates_of(words), files.grid["seeds"])
         rank(arms, files.grid["endpoints"])
         reference = next((arm for arm in arms if arm.is_baseline), arms[0])
         found.append(Group(_letter(number), str(key[0]), arms, reference))
@@ -112,39 +119,52 @@ def rates_of(posthoc: str) -> list[float]:
     return [float(rate) for text in given for rate in text.split(",")]
 
 
-def barred(arm: Arm, tuning: Mapping[str, Any] | None, rates: Sequence[float] = ()) -> list[str]:
-    """Why an arm is not ranked: untuned, no better than a 5-gram, or copying like noise.
+def barred(
+    arm: Arm,
+    tuning: Mapping[str, Any] | None,
+    rates: Sequence[float] = (),
+    seeds: Sequence[int] = (),
+) -> list[str]:
+    """Why an arm is not ranked: untuned, no better than a 5-gram, copying like noise, or incomplete.
 
-    A post-hoc arm has chosen among `rates` itself.
+    A post-hoc arm has chosen among `rates` itself. Of the grid's `seeds` an arm needs all: seeds
+    move all arms alike, and one that diverged would leave the others to speak for it.
     """
-    reasons = _untuned(arm, (tuning or {}).get("arms", []))
+    reasons = _untuned(arm, tuning or {})
     if len(rates) >= POINTS:
         edges = {min(rates), max(rates)}
         reasons = [AT_EDGE] if any(cell.rate in edges for cell in arm.cells) else []
     saved = arm.mean(NGRAM).value
-    if saved is None:
+    if len(arm.by_seed(NGRAM)) < len(arm.cells):
         reasons.append("not compared with a 5-gram")
     elif saved <= 0:
         reasons.append("does not beat the 5-gram")
-    return reasons + _copies(arm)
+    lacking = [str(seed) for seed in seeds if seed not in {cell.seed for cell in arm.cells}]
+    return reasons + _copies(arm) + ([f"lacks seed {', '.join(lacking)}"] if lacking else [])
 
 
-def _untuned(arm: Arm, searched: Sequence[Mapping[str, Any]]) -> list[str]:
+def _untuned(arm: Arm, tuning: Mapping[str, Any]) -> list[str]:
+    searched = tuning.get("arms", [])
     found = next((one for one in searched if one.get("values") == dict(arm.values)), None)
     if found is None or found.get("chosen") is None:
         return ["untuned"]
+    rates = [cell.rate for cell in arm.cells if cell.rate and tuning.get("field") == RATE]
+    # The chosen rate has gone through words, of six digits.
+    if not all(isclose(rate, found["chosen"]["rate"], rel_tol=1e-5) for rate in rates):
+        return ["not trained at the rate that was chosen"]
     return [AT_EDGE] if found.get("at_edge") else []
 
 
 def _copies(arm: Arm) -> list[str]:
-    """Whether its induction score is better than its random twin's, where both were measured."""
-    pairs = [
-        (c.metrics[INDUCTION], c.twins[INDUCTION], c.better.get(INDUCTION))
-        for c in arm.cells
-        if INDUCTION in c.metrics and INDUCTION in c.twins
+    """Whether its induction score is better than its random twin's; both must be known."""
+    known = [c for c in arm.cells if INDUCTION in c.metrics and INDUCTION in c.twins]
+    if len(known) < len(arm.cells):
+        return ["induction not compared with its random twin's"]
+    signs = [1 if cell.better.get(INDUCTION) == "higher" else -1 for cell in known]
+    gains = [
+        s * (c.metrics[INDUCTION] - c.twins[INDUCTION]) for s, c in zip(signs, known, strict=True)
     ]
-    gains = [(own - twin) * (1 if way == "higher" else -1) for own, twin, way in pairs]
-    return ["induction no better than its random twin's"] if gains and sum(gains) <= 0 else []
+    return ["induction no better than its random twin's"] if sum(gains) <= 0 else []
 
 
 def rank(arms: Sequence[Arm], endpoints: Sequence[str]) -> None:

@@ -32,13 +32,15 @@ def markdown(groups: list[dict[str, Any]]) -> str:
 
 def _arms(group: dict[str, Any]) -> str:
     columns = [*group["metrics"], *group["costs"]]
-    head = ["rank", "arm", "seeds", *map(words, columns)]
+    marked = ["marks"] if any(arm.marks for arm in group["arms"]) else []
+    head = ["rank", "arm", "seeds", *map(words, columns), *marked]
     rows = [
         [
             str(arm.rank or "–"),
             arm.label + (" (baseline)" if arm.is_baseline else ""),
             str(len(arm.cells)),
             *(spread(arm.mean(column)) for column in columns),
+            *("; ".join(arm.marks) for _ in marked),
         ]
         for arm in group["arms"]
     ]
@@ -92,7 +94,8 @@ def csv_table(groups: list[dict[str, Any]]) -> str:
     """One line for each arm, metric and seed, in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["group", "arm", "baseline", "rank", "not_ranked", "seed", "metric", "value"])
+    about = ["group", "arm", "baseline", "rank", "not_ranked"]
+    writer.writerow([*about, "seed", "marks", "metric", "value"])
     for group in groups:
         for arm in group["arms"]:
             for metric in (*group["all_metrics"], *group["costs"]):
@@ -102,7 +105,9 @@ def csv_table(groups: list[dict[str, Any]]) -> str:
 
 def _lines(letter: str, arm: Arm, metric: str) -> list[list[Any]]:
     about = [letter, _inert(arm.label), int(arm.is_baseline), arm.rank or "", "; ".join(arm.barred)]
-    return [[*about, seed, metric, repr(v)] for seed, v in sorted(arm.by_seed(metric).items())]
+    marks = {cell.seed: "; ".join(cell.marks) for cell in arm.cells}
+    values = sorted(arm.by_seed(metric).items())
+    return [[*about, seed, marks[seed], metric, repr(value)] for seed, value in values]
 
 
 def _inert(text: str) -> str:

@@ -45,6 +45,8 @@ class CellFiles:
     marks: list[str] = field(default_factory=list)
     rate: float | None = None
     """its learning rate"""
+    matched: str | None = None
+    """of a matched baseline: with what, and how closely"""
     refused: dict[str, str] = field(default_factory=dict)
     """metrics that may not evaluate it, and why"""
 
@@ -116,8 +118,9 @@ def _cell(path: Path, name: str, facts: Mapping[str, Any], split: str) -> CellFi
 
 
 def _fill(cell: CellFiles, run: RunFiles, split: str) -> None:
-    cell.key = (run.fingerprint or f"unknown {cell.name}", *origin.kin(run))
+    cell.key = (_data(run) or f"unknown {cell.name}", *origin.kin(run))
     cell.marks = _marks(run)
+    cell.matched = origin.matched(run)
     train = run.config.get("train")
     cell.rate = train.get("lr") if isinstance(train, dict) else None
     finished = run.manifest.get("finished")
@@ -127,11 +130,21 @@ def _fill(cell: CellFiles, run: RunFiles, split: str) -> None:
     if cell.state == "failed":
         return
     scores = (run.scores or {}).get("scores", [])
+    ends = (run.scores or {}).get("checkpoint"), (finished or {}).get("step")
+    if all(map(is_number, ends)) and ends[0] != ends[1]:
+        cell.state, cell.reason = "trained", f"scored at step {ends[0]}, not at its end"
+        return
     cell.state = "done" if scores else "trained" if finished else "begun"
     cell.reason = {"done": "", "trained": "not scored", "begun": "not trained to its end"}[
         cell.state
     ]
     _score(cell, [score for score in scores if score.get("split", "val") == split])
+
+
+def _data(run: RunFiles) -> str:
+    """Fingerprint of a run's data; where it was scored on others, both."""
+    scored = (run.scores or {}).get("data_fingerprint", run.fingerprint)
+    return " ".join(dict.fromkeys(str(one) for one in (run.fingerprint, scored) if one))
 
 
 def _score(cell: CellFiles, scores: list[dict[str, Any]]) -> None:

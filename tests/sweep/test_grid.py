@@ -56,6 +56,20 @@ def test_long_names_end_in_a_hash():
         ({"endpoints": ("induction",), "suite": "full", "margins": {"induction": 0}}, "above 0"),
         ({"suite": "huge"}, "suite is 'huge'; smoke, quick, standard, full are accepted"),
         ({"name": "a/b"}, "letters, digits"),
+        ({"axes": {"baseline": ["", "mlp.k=8"]}}, "an axis is named baseline"),
+        ({"axes": {"trial": ["", "mlp.k=8"]}}, "an axis is named trial"),
+        (
+            {"baselines": {"a b": "mlp=dense", "a,b": "mlp=dense mlp.width=64"}},
+            r"\[baseline: a,b\] and \[baseline: a b\] would share the folder a,b-seed0",
+        ),
+        ({"baselines": {"mlp.k=8,train.lr=0.001": "mlp=dense"}}, "would share the folder"),
+        (
+            {
+                "baselines": {"dense": "mlp=dense"},
+                "posthoc": {"a b": "kind=sae k=2 width=24", "a_b": "kind=sae k=4 width=24"},
+            },
+            r"\[baseline: a_b\] and \[baseline: a b\] would share the folder posthoc-a_b-seed0",
+        ),
         ({"baselines": {"d": "match=foo"}}, "baseline d: match = 'foo'"),
     ],
 )

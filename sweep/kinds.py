@@ -1,0 +1,47 @@
+"""What the fields of a grid may hold, checked before any of it is read: a grid is a user's own file."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pellucid.errors import UserError
+from pellucid.sweep.tuning import Tuning
+
+if TYPE_CHECKING:
+    from pellucid.sweep.grid import Grid
+
+
+def check_kinds(grid: "Grid") -> None:
+    """Raise UserError for a field that holds something else than its annotation says."""
+    for field in ("name", "base", "suite"):
+        if not isinstance(value := getattr(grid, field), str):
+            raise UserError(f"{field} is {value!r}; a text is accepted")
+    for field in ("baselines", "posthoc"):
+        _check_texts(field, getattr(grid, field))
+    if not isinstance(grid.axes, Mapping):
+        raise UserError(f"axes is {grid.axes!r}; lists of words by name are accepted")
+    for axis, values in grid.axes.items():
+        if not _is_list(values, str) or not values:
+            raise UserError(f"axis {axis} is {values!r}; a list of words is accepted")
+    if not _is_list(grid.seeds, int):
+        raise UserError(f"seeds is {grid.seeds!r}; whole numbers in a list are accepted")
+    if not _is_list(grid.endpoints, str):
+        raise UserError(f"endpoints is {grid.endpoints!r}; names in a list are accepted")
+    if not isinstance(grid.tune, Tuning | None):
+        raise UserError(f"tune is {grid.tune!r}; Tuning(…) is accepted")
+    numbers = isinstance(grid.margins, Mapping) and all(
+        isinstance(margin, int | float) for margin in grid.margins.values()
+    )
+    if not numbers:
+        raise UserError(f"margins is {grid.margins!r}; numbers by endpoint are accepted")
+
+
+def _check_texts(field: str, value: Any) -> None:
+    texts = isinstance(value, Mapping) and all(isinstance(words, str) for words in value.values())
+    if not texts:
+        raise UserError(f"{field} is {value!r}; words by name are accepted")
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    """Whether it is a sequence of that kind; a text is none of texts, and a bool is no number."""
+    plain = isinstance(value, Sequence) and not isinstance(value, str)
+    return plain and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
