@@ -72,7 +72,7 @@ class Crate(Block):
     def embedding_std(self) -> float:
         # A block hands on its input's sparse code: no layer turns a token into another vector, so
         # that embeddings have to be learned. Short ones are learned sooner.
-        return 0.35
+        return 0.2
 
     def body(
         self,
