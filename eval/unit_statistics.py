@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pellucid.eval import still
 from pellucid.eval.activity import Activity
 from pellucid.eval.bootstrap import Interval, mean, ratio
 from pellucid.eval.controls import CONTROLS, System, under_controls
@@ -16,8 +17,7 @@ from pellucid.eval.score import NO_INTERVAL, NO_VALUE, Score
 from pellucid.eval.scored import on_pairs
 from pellucid.eval.workbench import Workbench
 
-NO_UNITS = NO_VALUE + "no unit of this layer was ever active"
-CONSTANT = NO_VALUE + "every living unit of this layer is constant"
+NO_UNITS, CONSTANT = NO_VALUE + still.SILENT, NO_VALUE + still.CONSTANT
 PAIRS = (
     "each unit has one activation for every pair of tokens, and none for a token: it is not scored"
 )
