@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pellucid.eval.concepts.matching import seed_consistency
+from pellucid.eval.concepts.matching import COMPARED, living, seed_consistency
 from pellucid.eval.controls import Found, System, under_controls
 from pellucid.eval.halves import halves
 from pellucid.eval.score import NoValue, Score
@@ -17,6 +17,7 @@ def seed_consistency_scores(bench: Workbench) -> list[Score]:
 
     Untrained twins are matched with untrained twins, every other control with the trained runs:
     what another basis of the same layer, or the architecture alone, would have in common with them.
+    No control enters with more units than the run, because pairs compete for the same partners.
     """
 
     def measure(system: System) -> Found:
@@ -27,12 +28,22 @@ def seed_consistency_scores(bench: Workbench) -> list[Score]:
         others = [s.twin if system is bench.twin else s.reader for s in bench.siblings]
         return {
             name: seed_consistency(
-                system.harvest[name], [o.harvest[name] for o in others], *places, seed=bench.seed
+                system.harvest[name],
+                [other.harvest[name] for other in others],
+                *places,
+                seed=bench.seed,
+                most=_drawn(bench.reader, name, places[0]),
             )
             for name in system.sites()
+            if name in bench.reader.sites()
         }
 
     return under_controls(bench, "seed_consistency", measure, better="higher")
+
+
+def _drawn(run: System, name: str, places: np.ndarray) -> int:
+    """How many units of a site of the run are looked for."""
+    return min(COMPARED, len(living(run.harvest[name], places)))
 
 
 def _spread(places: np.ndarray) -> np.ndarray:

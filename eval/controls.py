@@ -18,6 +18,7 @@ from pellucid.eval.made import MadeUnits
 from pellucid.eval.reader import Reader
 from pellucid.eval.rotation import rotated
 from pellucid.eval.score import AS_WELL, NO_VALUE, NoValue, Score
+from pellucid.eval.still import still
 
 if TYPE_CHECKING:
     from pellucid.eval.workbench import Workbench
@@ -68,9 +69,9 @@ def under_controls(
 
     `better` says which way is better, if any: a control that does as well is then named in a flag.
     `references` are further values to stand beside the run's, such as an n-gram's; `flags` are
-    sentences by site. A measure looks at the sites that a system has (`system.sites()`): controls
-    may lack some. It may raise NoValue with a sentence. Raises ValueError where the random twin is
-    not among the controls.
+    sentences by site, beside the one about a site none of whose units ever moves. A measure looks
+    at the sites that a system has (`system.sites()`): controls may lack some. It may raise NoValue
+    with a sentence. Raises ValueError where the random twin is not among the controls.
     """
     wanted = tuple(controls)
     if "random_twin" not in wanted:
@@ -83,7 +84,7 @@ def under_controls(
     seconds = bench.reader.end_to_end.seconds + perf_counter() - start
     beside = {name: _measured(bench.controls.get(name, NOT_MADE), measure) for name in wanted}
     beside |= references or {}
-    sites, said = bench.reader.sites(), flags or {}
+    sites, said = bench.reader.sites(), _said(bench, found, flags or {})
     scores = []
     for site, interval in found.items():
         held = {
@@ -100,10 +101,22 @@ def under_controls(
                 tokens=len(bench.stream.tokens),
                 better=better,
                 controls=held,
-                flags=(*as_good(interval, held, better), *said.get(site, ()), *bench.stream.flags),
+                flags=(*as_good(interval, held, better), *said[site], *bench.stream.flags),
             )
         )
     return scores
+
+
+def _said(
+    bench: "Workbench", found: Found, flags: Mapping[str | None, tuple[str, ...]]
+) -> dict[str | None, tuple[str, ...]]:
+    """The sentences of each site, first that none of its units moves where there is a number."""
+    unmoved = still(bench.reader)
+    held = {site for site, interval in found.items() if interval.value is not None}
+    return {
+        site: ((unmoved[site],) if site in unmoved and site in held else ()) + flags.get(site, ())
+        for site in found
+    }
 
 
 def _nothing(reason: str) -> Found:

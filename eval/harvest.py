@@ -2,6 +2,8 @@
 
 What units did is wanted in two orders: by token (probes) and by unit (rules, labels). A sparse site
 is kept as its active places, in both orders; a dense one as numbers of 16 bits, ordered by token.
+Files are mapped for as long as it takes to copy from them: those of all systems that are compared
+would together not fit memory.
 """
 
 import shutil
@@ -20,6 +22,14 @@ from pellucid.models import Activations
 
 CHUNK = 8192
 """Tokens handed out at once."""
+FILES = {
+    "values": np.float32,
+    "units": np.int32,
+    "tokens_by_unit": np.int32,
+    "values_by_unit": np.float32,
+    "dense": np.float16,
+}
+"""What files of a harvest hold."""
 LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -44,7 +54,7 @@ class Harvest:
         self.n_tokens = 0
         self._folder = Path(tempfile.mkdtemp(prefix="pellucid-harvest-"))
         self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        names = ("values", "units") if sparse else ("values",)
+        names = ("values", "units") if sparse else ("dense",)
         self._files = {name: (self._folder / name).open("wb") for name in names}
         self._counts: list[np.ndarray] = []
 
@@ -72,7 +82,7 @@ class Harvest:
         if self.sparse:
             row, unit = np.nonzero(rows)
             return self._add_active(unit, rows[row, unit], np.bincount(row, minlength=len(rows)))
-        self._write("values", np.clip(rows, -LARGEST, LARGEST).astype(np.float16))
+        self._write("dense", np.clip(rows, -LARGEST, LARGEST).astype(np.float16))
         self.n_tokens += len(rows)
 
     def _add_active(self, units: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
@@ -90,49 +100,55 @@ class Harvest:
             file.close()
         if self.sparse:
             self._order_by_unit()
-        else:
-            shape = (self.n_tokens, self.about.n_units)
-            self._dense = _mapped(self._folder / "values", np.float16).reshape(shape)
         return self
+
+    def _read(self, name: str) -> np.ndarray:
+        """A file's numbers, mapped: to be copied from and dropped. An empty one cannot be mapped."""
+        path, dtype = self._folder / name, FILES[name]
+        held = path.stat().st_size
+        found = np.memmap(path, dtype=dtype, mode="r") if held else np.zeros(0, dtype)
+        return found.reshape(self.n_tokens, self.n_units) if name == "dense" else found
 
     def _order_by_unit(self) -> None:
         counts = np.concatenate(self._counts) if self._counts else np.zeros(0, dtype=np.int64)
         self._by_token = np.concatenate([[0], np.cumsum(counts)])
-        self._values = _mapped(self._folder / "values", np.float32)
-        self._units = _mapped(self._folder / "units", np.int32)
+        units = self._read("units")
         # Numbers of 16 bits are sorted by their digits, twice as fast.
         narrow = np.uint16 if self.about.n_units <= 2**16 else np.int32
-        order = np.argsort(self._units.astype(narrow), kind="stable")
-        held = np.bincount(self._units, minlength=self.about.n_units)
+        order = np.argsort(units.astype(narrow), kind="stable")
+        held = np.bincount(units, minlength=self.about.n_units)
         self._by_unit = np.concatenate([[0], np.cumsum(held)])
         token = np.repeat(np.arange(self.n_tokens, dtype=np.int32), counts)
         token[order].tofile(self._folder / "tokens_by_unit")
-        np.asarray(self._values)[order].tofile(self._folder / "values_by_unit")
-        self._tokens_of = _mapped(self._folder / "tokens_by_unit", np.int32)
-        self._values_of = _mapped(self._folder / "values_by_unit", np.float32)
+        self._read("values")[order].tofile(self._folder / "values_by_unit")
 
     def rows(self, first: int, last: int) -> Float32[np.ndarray, "token unit"]:
         """All units on the tokens `first` … `last` - 1."""
         if not self.sparse:
-            return np.asarray(self._dense[first:last], dtype=np.float32)
+            return np.asarray(self._read("dense")[first:last], dtype=np.float32)
         bounds = self._by_token[first : last + 1]
         made = np.zeros((len(bounds) - 1, self.about.n_units), dtype=np.float32)
-        at = slice(bounds[0], bounds[-1])
-        made[np.repeat(np.arange(len(made)), np.diff(bounds)), self._units[at]] = self._values[at]
+        units, values = self._active_at(bounds)
+        made[np.repeat(np.arange(len(made)), np.diff(bounds)), units] = values
         return made
+
+    def _active_at(self, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Units and values at the active places of consecutive tokens."""
+        at = slice(bounds[0], bounds[-1])
+        return self._read("units")[at], self._read("values")[at]
 
     def activations(self, first: int, last: int) -> Activations:
         """The tokens `first` … `last` - 1 as one row of a model's recording."""
         if not self.sparse:
             return Activations(torch.from_numpy(self.rows(first, last))[None], None, self.n_units)
         bounds = self._by_token[first : last + 1]
-        counts, at = np.diff(bounds), slice(bounds[0], bounds[-1])
+        counts = np.diff(bounds)
         row = np.repeat(np.arange(len(counts)), counts)
         slot = np.arange(len(row)) - np.repeat(bounds[:-1] - bounds[0], counts)
         shape = (1, len(counts), int(counts.max(initial=0)))
         values = np.zeros(shape, dtype=np.float32)
         units = np.full(shape, -1, dtype=np.int32)
-        values[0, row, slot], units[0, row, slot] = self._values[at], self._units[at]
+        units[0, row, slot], values[0, row, slot] = self._active_at(bounds)
         return Activations(torch.from_numpy(values), torch.from_numpy(units), self.n_units)
 
     @property
@@ -143,7 +159,7 @@ class Harvest:
         """How many units are not 0 on each of the tokens `first` … `last` - 1."""
         if self.sparse:
             return np.diff(self._by_token[first : last + 1])
-        return np.count_nonzero(self._dense[first:last], axis=1)
+        return np.count_nonzero(self._read("dense")[first:last], axis=1)
 
     def chunks(
         self, tokens: int = CHUNK
@@ -159,7 +175,8 @@ class Harvest:
         if not self.sparse:
             chosen = np.empty((self.n_tokens, len(units)), dtype=np.float32)
             for first in range(0, self.n_tokens, CHUNK):
-                chosen[first : first + CHUNK] = self._dense[first : first + CHUNK][:, units]
+                rows = self._read("dense")[first : first + CHUNK]
+                chosen[first : first + CHUNK] = rows[:, units]
             return chosen
         made = np.zeros((len(units), self.n_tokens), dtype=np.float32)
         for row, unit in zip(made, units):
@@ -172,11 +189,12 @@ class Harvest:
     ) -> tuple[Int32[np.ndarray, " place"], Float32[np.ndarray, " place"]]:
         """Where a unit is not 0, ascending, and its values there."""
         if not self.sparse:
-            values = np.asarray(self._dense[:, unit], dtype=np.float32)
+            values = np.asarray(self._read("dense")[:, unit], dtype=np.float32)
             places = np.flatnonzero(values).astype(np.int32)
             return places, values[places]
         at = slice(self._by_unit[unit], self._by_unit[unit + 1])
-        return np.asarray(self._tokens_of[at]), np.asarray(self._values_of[at])
+        tokens, values = self._read("tokens_by_unit"), self._read("values_by_unit")
+        return np.array(tokens[at]), np.array(values[at])
 
     def density(self) -> Float[np.ndarray, " unit"]:
         """Share of tokens on which each unit is not 0."""
@@ -189,8 +207,3 @@ class Harvest:
 def harvested(values: Mapping[str, np.ndarray], **about) -> dict[str, Harvest]:
     """Harvests of given values `(token, unit)` by site: for tests and for made-up units."""
     return {name: Harvest.of(array, **about) for name, array in values.items()}
-
-
-def _mapped(path: Path, dtype: type) -> np.ndarray:
-    """A file's numbers; an empty file cannot be mapped."""
-    return np.memmap(path, dtype=dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype)

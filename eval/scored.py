@@ -12,20 +12,22 @@ def scored(sites: Mapping[str, UnitSite]) -> dict[str, UnitSite]:
     """The sites whose units a filling claims to be its interpretable parts.
 
     Units of feed-forward layers, always: neurons are what all others are compared with. Attention's
-    and the head's where a unit has one activation per token (codes, concepts; an edge, or a sense,
-    has one for every pair of tokens). A stream's channels where the stream declares that something
-    is exactly true of them.
+    and the head's where a unit has one activation per token (codes, concepts, the strengths of
+    senses; an edge, or a sense's weight, has one for every pair of tokens). A stream's channels
+    where the stream declares that something is exactly true of them.
     """
-    return {name: site for name, site in sites.items() if _claims(site)}
+    return {name: site for name, site in sites.items() if _claims(site) and not site.pairs}
+
+
+def on_pairs(sites: Mapping[str, UnitSite]) -> list[str]:
+    """The sites of which something exact is declared, but whose units act on pairs of tokens."""
+    return [n for n, site in sites.items() if site.pairs and site.exactness != "none"]
 
 
 def _claims(site: UnitSite) -> bool:
-    if site.kind == "mlp":
-        return True
     if site.kind == "stream":
         return site.exactness != "none"
-    # Units on pairs of tokens write no one direction.
-    return site.kind in ("attention", "head") and site.write_directions() is not None
+    return site.kind in ("mlp", "attention", "head")
 
 
 def read_by(site: UnitSite, sites: Mapping[str, UnitSite]) -> str | None:

@@ -8,26 +8,30 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pellucid.eval import still
 from pellucid.eval.activity import Activity
 from pellucid.eval.bootstrap import Interval, mean, ratio
-from pellucid.eval.controls import System, under_controls
+from pellucid.eval.controls import CONTROLS, System, under_controls
 from pellucid.eval.moments import Moments
 from pellucid.eval.score import NO_INTERVAL, NO_VALUE, Score
+from pellucid.eval.scored import on_pairs
 from pellucid.eval.workbench import Workbench
 
-NO_UNITS = NO_VALUE + "no unit of this layer was ever active"
-CONSTANT = NO_VALUE + "every living unit of this layer is constant"
+NO_UNITS, CONSTANT = NO_VALUE + still.SILENT, NO_VALUE + still.CONSTANT
+PAIRS = (
+    "each unit has one activation for every pair of tokens, and none for a token: it is not scored"
+)
 THRESHOLD = "active: above 10 % of the unit's largest |activation|; it is never exactly silent"
 
 
 def mean_active_units(bench: Workbench) -> list[Score]:
-    """Mean number of units active on a token (L0)."""
+    """Mean number of units active on a token (L0); a reason for sites that act on pairs of them."""
 
     def measure(system: System, site: str) -> Interval:
         activity = system.sightings.activity[site]
         return ratio(activity.by_document, np.diff(system.stream.offsets), seed=bench.seed)
 
-    return _by_site(bench, "mean_active_units", measure)
+    return _by_site(bench, "mean_active_units", measure) + _on_pairs(bench, "mean_active_units")
 
 
 def max_active_units(bench: Workbench) -> list[Score]:
@@ -67,6 +71,26 @@ def mean_kurtosis(bench: Workbench) -> list[Score]:
         return found._replace(flags=(*found.flags, "the interval is over units, not documents"))
 
     return _by_site(bench, "mean_kurtosis", measure)
+
+
+def _on_pairs(bench: Workbench, metric: str) -> list[Score]:
+    """Scores without a value, which say why a site that claims something is not scored."""
+    sites = bench.reader.model.sites()
+    return [
+        Score(
+            metric=metric,
+            site=name,
+            unit_family=sites[name].kind,
+            split=bench.split,
+            value=None,
+            n=0,
+            seconds=0.0,
+            tokens=len(bench.stream.tokens),
+            controls=dict.fromkeys(CONTROLS, PAIRS),
+            flags=(NO_VALUE + PAIRS, *bench.stream.flags),
+        )
+        for name in on_pairs(sites)
+    ]
 
 
 def living_kurtosis(moments: Moments, activity: Activity) -> np.ndarray:

@@ -66,7 +66,8 @@ class UnitSite:
     """The units of one layer: what they are called, read and write, and what is done to them.
 
     `signed` says that units take both signs; `exactness` is the class that the filling declares
-    and a test proves. Directions are `(n_units, d_model)`, or None where a unit has no single one.
+    and a test proves; `pairs` that a unit has one activation for each query and key, and not for
+    each token. Directions are `(n_units, d_model)`, or None where a unit has no single one.
     """
 
     def __init__(
@@ -76,11 +77,12 @@ class UnitSite:
         *,
         signed: bool,
         exactness: Exactness,
+        pairs: bool = False,
         write: Callable[[], Tensor] | None = None,
         read: Callable[[], Tensor] | None = None,
     ):
         self.kind, self.n_units, self.signed, self.exactness = kind, n_units, signed, exactness
-        self._write, self._read = write, read
+        self.pairs, self._write, self._read = pairs, write, read
         self.name, self.layer = "", -1
         self.state = SiteState()
 

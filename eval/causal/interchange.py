@@ -21,6 +21,7 @@ from pellucid.eval.causal.chosen import Unit
 from pellucid.eval.causal.prompts import Place, Prompts, Swap, Swapper, margins
 from pellucid.eval.controls import System
 from pellucid.eval.score import NoValue, Score
+from pellucid.eval.still import said_of_all
 from pellucid.eval.tasks import TASKS, TaskBatch, draw
 from pellucid.eval.workbench import Workbench
 
@@ -79,6 +80,7 @@ def _scores(bench: Workbench, metric: str, names: Iterable[str]) -> list[Score]:
         metric,
         lambda system: measure(system, batches),
         better=lambda part: None if part and SOLVED in part else "higher",
+        flags=said_of_all(bench.reader),
         tokens=read,
     )
 

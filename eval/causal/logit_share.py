@@ -17,6 +17,7 @@ from pellucid.eval.causal.through_units import Split, Splitter
 from pellucid.eval.controls import MODELS, Found, System, under_controls
 from pellucid.eval.halves import halves
 from pellucid.eval.score import Score
+from pellucid.eval.still import said_of_all
 from pellucid.eval.workbench import Workbench
 
 TOKENS = 4096
@@ -76,6 +77,7 @@ def _scores(bench: Workbench, metric: str, references: Mapping[str, Found]) -> l
         better="higher" if metric == "logit_share" else "lower",
         controls=MODELS,
         references=references,
+        flags={None: said_of_all(bench.reader)},
     )
     return [replace(score, tokens=texts.b.tokens.numel()) for score in scores]
 

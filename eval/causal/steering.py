@@ -26,6 +26,7 @@ from pellucid.eval.concepts.given import truth_of
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.controls import System
 from pellucid.eval.score import NO_INTERVAL, NoValue, Score
+from pellucid.eval.still import said_of_all
 from pellucid.eval.stream import Stream
 from pellucid.eval.workbench import Workbench
 
@@ -80,7 +81,7 @@ def steering(bench: Workbench) -> list[Score]:
         lambda system: measure(system, subject, UNIT),
         better=lambda part: "lower" if part == COST else "higher",
         references=references,
-        flags=(said,),
+        flags=(said, *said_of_all(bench.reader)),
         tokens=subject.a.tokens.numel() + subject.b.tokens.numel(),
     )
 

@@ -29,6 +29,7 @@ from pellucid.eval.concepts.given import truth_of
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.controls import System
 from pellucid.eval.score import Score
+from pellucid.eval.still import said_of_all
 from pellucid.eval.workbench import Workbench
 
 SET = 4
@@ -103,6 +104,7 @@ def _scores(bench: Workbench, metric: str, plan: Plan) -> list[Score]:
         lambda system: measure(system, subject, plan),
         better=lambda part: None if part == DAMAGE else "higher",
         references={"random_units": measure(bench.reader, subject, plan, random=True)},
+        flags=said_of_all(bench.reader),
         tokens=rows.tokens.numel(),
     )
 

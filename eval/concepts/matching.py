@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Float32, Integer
 
 from pellucid.eval import bootstrap
 from pellucid.eval.bootstrap import Interval
@@ -14,7 +14,9 @@ from pellucid.eval.harvest import Harvest
 from pellucid.eval.score import NoValue
 
 COMPARED = 512
-"""Living units of each run that are matched across seeds."""
+"""Living units of a run, drawn by the seed, that are looked for among all units of the others."""
+FLAT = 1e-9
+"""Units whose variance is at most this share of their mean square count as constant."""
 
 
 class Recovery(NamedTuple):
@@ -77,37 +79,83 @@ def seed_consistency(
     b: Integer[np.ndarray, " place_b"],
     *,
     seed: int,
+    most: int = COMPARED,
 ) -> Interval:
-    """Mean |correlation| on half B of living units matched on half A, with those of other runs.
+    """Mean |correlation| on half B of living units matched on half A with those of other runs.
 
-    Every pair of runs enters with equally many units, drawn by the seed: matching profits from
-    numbers. The interval is over matched pairs, of all other runs. All must have read the same text.
+    At most `most` units of the run are drawn by the seed, and each is looked for among all units of
+    the other run: a draw of both would seldom hold a unit and its counterpart where layers are
+    wide. A unit that none is left for counts 0. The interval is over the drawn units, of all other
+    runs. All must have read the same text. Memory grows as drawn × units of the other run.
     """
-    rng = np.random.default_rng(seed)
-    pairs = [_matched_pairs(ours, other, a, b, rng) for other in theirs]
+    units = living(ours, a)
+    if not len(units):
+        raise NoValue("one of the runs has no unit that is ever on")
+    drawn = np.random.default_rng(seed).choice(units, min(most, len(units)), replace=False)
+    x = [columns_at(ours, np.sort(drawn), at) for at in (a, b)]
+    pairs = [_found_again(ours.n_tokens, *x, other, a, b) for other in theirs]
     return bootstrap.mean(np.concatenate(pairs), seed=seed, what="matched pairs")
 
 
-def _matched_pairs(
-    ours: Harvest, theirs: Harvest, a: np.ndarray, b: np.ndarray, rng: np.random.Generator
-) -> Float[np.ndarray, " pair"]:
-    if ours.n_tokens != theirs.n_tokens:
+def _found_again(
+    n_tokens: int,
+    x_a: Float[np.ndarray, "place_a unit"],
+    x_b: Float[np.ndarray, "place_b unit"],
+    theirs: Harvest,
+    a: np.ndarray,
+    b: np.ndarray,
+) -> Float[np.ndarray, " unit"]:
+    """|correlation| on half B of each unit with the one that is matched to it on half A."""
+    if n_tokens != theirs.n_tokens:
         raise NoValue(
-            f"the runs read {ours.n_tokens:,} and {theirs.n_tokens:,} tokens: not the same text"
+            f"the runs read {n_tokens:,} and {theirs.n_tokens:,} tokens: not the same text"
         )
-    living = [_living(harvest, a) for harvest in (ours, theirs)]
-    n = min(COMPARED, *(len(units) for units in living))
-    if n == 0:
+    units, close = _correlated(x_a, theirs, a)
+    if not len(units):
         raise NoValue("one of the runs has no unit that is ever on")
-    x, y = (
-        [columns_at(harvest, np.sort(rng.choice(units, n, replace=False)), at) for at in (a, b)]
-        for harvest, units in zip((ours, theirs), living)
-    )
-    rows, columns = matched(np.abs(correlations(x[0], y[0])))
-    return np.abs(correlations(x[1], y[1]))[rows, columns]
+    rows, columns = matched(close)
+    y_b = columns_at(theirs, units[columns], b)
+    on_b = np.zeros(x_b.shape[1])
+    on_b[rows] = _paired(x_b[:, rows], y_b)
+    return on_b
 
 
-def _living(harvest: Harvest, at: np.ndarray) -> np.ndarray:
+def _correlated(
+    x: Float[np.ndarray, "place unit"], theirs: Harvest, at: np.ndarray
+) -> tuple[Integer[np.ndarray, " other"], Float32[np.ndarray, "unit other"]]:
+    """Units of a harvest that are ever on, and their |correlation| with given columns.
+
+    Read once, some tokens at a time: what is kept has one number for each pair of units. The sums
+    over products need no mean of theirs, because the given columns have mean 0.
+    """
+    x = (x - x.mean(0, dtype=np.float64)).astype(np.float32)
+    width = theirs.n_units
+    products = np.zeros((x.shape[1], width), dtype=np.float32)
+    on, sums, squares = np.zeros(width, dtype=bool), np.zeros(width), np.zeros(width)
+    for here, rows in rows_at(theirs, at):
+        products += x[here].T @ rows
+        on |= (rows != 0).any(0)
+        sums += rows.sum(0, dtype=np.float64)
+        squares += np.einsum("p u, p u -> u", rows, rows, dtype=np.float64)
+    moved = squares - sums**2 / len(at)
+    # Of a unit that is constant, rounding alone would be left.
+    spread = np.where(moved > FLAT * squares, np.sqrt(np.maximum(moved, 0)), np.inf)
+    products /= np.maximum(np.linalg.norm(x, axis=0), 1e-12)[:, None]
+    products /= spread.astype(np.float32)
+    return np.flatnonzero(on), np.abs(products)[:, on]
+
+
+def _paired(
+    x: Float[np.ndarray, "place pair"], y: Float[np.ndarray, "place pair"]
+) -> Float[np.ndarray, " pair"]:
+    """|Pearson correlation| of columns with those beside them; 0 where one is constant."""
+    x, y = (v - v.mean(0, dtype=np.float64) for v in (x, y))
+    norms = np.linalg.norm(x, axis=0) * np.linalg.norm(y, axis=0)
+    return np.abs((x * y).sum(0)) / np.maximum(norms, 1e-12)
+
+
+def living(harvest: Harvest, at: Integer[np.ndarray, " place"]) -> Integer[np.ndarray, " unit"]:
+    """Units that are on at one of these ascending places."""
     on = np.zeros(harvest.about.n_units, dtype=bool)
     for _, rows in rows_at(harvest, at):
         on |= (rows != 0).any(0)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from pellucid.eval.bootstrap import Interval, ratio
-from pellucid.eval.harvest import Harvest
+from pellucid.eval.harvest import CHUNK, Harvest
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules.allocate import allocate
 from pellucid.eval.rules.fit import Learned, Settings, learn
@@ -77,7 +77,7 @@ def measure(
     """Learn rules on half A, splice them in on half B. Raises NoValue where no unit ever moves."""
     stream, vocab = reader.stream, reader.model.vocab_size
     text = Text.of(stream, context=reader.context, vocab_size=vocab, labels=labels)
-    harvest, weights = reader.harvest, _importance(reader, is_a)
+    harvest, (means, weights) = reader.harvest, _importance(reader, is_a)
     chosen = _most_important(weights, limits.units)
     learned = {
         name: list(learn(harvest[name], text, is_a, stream.document, units, settings))
@@ -91,7 +91,6 @@ def measure(
         labels=None if labels is None else labels[scored.places],
     )
     plans = _plans(learned, weights, text, settings, sum(map(len, weights.values())))
-    means = {name: _means(kept, is_a) for name, kept in harvest.items()}
     run = lambda stands: losses(reader.model, scored, seen, reader.context, stands)
     stands = {
         plan: {n: Stand(means[n], harvest[n].sparse, rules[n]) for n in means}
@@ -143,26 +142,42 @@ def _ruled(learned, given, text: Text, n_units: int) -> tuple[dict, float]:
     return rules, bits / n_units
 
 
-def _means(kept: Harvest, is_a: np.ndarray) -> Float[np.ndarray, " unit"]:
-    sums = sum(
-        rows[is_a[first : first + len(rows)]].sum(0, np.float64) for first, rows in kept.chunks()
-    )
-    return np.asarray(sums) / is_a.sum()
+def _sums(kept: Harvest, is_a: np.ndarray) -> Float[np.ndarray, "power unit"]:
+    """Of each unit the sum, and the sum of squares, over half A.
+
+    Of a sparse site only what is active is looked at, in the order of tokens: a 0 adds nothing.
+    """
+    sums = np.zeros((2, kept.n_units))
+    for first in range(0, kept.n_tokens, CHUNK):
+        last = min(first + CHUNK, kept.n_tokens)
+        if not kept.sparse:
+            rows = kept.rows(first, last)[is_a[first:last]].astype(np.float64)
+            sums += [rows.sum(0), (rows**2).sum(0)]
+            continue
+        acts = kept.activations(first, last)
+        units, values = acts.indices[0].numpy(), acts.values[0].numpy()
+        here = (units >= 0) & is_a[first:last, None]
+        unit, value = units[here], values[here].astype(np.float64)
+        sums += [np.bincount(unit, weight, kept.n_units) for weight in (value, value**2)]
+    return sums
 
 
-def _importance(reader: Reader, is_a: np.ndarray) -> dict[str, Float[np.ndarray, " unit"]]:
-    """Variance on half A × squared norm of what a unit writes; 1 where it writes no one direction."""
-    found = {}
+Weights = dict[str, Float[np.ndarray, " unit"]]
+
+
+def _importance(reader: Reader, is_a: Bool[np.ndarray, " token"]) -> tuple[Weights, Weights]:
+    """Means on half A, and variance there × squared norm of what a unit writes, by site.
+
+    A unit that writes no one direction counts as writing 1.
+    """
+    means, found = {}, {}
     for name, site in reader.sites().items():
-        kept, mean = reader.harvest[name], _means(reader.harvest[name], is_a)
-        squares = sum(
-            (rows[is_a[first : first + len(rows)]].astype(np.float64) ** 2).sum(0)
-            for first, rows in kept.chunks()
-        )
-        found[name] = np.maximum(squares / is_a.sum() - mean**2, 0) * _written(site)
+        total, squares = _sums(reader.harvest[name], is_a) / is_a.sum()
+        means[name] = total
+        found[name] = np.maximum(squares - total**2, 0) * _written(site)
     if not sum(w.sum() for w in found.values()) > 0:
         raise NoValue("no unit of the scored sites ever moves")
-    return found
+    return means, found
 
 
 def _written(site: UnitSite) -> Float[np.ndarray, " unit"] | float:

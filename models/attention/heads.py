@@ -66,7 +66,9 @@ class HeadedAttention(Filling):
         self.b_q = self.b_k = self.b_v = self.b_o = None  # for kinds that have biases
         if config.qk_norm:
             self.q_gain, self.k_gain = (nn.Parameter(torch.ones(self.d_head)) for _ in range(2))
-        self.site = UnitSite("attention", config.n_heads, signed=signed, exactness=exactness)
+        self.site = UnitSite(
+            "attention", config.n_heads, signed=signed, exactness=exactness, pairs=True
+        )
         widths = {"q": n_scores * d_model, "k": n_scores * d_model, "v": d_model}
         self.more_sites = {
             name: UnitSite("channel", width, signed=True, exactness="none")

@@ -27,8 +27,10 @@ class Backpack(Unembed):
 
     Sense vectors S come from the token alone, weights α >= 0 from the transformer. Hence a logit is
     exactly the sum over senses and source positions of α times a fixed number per (token, sense).
-    Units are senses, activations their weights α `(batch, sense, query, key)`. The sense network
-    is the authors': `r = e + norm(e)`, `r' = r + mlp(norm(r))`, `S = mlp(norm(r'))` for an embedding e.
+    Units are senses, in two sites: `senses` shows their weights α `(batch, sense, query, key)`,
+    `strengths` the norm of what each writes at a token, which an edit makes longer or shorter. The
+    sense network is the authors': `r = e + norm(e)`, `r' = r + mlp(norm(r))`, `S = mlp(norm(r'))`
+    for an embedding e.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -61,8 +63,12 @@ class Backpack(Unembed):
             setattr(self, f"b_{name}_in", nn.Parameter(torch.zeros(hidden)))
             setattr(self, f"{name}_out", nn.Parameter(torch.empty(width, hidden)))
             setattr(self, f"b_{name}_out", nn.Parameter(torch.zeros(width)))
-        site = UnitSite("head", config.n_senses, signed=False, exactness="logit-split-exact")
-        self.sites = {"senses": site}
+        self.sites = {
+            name: UnitSite(
+                "head", config.n_senses, signed=False, exactness="logit-split-exact", pairs=pairs
+            )
+            for name, pairs in (("senses", True), ("strengths", False))
+        }
 
     def senses(self, tokens: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows sense d_model"]:
         """The sense vectors of tokens, whatever stands around them."""
@@ -111,8 +117,19 @@ class Backpack(Unembed):
     ) -> tuple[Tensor, Told]:
         q, k, s = self._read(x, tokens, cache)
         weights = self.sites["senses"](Activations(self._weights(q, k), n_units=s.shape[1])).values
-        y = (weights.to(s.dtype) @ s).sum(dim=1)
+        y = self._spoken(weights.to(s.dtype) @ s).sum(dim=1)
         return self.with_bigrams(self.project(y), tokens), {}
+
+    def _spoken(
+        self, written: Float[Tensor, "batch sense query d_model"]
+    ) -> Float[Tensor, "batch sense query d_model"]:
+        """What senses write, as long as their site has it; what is 0 has no direction and stays."""
+        strength = written.norm(dim=-1)
+        shown = Activations(strength.mT, n_units=written.shape[1])
+        wanted = self.sites["strengths"](shown).values.mT
+        # A strength that nobody has edited divides itself: the factor is exactly 1.
+        factor = wanted / torch.where(strength > 0, strength, 1.0)
+        return written * torch.where(strength > 0, factor, 1.0)[..., None]
 
     def _weights(self, q: Tensor, k: Tensor) -> Float[Tensor, "batch sense query key"]:
         scores = q @ k.mT / q.shape[-1] ** 0.5

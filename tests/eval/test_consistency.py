@@ -9,6 +9,7 @@ import torch
 from pellucid.config import RunConfig
 from pellucid.errors import RunError
 from pellucid.eval import METRICS, evaluate, workbench
+from pellucid.models import Transformer
 
 LIMIT = {"suite": "standard", "split": "val"}
 
@@ -65,6 +66,19 @@ def test_units_in_another_order_are_found_again_and_other_ones_are_not(seeded):
             (same[site].value + other[site].value) / 2, abs=0.1
         )
         assert both[site].n == same[site].n + other[site].n
+
+
+def test_layers_that_the_dense_run_alone_has_are_left_out(seeded, make_run, generated_data):
+    dense = make_run("dense")
+    deeper = dense.config.model.replace(n_layers=3)
+    model = Transformer(deeper, vocab_size=generated_data.vocab_size, seed=5).eval()
+    object.__setattr__(dense, "model", model)
+    bench = workbench(seeded(1), seeds=[in_another_order(seeded(2))], dense=dense, **LIMIT)
+    bench.controls = {name: bench.controls[name] for name in ("random_twin", "dense_neurons")}
+    scores = METRICS["seed_consistency"].measure(bench)
+    assert [score.site for score in scores] == ["blocks.0.mlp", "blocks.1.mlp"]
+    for score in scores:
+        assert 0 < score.controls["dense_neurons"] < score.value
 
 
 def test_it_is_scored_where_other_seeds_are_named(seeded):

@@ -1,5 +1,7 @@
 """A harvest gives back what units did, by token and by unit, and leaves nothing on disk."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from support.planted import random_stream
@@ -50,6 +52,26 @@ def test_a_reader_harvests_what_its_model_recorded(mlp):
     np.testing.assert_allclose(
         kept.rows(0, len(text.tokens)), np.concatenate(seen), rtol=5e-4, atol=1e-7
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts pages as Linux does")
+@pytest.mark.parametrize("density", [0.2, 1.0])
+def test_what_has_been_read_does_not_stay_in_memory(density):
+    """Harvests of all systems together are larger than memory may be."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((200_000, 64), dtype=np.float32) * (rng.random(64) < density)
+    many = [Harvest.of(values) for _ in range(2)]
+    before = mapped_megabytes()
+    for kept in many:
+        held = list(kept.chunks(tokens=50_000))[-1], kept.active(1), kept.columns([0, 5])
+        assert mapped_megabytes() < before + 5, "of 25 MB or more"
+        del held
+
+
+def mapped_megabytes() -> float:
+    """Memory that shows files, in this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssFile")) / 1e3
 
 
 def test_the_disk_is_given_back():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from support.small import VOCAB
 
 from pellucid.errors import ConfigError
-from pellucid.models import ModelConfig, Transformer, ablate, intervene, record, set_to
+from pellucid.models import ModelConfig, Transformer, ablate, intervene, record, scale, set_to
 from pellucid.models.head import HEADS
 from pellucid.models.mlp import MLPS
 
@@ -94,6 +94,42 @@ def test_ablating_a_sense_removes_exactly_its_part(tokens):
     with intervene(model, {"head.senses": ablate([2])}):
         without = model(tokens).logits
     assert torch.allclose(logits - without, parts["sense 2"], atol=1e-12)
+
+
+def test_a_senses_strength_is_the_norm_of_what_it_writes_and_is_edited_exactly(tokens):
+    model = headed("backpack")
+    with torch.no_grad():
+        model.head.sense_out[:16] = 0  # the first sense writes nothing
+        model.head.b_sense_out[:16] = 0
+    parts, logits = model.logit_parts(tokens), model(tokens).logits
+    with record(model, ["head.senses", "head.strengths"]) as trace:
+        model(tokens)
+    written = torch.einsum(
+        "bhts,bshd->bthd", trace["head.senses"].values, model.head.senses(tokens)
+    )
+    strengths = trace["head.strengths"].values
+    assert strengths.shape == (3, 24, 4) and not strengths[..., 0].any()
+    assert torch.allclose(strengths, written.norm(dim=-1), atol=1e-14)
+    with intervene(model, {"head.strengths": ablate([2])}):
+        assert torch.allclose(logits - model(tokens).logits, parts["sense 2"], atol=1e-12)
+    with intervene(model, {"head.strengths": scale(3.0, [1], positions=[5])}):
+        added = model(tokens).logits - logits
+    expected = torch.zeros_like(added)
+    expected[:, 5] = 2 * parts["sense 1"][:, 5]
+    assert torch.allclose(added, expected, atol=1e-12)
+    with intervene(model, {"head.strengths": set_to(2.0, [0])}):
+        same = torch.allclose(model(tokens).logits, logits, atol=1e-12)
+        assert same, "what is 0 has no direction"
+
+
+def test_strengths_are_edited_at_absolute_positions_in_cached_generation(tokens):
+    model = headed("backpack")
+    prompt = tokens[:1, :6]
+    with intervene(model, {"head.strengths": scale(-20.0, [1], positions=[7])}):
+        made = model.generate(prompt, 4, temperature=0)
+        again = model(made[:, :-1]).logits.argmax(-1)[:, 5:]
+    assert torch.equal(made[:, 6:], again)
+    assert not torch.equal(made, model.generate(prompt, 4, temperature=0))
 
 
 def test_the_concept_heads_code_is_sparse_and_known_concepts_are_taught(tokens):

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from support.small import small_model
+from support.small import FILLINGS, VOCAB, filled, small_model
 
 from pellucid.models import (
     Activations,
+    Transformer,
     UnknownSite,
     ablate,
     add,
@@ -64,6 +65,16 @@ def test_recording_one_site_leaves_the_bits_of_the_others(model, tokens):
     plain = run(model, tokens)
     with torch.no_grad(), record(model, [SITE]):
         assert torch.equal(model(tokens).logits, plain)
+
+
+@pytest.mark.parametrize("name", FILLINGS)
+def test_a_site_says_whether_its_units_act_on_pairs_of_tokens(name, tokens):
+    model = Transformer(filled(name), vocab_size=VOCAB, seed=0).double().eval()
+    with torch.no_grad(), record(model, model.sites()) as trace:
+        model(tokens)
+    assert {n: site.pairs for n, site in model.sites().items()} == {
+        n: acts.values.ndim == 4 for n, acts in trace.items()
+    }
 
 
 def test_sparse_activations_are_canonical(tokens):

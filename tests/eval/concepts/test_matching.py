@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.concepts import plant, rotated, strengths
 
-from pellucid.eval.concepts.matching import recovered, seed_consistency
+from pellucid.eval.concepts.matching import COMPARED, recovered, seed_consistency
 from pellucid.eval.harvest import Harvest
 from pellucid.eval.score import NoValue
 
@@ -41,10 +41,53 @@ def test_seeds_agree_on_permuted_units_and_not_on_rotated_or_random_ones():
 
 
 def test_a_larger_run_has_no_advantage():
-    """Its units enter in equal number; among more there would be better matches by chance."""
+    """Pairs are chosen on one half and correlated on the other: chance matches do not survive."""
     rng = np.random.default_rng(0)
     few, many = (rng.standard_normal((len(LATENTS), n)) for n in (16, 400))
     assert consistency(many) < consistency(few) + 0.02
+
+
+def wide(n_units: int, seed: int) -> np.ndarray:
+    """Units that have nothing to do with each other, each on at a tenth of the tokens."""
+    rng = np.random.default_rng(seed)
+    values = rng.random((600, n_units), dtype=np.float32)
+    return values * (rng.random((600, n_units)) < 0.1)
+
+
+def between(ours: np.ndarray, theirs: np.ndarray, **options) -> float:
+    ours, theirs = (Harvest.of(x, signed=False) for x in (ours, theirs))
+    a, b = np.arange(0, 600, 2), np.arange(1, 600, 2)
+    return seed_consistency(ours, [theirs], a, b, seed=0, **options).value
+
+
+def test_units_of_a_wide_layer_are_all_found_again_in_a_permuted_copy():
+    """Width is no handicap: a draw of both would hold a unit and its copy for one in four."""
+    units = wide(4 * COMPARED, seed=0)
+    order = np.random.default_rng(1).permutation(units.shape[1])
+    assert between(units, units[:, order]) == pytest.approx(1, abs=1e-6)
+    assert between(units[:, : COMPARED // 4], units[:, order]) == pytest.approx(1, abs=1e-6)
+    assert between(units, wide(4 * COMPARED, seed=2)) < 0.1
+
+
+def test_units_that_nothing_is_left_for_count_nothing():
+    units = wide(40, seed=0)
+    assert between(units, units[:, :10]) == pytest.approx(10 / 40, abs=0.02)
+    assert between(units[:, :10], units) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_constant_unit_is_no_counterpart():
+    """A large constant has no correlation, whatever rounding leaves of its spread."""
+    units = wide(8, seed=0)
+    constant = np.full((600, 8), 1234.567, dtype=np.float32)
+    assert between(units, np.concatenate([constant, units], axis=1)) == pytest.approx(1, abs=1e-6)
+    assert between(units, constant) == pytest.approx(0, abs=1e-6)
+
+
+def test_as_many_are_drawn_as_asked_for():
+    ours, theirs = (Harvest.of(wide(20, seed=0)) for _ in range(2))
+    places = np.arange(300), np.arange(300, 600)
+    assert seed_consistency(ours, [theirs], *places, seed=0, most=12).n == 12
+    assert seed_consistency(ours, [theirs, theirs], *places, seed=0).n == 40
 
 
 def test_other_text_is_refused():

@@ -11,6 +11,7 @@ from support.small import VOCAB as SMALL_VOCAB
 from support.small import small_model
 
 from pellucid.eval.halves import halves
+from pellucid.eval.harvest import CHUNK, Harvest
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules import Settings, explained_loss
 from pellucid.eval.rules.explained_loss import Arms, Limits, measure
@@ -131,3 +132,17 @@ def test_only_half_b_is_scored_all_its_documents_equally():
         scored = explained_loss._scored(stream, is_a, tokens)
         assert not is_a[scored.places].any()
         assert np.diff(scored.stream.offsets).tolist() == [each] * 10
+
+
+@pytest.mark.parametrize("density", [0.05, 1.0])
+def test_sums_of_active_places_are_those_of_all_bit_by_bit(density):
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((CHUNK + 900, 40), dtype=np.float32)
+    values[rng.random(values.shape) > density] = 0
+    kept, is_a = Harvest.of(values, signed=True), rng.random(len(values)) < 0.5
+    assert kept.sparse == (density < 1)
+    parts = []
+    for first, rows in kept.chunks():
+        half = rows[is_a[first : first + len(rows)]].astype(np.float64)
+        parts.append(np.stack([half.sum(0), (half**2).sum(0)]))
+    np.testing.assert_array_equal(explained_loss._sums(kept, is_a), sum(parts))
