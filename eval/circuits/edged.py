@@ -7,6 +7,7 @@ import torch
 from pellucid.eval.circuits import edge_sizes, mib, prune_edges
 from pellucid.eval.circuits.bases import resampled
 from pellucid.eval.circuits.content import Found
+from pellucid.eval.circuits.nodes import whole_heads
 from pellucid.eval.circuits.paths import EMBED, LOGITS
 
 QUICK_TRIED, QUICK_STEPS = 32, 50
@@ -49,9 +50,9 @@ def _ends(edge: dict[str, Any]) -> tuple[str, str, str | None]:
 
 @torch.no_grad()
 def _mib(found: Found) -> dict[str, Any]:
-    asked = found.unseen
-    other = resampled(found.model, found.nodes, asked.tokens, asked.partner, asked.last)
-    return mib.measure(found.model, found.nodes, asked, found.circuit.scores, other)
+    asked, nodes = found.unseen, whole_heads(found.model, found.nodes)
+    other = resampled(found.model, nodes, asked.tokens, asked.partner, asked.last)
+    return mib.measure(found.model, nodes, asked, found.circuit.scores, other)
 
 
 def joined(written: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

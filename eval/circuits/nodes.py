@@ -108,6 +108,29 @@ def nodes_of(model: nn.Module, grain: Grain = "channels") -> Nodes:
     return Nodes(tuple(groups))
 
 
+def whole_heads(model: nn.Module, nodes: Nodes) -> Nodes:
+    """The same nodes, heads with their queries and keys beside the values they move.
+
+    Left out at another prompt's values, a head then writes what it writes there (arXiv 2504.13151),
+    not the values from there under the attention that is here. Heads that are edges stay as they are.
+    """
+    sites = unwrap(model).sites()
+
+    def whole(group: Group) -> Group:
+        layer = f"blocks.{group.layer}.attention"
+        if group.kind != "head" or f"{layer}.v" not in group.places:
+            return group
+        # Heads with two sets of queries have the second behind the first of all heads.
+        width = sites[f"{layer}.v"].n_units // group.size
+        places = {
+            site: torch.arange(sites[site].n_units) // width % group.size
+            for site in (f"{layer}.q", f"{layer}.k", f"{layer}.v")
+        }
+        return group._replace(places=places)
+
+    return Nodes(tuple(map(whole, nodes.groups)))
+
+
 def _of_block(
     at: str,
     layer: int,

@@ -86,16 +86,15 @@ def fully_absorbed(
 ) -> Bool[np.ndarray, " token"]:
     """Full absorption on tokens of the label (arXiv 2409.14507).
 
-    All main units are silent; the unit with the largest activation times cosine to the probe has a
-    cosine of at least 0.025, and carries at least SHARE of `projection`, the projection of the
-    model's own activation on the unit probe, which is not negative.
+    All main units are silent; the unit that writes most along the probe has a cosine to it of at
+    least 0.025, and carries at least SHARE of `projection`, the projection of the model's own
+    activation on the unit probe, which is above 0.
     """
     cosine, along = _towards(directions, probe)
     silent = (acts[:, main] < SILENT).all(1)
-    strongest = (acts * cosine).argmax(1)
-    at = np.arange(len(acts)), strongest
-    carried = acts[at] * along[strongest]
-    enough = (projection >= 0) & (carried >= SHARE * projection)
+    carried = acts * along
+    strongest = carried.argmax(1)
+    enough = (projection > 0) & (carried.max(1) >= SHARE * projection)
     return silent & (cosine[strongest] >= 0.025) & enough
 
 
@@ -110,20 +109,23 @@ def absorbed_fraction(
 ) -> Float[np.ndarray, " token"]:
     """The share of the probe's projection that other units than the main ones have taken over.
 
-    A is the sum of the `most` largest projections of units with a cosine of at least 0.1 that are
-    not main. 0 where the main units carry the whole, or A less than SHARE of it; 1 where they carry
-    nothing; else min(A, projection - main) over itself + main.
+    A is the sum of the `most` largest projections above 0 of units with a cosine of at least 0.1
+    that are not main. 0 where there is nothing to carry, the main units carry the whole, or A less
+    than SHARE of it; 1 where they carry nothing; else min(A, projection - main) over itself + main.
     """
     cosine, along = _towards(directions, probe)
     carried = acts * along
     by_main = carried[:, main].sum(1)
     others = cosine >= 0.1
     others[main] = False
-    taken = np.sort(np.where(others, carried, 0), axis=1)[:, ::-1][:, :most].sum(1)
+    # A signed unit may write against the probe: it takes nothing over.
+    towards = np.where(others, carried, 0).clip(min=0)
+    taken = np.sort(towards, axis=1)[:, ::-1][:, :most].sum(1)
     lost = np.minimum(taken, projection - by_main)
     share = lost / np.where(lost + by_main == 0, 1, lost + by_main)
     share = np.where(by_main <= 0, 1.0, share)
-    return np.where((by_main >= projection) | (taken < SHARE * projection), 0.0, share)
+    none = (projection <= 0) | (by_main >= projection) | (taken < SHARE * projection)
+    return np.where(none, 0.0, share)
 
 
 def _towards(directions: np.ndarray, probe: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from support.small import small_model
 
 from pellucid.errors import UserError
 from pellucid.eval.circuits.bases import means, resampled, zeros
-from pellucid.eval.circuits.nodes import nodes_of
+from pellucid.eval.circuits.nodes import nodes_of, whole_heads
 from pellucid.eval.circuits.objective import Asked, Readout, edits_of, margins_of
 from pellucid.models import intervene, record
 
@@ -52,6 +52,26 @@ def test_nodes_of_channels_are_named_in_the_order_of_the_pass():
 def test_nodes_of_parts_are_the_nodes_of_programs(program):
     made = PROGRAMS[program]()
     assert set(nodes_of(made.model, "parts").names()) == {f"{s}:{u}" for s, u in made.candidates()}
+
+
+@pytest.mark.parametrize("attention", ["softmax", "bilinear"])
+def test_whole_heads_left_out_write_what_they_write_elsewhere(attention, tokens):
+    """Every second head of a layer, at what it does in the other rows."""
+    model = small_model("dense", attention=attention)
+    nodes = whole_heads(model, nodes_of(model, "parts"))
+    assert nodes.names() == nodes_of(model, "parts").names()
+    last = torch.full((len(tokens),), tokens.shape[1] - 1)
+    base = resampled(model, nodes, tokens, torch.arange(len(tokens)).roll(1), last)
+    site, out = "blocks.0.attention", {}
+    share = torch.ones(len(nodes), dtype=torch.float64)
+    left = [i for i, name in enumerate(nodes.names()) if name.startswith(site)][::2]
+    for name, kept in (("whole", share), ("left", share.index_fill(0, torch.tensor(left), 0.0))):
+        with intervene(model, edits_of(nodes, kept, base)), record(model, [site]) as trace:
+            model(tokens)
+        out[name] = trace[site].to_dense()
+    for head in range(out["whole"].shape[1]):
+        moved = out["whole"].roll(1, 0) if head % 2 == 0 else out["whole"]
+        assert torch.allclose(out["left"][:, head], moved[:, head], atol=1e-12)
 
 
 @pytest.mark.parametrize("mlp", ["dense", "topk"])
