@@ -31,6 +31,8 @@ class Backpack(Unembed):
     is the authors': `r = e + norm(e)`, `r' = r + mlp(norm(r))`, `S = mlp(norm(r'))` for an embedding e.
     """
 
+    pointwise = False
+
     @dataclass(frozen=True, kw_only=True)
     class Config(Unembed.Config):
         tied: bool = setting(True)
