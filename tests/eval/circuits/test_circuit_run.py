@@ -14,7 +14,7 @@ from pellucid.eval.circuits import prune_edges
 from pellucid.eval.circuits import run as circuit_run
 from pellucid.eval.circuits.battery import Repeats
 from pellucid.eval.circuits.edged import joined
-from pellucid.eval.circuits.frozen import frozen
+from pellucid.eval.circuits.frozen import held_at, scales_of
 from pellucid.eval.circuits.objective import margins_of
 from pellucid.eval.circuits.proof import case_of
 from pellucid.eval.circuits.run import Search
@@ -130,7 +130,7 @@ def test_held_norms_are_held_in_all_that_is_written_but_the_controls(
     share = found.circuit.kept.float()
     for name, asked in (("circuit", found.searched), ("circuit_unseen", found.unseen)):
         free = replace(asked, scales=None)
-        with torch.no_grad(), frozen(run.model, asked.tokens):
+        with torch.no_grad(), held_at(run.model, scales_of(run.model, asked.tokens)):
             margins = margins_of(run.model, search.nodes, free, share, found.base)
         loss = free.loss(margins, found.circuit.readout).item()
         assert content["losses"][name] == pytest.approx(loss, abs=1e-6)
