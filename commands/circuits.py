@@ -42,7 +42,17 @@ ARGUMENTS = (
     ("--seed", {"type": int, "default": 0, "help": "everything random (default: 0)"}),
     ("--force", {"action": "store_true", "help": "search although the model misses the target"}),
 )
-CHOSEN = ("profile", "target", "grain", "distance", "seed", "force", "edges", "frozen_norm", "ranking")
+CHOSEN = (
+    "profile",
+    "target",
+    "grain",
+    "distance",
+    "seed",
+    "force",
+    "edges",
+    "frozen_norm",
+    "ranking",
+)
 """Options that the search is told as they are."""
 
 

@@ -41,7 +41,8 @@ def held_at(model: nn.Module, scales: Scales) -> Iterator[None]:
 def scales_of(model: nn.Module, tokens: Integer[Tensor, "row token"]) -> Scales:
     """What each norm of the stream multiplies each token by in an unedited pass.
 
-    Edits in force do not reach it. Norms that are held meanwhile show what they would do if they were not.
+    Edits in force do not reach it. Norms that are held meanwhile show what they would do if they
+    were not.
     """
     inner = unwrap(model)
     norms = _norms(inner)

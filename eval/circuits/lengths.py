@@ -1,5 +1,7 @@
 """Prompts in groups of like length: the shorter a group's longest, the less of a pass is padding."""
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ def groups(last: Integer[Tensor, " row"], a_pass: float) -> list[Integer[Tensor,
         ]
         best.append(min(ways, key=lambda way: way[0]))
     cuts = best[-1][1]
-    return [order[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [order[a:b] for a, b in pairwise(cuts)]
 
 
 def of_rows(asked: Asked, base: Base, rows: Integer[Tensor, " some"]) -> tuple[Asked, Base]:

@@ -57,7 +57,11 @@ def test_edits_in_force_do_not_reach_the_scales(model, tokens):
     edit = {"embed": ablate([1, 2, 3])}
     with held_at(model, scales_of(model, tokens)), intervene(model, edit):
         inside = logits(model, tokens)
-    with intervene(model, edit), record(model, ["blocks.0.mlp"]) as trace, held_at(model, scales_of(model, tokens)):
+    with (
+        intervene(model, edit),
+        record(model, ["blocks.0.mlp"]) as trace,
+        held_at(model, scales_of(model, tokens)),
+    ):
         assert "blocks.0.mlp" not in trace
         outside = logits(model, tokens)
     assert torch.equal(inside, outside)
@@ -68,7 +72,10 @@ def test_edits_in_force_do_not_reach_the_scales(model, tokens):
 def test_gradients_see_constants(model, tokens):
     """Held, the gradient of a norm's output is its gain times its scale, by hand."""
     norm = model.norm
-    with record(model, ["blocks.1.stream"], grad=True) as trace, held_at(model, scales_of(model, tokens)):
+    with (
+        record(model, ["blocks.1.stream"], grad=True) as trace,
+        held_at(model, scales_of(model, tokens)),
+    ):
         model(tokens)
         stream = trace["blocks.1.stream"].values
         (found,) = torch.autograd.grad(norm(stream)[0, 5, 2], stream)
@@ -101,7 +108,13 @@ def test_compiled_blocks_are_left_aside(model, tokens):
 
 
 def test_other_rows_are_refused(model, tokens):
-    with held_at(model, scales_of(model, tokens)), pytest.raises(ValueError, match=r"\(3, 24\) rows and tokens"):
+    with (
+        held_at(model, scales_of(model, tokens)),
+        pytest.raises(ValueError, match=r"\(3, 24\) rows and tokens"),
+    ):
         model(tokens[:2])
-    with held_at(model, scales_of(model, tokens)), pytest.raises(ValueError, match=r"got \(3, 20\)"):
+    with (
+        held_at(model, scales_of(model, tokens)),
+        pytest.raises(ValueError, match=r"got \(3, 20\)"),
+    ):
         model(tokens[:, :20])

@@ -66,7 +66,9 @@ def test_every_stratum_has_the_losses_of_its_own_prompts(make_far, held):
         asked = Asked.of(batch)
         with torch.no_grad():
             whole = asked.loss(margins_of(run.model, search.nodes, asked)).item()
-            with held_at(run.model, scales_of(run.model, asked.tokens)) if held else torch.no_grad():
+            with (
+                held_at(run.model, scales_of(run.model, asked.tokens)) if held else torch.no_grad()
+            ):
                 margins = margins_of(run.model, search.nodes, asked, share, found.base)
         assert row["model"] == pytest.approx(whole, abs=1e-5)
         loss = asked.loss(margins, found.circuit.readout).item()
