@@ -30,6 +30,10 @@ ARGUMENTS = (
         "--frozen-norm",
         {"action": "store_true", "help": "hold norms at what they are in the whole model"},
     ),
+    (
+        "--ranking",
+        {"default": "masks", "help": "masks, eap, eap_ig or started (default: masks)"},
+    ),
     ("--edges", {"action": "store_true", "help": "then prune the edges between its nodes"}),
     (
         "--no-controls",
@@ -38,7 +42,17 @@ ARGUMENTS = (
     ("--seed", {"type": int, "default": 0, "help": "everything random (default: 0)"}),
     ("--force", {"action": "store_true", "help": "search although the model misses the target"}),
 )
-CHOSEN = ("profile", "target", "grain", "distance", "seed", "force", "edges", "frozen_norm")
+CHOSEN = (
+    "profile",
+    "target",
+    "grain",
+    "distance",
+    "seed",
+    "force",
+    "edges",
+    "frozen_norm",
+    "ranking",
+)
 """Options that the search is told as they are."""
 
 

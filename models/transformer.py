@@ -73,6 +73,17 @@ class Transformer(nn.Module):
             cache.length += tokens.shape[1]
         return Output(logits, told | {f"head.{key}": value for key, value in heard.items()})
 
+    def logits_at(
+        self, tokens: Int[Tensor, "batch token"], column: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch vocab"]:
+        """Logits of one position of each row: the head is spared all others, where it may be."""
+        rows = torch.arange(len(tokens), device=tokens.device)
+        if not self.head.pointwise or self._watch_head(0):
+            return self(tokens).logits[rows, column]
+        hidden, _ = self._hidden(tokens, None)
+        hidden, tokens = hidden[rows, column], tokens[rows, column]
+        return self.head(hidden[:, None], tokens[:, None])[0][:, 0]
+
     def _hidden(
         self, tokens: Int[Tensor, "batch token"], cache: Cache | None
     ) -> tuple[Tensor, Told]:

@@ -50,7 +50,8 @@ def node_scores(
     EAP-IG.
 
     Memory is linear in nodes: a number and its gradient for each unit and place. Where units are
-    edges of attention they are taken to 0, from where they stand in each of the passes.
+    edges of attention they are taken to 0, from where they stand in each of the passes. Norms are
+    held if the prompts hold them.
     """
     here = clean(model, nodes, asked.tokens)
     total = torch.zeros(len(nodes), dtype=next(model.parameters()).dtype)
@@ -79,10 +80,8 @@ def _moved(
         for site, share in shares.items()
     }
     edges = {site for site, value in here.items() if isinstance(value, float)}
-    with torch.enable_grad(), intervene(model, edits | both):
-        logits = model(asked.tokens).logits
-        ends = logits[torch.arange(len(asked), device=logits.device), asked.last]
-        loss = asked.loss(asked.margins(ends))[0]
+    with asked.norms(model), torch.enable_grad(), intervene(model, edits | both):
+        loss = asked.loss(asked.margins(unwrap(model).logits_at(asked.tokens, asked.last)))[0]
         found = torch.autograd.grad(loss, list(shares.values()), allow_unused=True)
     slopes = {
         site: torch.zeros_like(share) if slope is None else slope

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from pellucid.eval.circuits.nodes import Nodes
-from pellucid.models import record
+from pellucid.models import record, unwrap
 
 Ablation = Literal["zero", "mean", "mean_task", "resample"]
 """Zero; the mean over training text; the mean over the task's prompts; another prompt's values."""
@@ -39,24 +39,29 @@ def means(
     ends = iter(last) if last is not None else None
     with record(model, nodes.sites) as trace:
         for some in rows:
-            model(some.to(device))
-            counted = _counted(some, next(ends) if ends is not None else None).to(device)
+            some = some.to(device)
+            # Nobody reads the logits: one of each row is the least that a pass computes.
+            unwrap(model).logits_at(some, torch.zeros_like(some[:, 0]))
+            counted = _counted(some, next(ends) if ends is not None else None)
             total += int(counted.sum())
             for site, acts in trace.items():
                 if acts.values.ndim == 4:
                     sums[site] = 0.0
                     continue
-                here = (acts.to_dense().double() * counted[..., None]).sum((0, 1))
+                # Row by row: a product reads what it adds up once, and no copy of all is made.
+                rows = zip(counted, acts.to_dense(), strict=True)
+                here = sum(count @ row.double() for count, row in rows)
                 sums[site] = sums.get(site, 0.0) + here
     dtype = next(model.parameters()).dtype
     return {s: v if isinstance(v, float) else (v / total).to(dtype) for s, v in sums.items()}
 
 
-def _counted(rows: Tensor, last: Tensor | None) -> Tensor:
-    columns = torch.arange(rows.shape[1])
+def _counted(rows: Tensor, last: Tensor | None) -> Float[Tensor, "row token"]:
+    """1 for each token that counts, else 0."""
     if last is None:
-        return torch.ones(rows.shape, dtype=torch.bool)
-    return columns[None] <= last[:, None].cpu()
+        return torch.ones_like(rows, dtype=torch.float64)
+    columns = torch.arange(rows.shape[1], device=rows.device)
+    return (columns <= last[:, None].to(rows.device)).double()
 
 
 @torch.no_grad()

@@ -56,6 +56,7 @@ def content(found: Found, tokenizer: Any) -> dict[str, Any]:
         "grain": found.grain,
         "ablation": "mean",
         "frozen_norm": found.settings.frozen_norm,
+        "ranking": found.settings.ranking,
         "target": circuit.target,
         "censored": circuit.censored,
         "candidates": len(found.nodes),

@@ -13,7 +13,7 @@ from pellucid.eval.circuits.gates import Edges, edges_of, loss_of, predicted
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked, edits_of
 from pellucid.eval.circuits.path_effects import edge_scores, effects
-from pellucid.eval.circuits.paths import parts_of, reason
+from pellucid.eval.circuits.paths import Path, parts_of, reason
 from pellucid.models import intervene, record
 
 FELT = 0.01
@@ -96,13 +96,19 @@ def _without_weights(
     guess = edge_scores(model, nodes, asked, base, **about)
     order = sorted(guess, key=lambda pair: -abs(guess[pair]))
     named = {part.name: part for part in parts_of(nodes)}
-    chosen = [(named[source], named[target]) for source, target in order[:tried]]
+    chosen = [Path(named[source], named[end], by) for source, end, by in order[:tried]]
     found = effects(model, nodes, asked, base, chosen, **about)
     least = FELT * circuit.target
     sizes["effect_edges"] = sum(abs(effect) > least for effect in (guess | found).values())
     listed = [
-        {"source": s, "target": t, "through": None, "weight": None, "effect": found.get((s, t))}
-        for s, t in order[:LISTED]
+        {
+            "source": edge[0],
+            "target": edge[1],
+            "through": edge[2],
+            "weight": None,
+            "effect": found.get(edge),
+        }
+        for edge in order[:LISTED]
     ]
     return {"edges": listed, "sizes": sizes, "reasons": why | _untried(len(order), tried)}
 

@@ -9,7 +9,8 @@ from pellucid.eval.circuits.discretise import Cut, smallest
 from pellucid.eval.circuits.measured import effects, estimated_effects
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked
-from pellucid.eval.circuits.prune import still, trained_masks
+from pellucid.eval.circuits.prune import still
+from pellucid.eval.circuits.rankings import ranked
 from pellucid.eval.circuits.settings import Settings
 
 
@@ -33,7 +34,7 @@ def find(
         asked = asked.holding(model)
     about = (model, nodes, asked)
     with still(model):
-        masks = trained_masks(*about, base, settings, seed)
+        masks = ranked(*about, base, settings, seed)
         copy, cut = smallest(*about, base, masks, settings.target)
         scores = masks[copy]
         if cut.loss <= settings.target:

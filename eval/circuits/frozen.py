@@ -22,20 +22,13 @@ Scales = tuple[Float[Tensor, "row token 1"], ...]
 
 
 @contextmanager
-def frozen(model: nn.Module, tokens: Integer[Tensor, "row token"]) -> Iterator[None]:
-    """Hold the scale of every norm of the stream at what it is when `tokens` are read unedited.
+def held_at(model: nn.Module, scales: Scales) -> Iterator[None]:
+    """Hold the scale of every norm of the stream at what it was when `scales_of` took it.
 
     Passes inside read the same rows, once or several times over, as copies do; ValueError for
-    others. The scales are constants to gradients. Edits in force do not reach the pass that takes
-    them. Norms inside a layer (of queries and keys, SoLU's) belong to the layer and go on as ever.
+    others. The scales are constants to gradients. Norms inside a layer (of queries and keys, SoLU's)
+    belong to the layer and go on as ever.
     """
-    with held_at(model, scales_of(model, tokens)):
-        yield
-
-
-@contextmanager
-def held_at(model: nn.Module, scales: Scales) -> Iterator[None]:
-    """As `frozen`, at scales that were taken before."""
     inner = unwrap(model)
     norms = _norms(inner)
     held = [partial(_held, norm, scale) for norm, scale in zip(norms, scales, strict=True)]
@@ -48,7 +41,8 @@ def held_at(model: nn.Module, scales: Scales) -> Iterator[None]:
 def scales_of(model: nn.Module, tokens: Integer[Tensor, "row token"]) -> Scales:
     """What each norm of the stream multiplies each token by in an unedited pass.
 
-    Norms that are held meanwhile show what they would do if they were not.
+    Edits in force do not reach it. Norms that are held meanwhile show what they would do if they
+    were not.
     """
     inner = unwrap(model)
     norms = _norms(inner)

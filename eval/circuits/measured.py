@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from pellucid.eval.circuits.bases import Base
+from pellucid.eval.circuits.lengths import margins_by_length
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked, Readout, margins_of
 from pellucid.eval.stream import CHUNK_TOKENS
@@ -29,7 +30,7 @@ def margins_of_many(
     like = next(model.parameters())
     chunk = max(1, CHUNK_TOKENS // asked.tokens.numel())
     pieces = [
-        margins_of(model, nodes, asked, some.to(like), base).view(len(some), -1)
+        margins_by_length(model, nodes, asked, some.to(like), base).view(len(some), -1)
         for some in kept.split(chunk)
     ]
     return torch.cat(pieces)

@@ -88,13 +88,16 @@ class Nodes:
 
 
 def nodes_of(model: nn.Module, grain: Grain = "channels") -> Nodes:
-    """The nodes of a model; UserError for one that shows no units.
+    """The nodes of a model; UserError for one that shows no units, or a site that has none.
 
     A filling without queries, keys and values of its own enters with its units; heads are the
     values they move, so that they have a mean, and where there are none, their edges.
     """
     model = unwrap(model)
     sites, edges = model.sites(), _edges(model)
+    for name, site in sites.items():
+        if not site.n_units:
+            raise UserError(f"site {name!r} has no units: nothing of it can be part of a circuit")
     groups: list[Group] = []
     for layer in range(len(model.blocks)):
         at = f"blocks.{layer}."
@@ -103,8 +106,6 @@ def nodes_of(model: nn.Module, grain: Grain = "channels") -> Nodes:
     for name, site in sites.items():
         if name.startswith("head."):
             groups.append(_plain(name, "unit", -1, site))
-    if not groups:
-        raise UserError("the model has no site with units: there is nothing to make a circuit of")
     return Nodes(tuple(groups))
 
 

@@ -13,7 +13,7 @@ from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.frozen import Scales, held_at, scales_of
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.tasks import TaskBatch
-from pellucid.models import Edit, intervene
+from pellucid.models import Edit, intervene, unwrap
 from pellucid.models.edits import mix
 
 
@@ -118,22 +118,17 @@ def margins_of(
     """
     tokens, last = asked.tokens, asked.last
     if share is None:
-        return asked.margins(_ends(model, tokens, last))
+        return asked.margins(unwrap(model).logits_at(tokens, last))
     if share.ndim == 2:
         copies = len(share)
         tokens, last = tokens.repeat(copies, 1), last.repeat(copies)
         share = share.repeat_interleave(len(asked), dim=0)
         base = {site: _repeated(value, copies) for site, value in base.items()}
     with asked.norms(model), intervene(model, edits_of(nodes, share, base)):
-        return asked.margins(_ends(model, tokens, last))
+        return asked.margins(unwrap(model).logits_at(tokens, last))
 
 
 def _repeated(value: float | Tensor, copies: int) -> float | Tensor:
     if isinstance(value, Tensor) and value.ndim == 3:
         return value.repeat(copies, 1, 1)
     return value
-
-
-def _ends(model: nn.Module, tokens: Tensor, last: Tensor) -> Float[Tensor, "row vocab"]:
-    logits = model(tokens).logits
-    return logits[torch.arange(len(tokens), device=tokens.device), last]

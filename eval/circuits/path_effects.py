@@ -2,10 +2,11 @@
 
 Edge attribution patching (arXiv 2310.10348), and EAP-IG with inputs between the two prompts (arXiv
 2403.17806): Σ over tokens of (what the source writes when left out - what it writes) · the gradient
-of the loss at what the target alone reads.
+of the loss at what the target alone reads, a head by its queries, keys or values.
 """
 
 from collections.abc import Iterable
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,8 @@ from pellucid.eval.circuits.paths import (
     LOGITS,
     Part,
     Pass,
+    Path,
+    edges,
     final_logits,
     parts_of,
     patched,
@@ -27,7 +30,8 @@ from pellucid.eval.circuits.paths import (
 )
 from pellucid.models import Edit, intervene, mix, record, unwrap
 
-Pair = tuple[Part, Part]
+Name = tuple[str, str, str | None]
+"""Source, target, and by which read of a head."""
 PLAIN = Readout()
 
 
@@ -37,10 +41,10 @@ def effects(
     nodes: Nodes,
     asked: Asked,
     base: Base,
-    chosen: Iterable[Pair],
+    chosen: Iterable[Path],
     share: Float[Tensor, " node"] | None = None,
     readout: Readout = PLAIN,
-) -> dict[tuple[str, str], float]:
+) -> dict[Name, float]:
     """By how much the loss (nats) rises with each edge left out; `share` is that of a circuit."""
     edits = {} if share is None else edits_of(nodes, share, base)
     seen = Pass.of(model, nodes, asked, base, edits)
@@ -50,20 +54,20 @@ def effects(
 
     last = parts_of(nodes)[-1].place
     whole = loss(final_logits(model, asked, seen.stream(last)))
-    found: dict[tuple[str, str], float] = {}
+    found: dict[Name, float] = {}
     held: tuple[Part | None, int, dict] = (None, -1, {})
-    for source, target in sorted(chosen, key=lambda pair: (pair[0], pair[1].place, pair[1])):
+    for edge in sorted(chosen, key=lambda edge: (edge.source, edge.target, edge.through or "")):
+        source, target, through = edge
         if target.place == last:
             stream = seen.stream(last) + seen.change(source)
-            found[source.name, target.name] = loss(final_logits(model, asked, stream)) - whole
+            found[edge.name] = loss(final_logits(model, asked, stream)) - whole
             continue
         if held[:2] != (source, target.place):
             stream = seen.stream(target.place) + seen.change(source)
             held = (source, target.place, read(model, target.place, stream))
-        with intervene(model, patched(edits, units_of(model, target), held[2])):
-            logits = model(asked.tokens).logits
-        at = logits[torch.arange(len(asked), device=logits.device), asked.last]
-        found[source.name, target.name] = loss(at) - whole
+        with intervene(model, patched(edits, *units_of(model, target, through), held[2])):
+            logits = unwrap(model).logits_at(asked.tokens, asked.last)
+        found[edge.name] = loss(logits) - whole
     return found
 
 
@@ -75,7 +79,7 @@ def edge_scores(
     steps: int = 1,
     share: Float[Tensor, " node"] | None = None,
     readout: Readout = PLAIN,
-) -> dict[tuple[str, str], float]:
+) -> dict[Name, float]:
     """The same to first order for every edge: EAP, or with more `steps` EAP-IG.
 
     Beside the scores, memory is linear in nodes: one source and one target are looked at at a time.
@@ -86,16 +90,14 @@ def edge_scores(
         kept = share.tolist()
         parts = [part for part in parts if part.number < 0 or kept[part.number]]
     here = Pass.of(model, nodes, asked, base, circuit)
-    found: dict[tuple[str, str], float] = {}
+    found: dict[Name, float] = {}
     for edits in inputs(model, asked, steps):
         slopes = _Slopes(model, nodes, asked, base, edits | circuit, readout)
-        for target in parts[1:]:
-            slope = slopes.at(target)
-            for source in parts:
-                if source.place < target.place:
-                    name = (source.name, target.name)
-                    score = float((here.change(source) * slope).sum()) / steps
-                    found[name] = found.get(name, 0.0) + score
+        for (target, through), into in groupby(edges(parts), key=lambda edge: edge[1:]):
+            slope = slopes.at(target, through)
+            for edge in into:
+                score = float((here.change(edge.source) * slope).sum()) / steps
+                found[edge.name] = found.get(edge.name, 0.0) + score
     return found
 
 
@@ -140,9 +142,8 @@ class _Slopes:
         }
         with torch.enable_grad(), intervene(self.model, both):
             with record(self.model, names, grad=True) as trace:
-                logits = self.model(self.asked.tokens).logits
-            rows = torch.arange(len(self.asked), device=logits.device)
-            loss = self._loss(logits[rows, self.asked.last])
+                logits = unwrap(self.model).logits_at(self.asked.tokens, self.asked.last)
+            loss = self._loss(logits)
             values = [trace[name].values for name in names]
             found = torch.autograd.grad(loss, values, allow_unused=True)
         return {
@@ -150,24 +151,20 @@ class _Slopes:
             for name, value, slope in zip(names, values, found, strict=True)
         }
 
-    def at(self, target: Part) -> Float[Tensor, "row token d_model"]:
-        """∂loss / ∂ the stream, by way of one part alone."""
+    def at(self, target: Part, through: str | None) -> Float[Tensor, "row token d_model"]:
+        """∂loss / ∂ the stream, by way of one read of one part alone."""
         if target.place not in self.read:
             # One half at a time, or all halves' graphs would be held at once.
             self.read = {target.place: self._half(target)}
         stream, values = self.read[target.place]
         if target.name == LOGITS:
             return torch.autograd.grad(values["loss"], stream, retain_graph=True)[0]
-        total = torch.zeros_like(stream)
-        for site, units in units_of(self.model, target).items():
-            units = units.to(total.device)
-            seen, slope = values[site][..., units], self.slopes[site][..., units]
-            # Which codes speak has no slope: to first order nothing passes by way of them.
-            (found,) = torch.autograd.grad(
-                seen, stream, slope, retain_graph=True, allow_unused=True
-            )
-            total += 0.0 if found is None else found
-        return total
+        site, units = units_of(self.model, target, through)
+        units = units.to(stream.device)
+        seen, slope = values[site][..., units], self.slopes[site][..., units]
+        # Which codes speak has no slope: to first order nothing passes by way of them.
+        (found,) = torch.autograd.grad(seen, stream, slope, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(stream) if found is None else found
 
     def _half(self, target: Part) -> tuple[Tensor, dict[str, Tensor]]:
         stream = self.seen.stream(target.place).detach().requires_grad_()

@@ -2,7 +2,9 @@
 
 Between them stands the stream, to which every part adds and which every later part reads through a
 norm. Leaving an edge out, the target alone reads a stream in which the source wrote its base: path
-patching (arXiv 2304.14997). A head's base is that of the values it moves.
+patching (arXiv 2304.14997). A head reads by its queries, its keys and its values, and each of the
+three is an edge of its own, as in EAP-IG (arXiv 2403.17806): what moves attention and what it moves
+are told apart. A head's base is that of the values it moves.
 """
 
 from collections.abc import Iterator
@@ -35,6 +37,20 @@ class Part(NamedTuple):
     number: int
     """of the node; -1 for the embedding and the logits"""
     unit: int
+
+
+class Path(NamedTuple):
+    """An edge."""
+
+    source: Part
+    target: Part
+    through: str | None
+    """which of a head's reads: `q`, `k` or `v`; None for others"""
+
+    @property
+    def name(self) -> tuple[str, str, str | None]:
+        """As it is written to a file."""
+        return self.source.name, self.target.name, self.through
 
 
 def reason(model: nn.Module, nodes: Nodes) -> str | None:
@@ -137,30 +153,34 @@ def read(
     return dict(trace)
 
 
-def units_of(model: nn.Module, part: Part) -> dict[str, Tensor]:
-    """The units that a part reads with, by site: a neuron, or a head's queries, keys and values.
+def units_of(model: nn.Module, part: Part, through: str | None) -> tuple[str, Tensor]:
+    """The site and the units that a part reads with: a neuron, or a head's queries, keys or values.
 
     A head that has several queries has them score by score.
     """
-    layer, second = divmod(part.place - 1, 2)
-    if second:
-        return {f"blocks.{layer}.mlp": torch.tensor([part.unit])}
+    layer = (part.place - 1) // 2
+    if through is None:
+        return f"blocks.{layer}.mlp", torch.tensor([part.unit])
     attention = unwrap(model).blocks[layer].attention
-    found = {}
-    for x in "qkv":
-        site, width = f"blocks.{layer}.attention.{x}", attention.w_o.shape[1]
-        scores = attention.more_sites[x].n_units // width
-        of_head = torch.arange(attention.more_sites[x].n_units).view(scores, -1)
-        found[site] = of_head[:, channels(attention, part.unit)].reshape(-1)
-    return found
+    n_units = attention.more_sites[through].n_units
+    of_head = torch.arange(n_units).view(n_units // attention.w_o.shape[1], -1)
+    mine = of_head[:, channels(attention, part.unit)].reshape(-1)
+    return f"blocks.{layer}.attention.{through}", mine
 
 
-def pairs(parts: list[Part]) -> Iterator[tuple[Part, Part]]:
+def reads_of(part: Part) -> tuple[str | None, ...]:
+    """What a part reads through: a head by queries, keys and values, all others in one way."""
+    of_head = part.number >= 0 and part.place % 2
+    return ("q", "k", "v") if of_head else (None,)
+
+
+def edges(parts: list[Part]) -> Iterator[Path]:
     """All edges: from every part to those after it."""
     for target in parts:
-        for source in parts:
-            if source.place < target.place:
-                yield source, target
+        for through in reads_of(target):
+            for source in parts:
+                if source.place < target.place:
+                    yield Path(source, target, through)
 
 
 def final_logits(
@@ -173,12 +193,10 @@ def final_logits(
 
 
 def patched(
-    edits: dict[str, Edit], units: dict[str, Tensor], new: dict[str, Activations]
+    edits: dict[str, Edit], site: str, units: Tensor, new: dict[str, Activations]
 ) -> dict[str, list[Edit]]:
-    """A circuit's edits, after which some units are set to new values."""
-    found = {site: [edit] for site, edit in edits.items()}
-    for site, mine in units.items():
-        values = new[site].select(mine.to(new[site].values.device))
-        share = values.new_zeros(len(mine))
-        found.setdefault(site, []).append(mix(share, values, mine))
+    """A circuit's edits, after which some units of a site are set to new values."""
+    found = {name: [edit] for name, edit in edits.items()}
+    values = new[site].select(units.to(new[site].values.device))
+    found.setdefault(site, []).append(mix(values.new_zeros(len(units)), values, units))
     return found

@@ -8,8 +8,9 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from pellucid.eval.circuits.bases import Base
+from pellucid.eval.circuits.lengths import margins_by_length, of_rows
 from pellucid.eval.circuits.nodes import Nodes
-from pellucid.eval.circuits.objective import Asked, margins_of
+from pellucid.eval.circuits.objective import Asked
 from pellucid.eval.circuits.settings import Settings
 from pellucid.eval.stream import CHUNK_TOKENS
 
@@ -33,18 +34,26 @@ class Step(torch.autograd.Function):
 
 
 def trained_masks(
-    model: nn.Module, nodes: Nodes, asked: Asked, base: Base, settings: Settings, seed: int
+    model: nn.Module,
+    nodes: Nodes,
+    asked: Asked,
+    base: Base,
+    settings: Settings,
+    seed: int,
+    start: Float[Tensor, " node"] | float = 0.0,
 ) -> Float[Tensor, "copy node"]:
     """One mask for each penalty and restart: a node is kept where it is above 0.
 
     Masks are shared by all prompts and positions, and stay within [−1, 1]. What is minimised is
-    the loss of the task and the penalty for each kept node, both in nats. The same seed gives the
-    same masks, bit for bit.
+    the loss of the task and the penalty for each kept node, both in nats. `start`, within [−1, 1],
+    moves masks at first, by as much as all of them lie above 0. The same seed gives the same masks,
+    bit for bit.
     """
     generator = torch.Generator().manual_seed(seed)
     like = next(model.parameters())
     draws = torch.randn(settings.copies, len(nodes), generator=generator)
-    mask = (settings.bias + settings.noise * draws).to(like).requires_grad_()
+    mask = (settings.bias + settings.noise * draws).to(like) + settings.bias * start
+    mask.requires_grad_()
     penalties = like.new_tensor(settings.penalties * settings.restarts)
     optimizer = torch.optim.AdamW(
         [mask], betas=(0.9, settings.beta2), weight_decay=settings.weight_decay
@@ -78,21 +87,13 @@ def _slope(
     """The gradient of some of the masks, which share a pass."""
     mask = mask.detach().requires_grad_()
     kept = Step.apply(mask, temperature)
-    loss = asked.loss(margins_of(model, nodes, asked, kept, base))
+    loss = asked.loss(margins_by_length(model, nodes, asked, kept, base))
     return torch.autograd.grad((loss + penalty * kept.sum(-1)).sum(), mask)[0]
 
 
 def rows_of(asked: Asked, base: Base, pairs: Integer[Tensor, " pair"]) -> tuple[Asked, Base]:
-    """Some of the pairs, with the bases of their rows and the scales that norms are held at."""
-    rows = torch.cat([pairs, pairs + len(asked) // 2]).to(asked.tokens.device)
-    tensors = (asked.tokens, asked.last, asked.first, asked.second, asked.wants_first)
-    held = None if asked.scales is None else tuple(scale[rows] for scale in asked.scales)
-    some = Asked(*(each[rows] for each in tensors), scales=held)
-    return some, {site: _of_rows(value, rows) for site, value in base.items()}
-
-
-def _of_rows(value: float | Tensor, rows: Tensor) -> float | Tensor:
-    return value[rows] if isinstance(value, Tensor) and value.ndim == 3 else value
+    """Some of the pairs, as `of_rows` gives their rows."""
+    return of_rows(asked, base, torch.cat([pairs, pairs + len(asked) // 2]))
 
 
 def _pairs(asked: Asked, wanted: int, generator: torch.Generator) -> Tensor:

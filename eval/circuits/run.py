@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 ROWS, AT_ONCE = 200, 20
 """Rows of training text that means are taken over, and how many are read at once."""
+TOKENS = 51_200
+"""Most tokens of these rows: with a long context fewer rows are read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,8 @@ class Search:
     """search although the model itself misses the target"""
     frozen_norm: bool = False
     """hold norms at what they are in the whole model, in all that is searched and measured"""
+    ranking: str = "masks"
+    """what nodes are ranked by: trained masks, attribution, or masks that start from it"""
     edges: bool = False
     """then prune edges, where a filling has weights that are edges"""
     controls: bool = True
@@ -65,7 +69,9 @@ class Search:
     @cached_property
     def settings(self) -> Settings:
         """Those of the profile, at the target."""
-        return settings_of(self.profile, self.target, frozen_norm=self.frozen_norm)
+        return settings_of(
+            self.profile, self.target, frozen_norm=self.frozen_norm, ranking=self.ranking
+        )
 
     @cached_property
     def nodes(self) -> Nodes:
@@ -76,7 +82,8 @@ class Search:
     def text(self) -> tuple[Tensor, ...]:
         """Rows of training text, a seeded sample, some at a time: `(row, token)` each."""
         context = self.run.config.model.context
-        rows = self.run.data.rows(self.seed, 0, batch=ROWS, context=context).tokens[:, :-1]
+        batch = max(1, min(ROWS, TOKENS // context))
+        rows = self.run.data.rows(self.seed, 0, batch=batch, context=context).tokens[:, :-1]
         return rows.split(AT_ONCE)
 
     @cached_property

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 from math import log
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from pellucid.errors import UserError
 
 Profile = Literal["quick", "paper", "headline"]
+Ranking = Literal["masks", "eap", "eap_ig", "started"]
+"""Trained masks; attribution alone, by EAP or by EAP-IG; masks that start from EAP-IG."""
 CHANCE = log(2.0)
 """The loss, in nats, of a circuit that cannot tell the two prompts of a pair apart."""
 
@@ -46,6 +48,8 @@ class Settings:
     one the slope of the loss tells"""
     frozen_norm: bool = False
     """hold every norm of the stream at its scale in the whole model"""
+    ranking: Ranking = "masks"
+    """what nodes are ranked by before the ranking is cut"""
     shown: int = 64
     """largest circuit of which it is written what each node is worth by ablation"""
 
@@ -55,6 +59,9 @@ class Settings:
                 f"target = {self.target!r} is not accepted: a loss in nats above 0 and below "
                 f"ln 2 = {CHANCE:.3f}, which is chance"
             )
+        if self.ranking not in get_args(Ranking):
+            accepted = ", ".join(get_args(Ranking))
+            raise UserError(f"ranking {self.ranking!r} is unknown: {accepted} are accepted")
 
     @property
     def copies(self) -> int:
@@ -89,8 +96,8 @@ PROFILES: dict[str, Settings] = {
 }
 
 
-def settings_of(profile: str, target: float = 0.15, *, frozen_norm: bool = False) -> Settings:
-    """The settings of a profile at a target; UserError for what is neither."""
+def settings_of(profile: str, target: float = 0.15, **more: Any) -> Settings:
+    """The settings of a profile at a target, with `more` as it is told; UserError for what is none."""
     if profile not in PROFILES:
         raise UserError(f"profile {profile!r} is unknown: {' and '.join(PROFILES)} are accepted")
-    return replace(PROFILES[profile], target=target, frozen_norm=frozen_norm)
+    return replace(PROFILES[profile], target=target, **more)

@@ -33,6 +33,8 @@ class Backpack(Unembed):
     for an embedding e.
     """
 
+    pointwise = False
+
     @dataclass(frozen=True, kw_only=True)
     class Config(Unembed.Config):
         tied: bool = setting(True)

@@ -28,6 +28,8 @@ class Unembed(Configurable, nn.Module):
 
     needs: ClassVar[tuple[str, ...]] = ()
     """Parts of the corpus's side channel without which the head cannot be trained."""
+    pointwise: ClassVar[bool] = True
+    """Whether the logits of a position come from what the head reads there alone."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):

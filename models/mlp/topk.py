@@ -79,15 +79,16 @@ class TopKMLP(SparseMLP):
 
     def decode(self, acts: Activations) -> Float[Tensor, "batch token d_model"]:
         (w_dec,) = under_autocast(self.w_dec)
+        if self.config.k < acts.values.shape[-1] == self.site.n_units:
+            # An edit of all units leaves no empty slot, and gathering every row would be slow.
+            y = acts.to_dense().to(w_dec.dtype) @ w_dec
+            return y + self.b_dec.to(y.dtype)
         flat = "batch token slot -> (batch token) slot"
         y = sparse_decode(
             rearrange(acts.values, flat),
             rearrange(acts.indices, flat),
             w_dec,
-            # An edit of all units leaves no empty slot, and gathering every row would be slow.
-            products="dense"
-            if self.config.k < acts.values.shape[-1] == self.site.n_units
-            else self.products,
+            products=self.products,
         )
         y = rearrange(y, "(batch token) d -> batch token d", batch=acts.values.shape[0])
         return y + self.b_dec.to(y.dtype)

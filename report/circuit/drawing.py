@@ -102,7 +102,7 @@ def _lines(layout: Layout) -> list[Line]:
                 rank=rank,
                 source=edge.source,
                 target=edge.target,
-                says=f"{source} to {target}, {told}",
+                says=f"{source} to {target}{edge.through and f' by {edge.through}'}, {told}",
             )
         )
     return found[::-1]

@@ -6,7 +6,7 @@ Within a row the pass runs from left to right, so that every edge goes right or 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pellucid.report.circuit.reading import CircuitFile, Edge, Node
 
@@ -128,12 +128,7 @@ def _drawn(circuit: CircuitFile) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
     kept = sorted(chosen, key=lambda i: (step(every[i]), every[i].index))
     place = {old: new for new, old in enumerate(kept)}
     edges = [
-        Edge(
-            source=place[edge.source],
-            target=place[edge.target],
-            weight=edge.weight,
-            effect=edge.effect,
-        )
+        replace(edge, source=place[edge.source], target=place[edge.target])
         for edge in circuit.edges
         if edge.source in place and edge.target in place
     ]

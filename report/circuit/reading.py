@@ -63,6 +63,8 @@ class Edge:
     target: int
     weight: float | None
     effect: float | None
+    through: str
+    """by which matrix, or which read of a head (`q`, `k`, `v`); empty where there is one way"""
 
     @property
     def strength(self) -> float:
@@ -194,7 +196,8 @@ def _edge(file: "_Checked", i: int, held: Mapping[str, Any], places: Mapping[str
             file.refuse(f"edges[{i}].{end}", name, "the id of one of its nodes")
         ends.append(places[name])
     weight, effect = (file.number(f"edges[{i}].{k}", held.get(k)) for k in ("weight", "effect"))
-    return Edge(source=ends[0], target=ends[1], weight=weight, effect=effect)
+    through = file.text(f"edges[{i}].through", held.get("through") or "")
+    return Edge(source=ends[0], target=ends[1], weight=weight, effect=effect, through=through)
 
 
 @dataclass(frozen=True)

@@ -251,6 +251,6 @@ def _data(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
             }
             for node, x, y in zip(layout.nodes, layout.x, layout.y, strict=True)
         ],
-        "edges": [[e.source, e.target, e.weight, e.effect] for e in layout.edges],
+        "edges": [[e.source, e.target, e.weight, e.effect, e.through] for e in layout.edges],
         "stream": layout.stream,
     }

@@ -11,8 +11,8 @@ function nodePanel(circuit, index, units, go) {
   return [
     el("h3", { class: "node-title" }, node.id),
     isEnd(node) ? endNote(node) : nodeFigures(node),
-    ...edgeParts("Edges in", into.map(([from, , weight, effect]) => [from, weight, effect]), circuit, go),
-    ...edgeParts("Edges out", out.map(([, to, weight, effect]) => [to, weight, effect]), circuit, go),
+    ...edgeParts("Edges in", into.map(([from, , weight, effect, through]) => [from, weight, effect, through]), circuit, go),
+    ...edgeParts("Edges out", out.map(([, to, weight, effect, through]) => [to, weight, effect, through]), circuit, go),
     ...streamParts(node, stream, circuit, go),
     ...writeParts(node),
     ...(isEnd(node) ? [] : nodeContexts(node, units)),
@@ -53,14 +53,14 @@ function nodeFigures(node) {
 function edgeParts(title, edges, circuit, go) {
   if (!edges.length) return [];
   const head = el("h3", {}, `${title} `, el("span", { class: "muted" }, edges.length > MOST_EDGES ? `${MOST_EDGES} strongest of ${edges.length}` : String(edges.length)));
-  return [head, edgeList(edges.slice(0, MOST_EDGES).map(([other, weight, effect]) => [other, weight ?? effect]), circuit, go)];
+  return [head, edgeList(edges.slice(0, MOST_EDGES).map(([other, weight, effect, through]) => [other, weight ?? effect, through]), circuit, go)];
 }
 
-/** Rows of [node, value], each with a bar to one side of zero. */
+/** Rows of [node, value, by which matrix or read], each with a bar to one side of zero. */
 function edgeList(rows, circuit, go) {
   const largest = Math.max(...rows.map(([, value]) => Math.abs(value ?? 0)), 1e-12);
-  return el("div", { class: "edge-list" }, ...rows.map(([other, value]) => {
-    const name = circuit.nodes[other].id;
+  return el("div", { class: "edge-list" }, ...rows.map(([other, value, through]) => {
+    const name = circuit.nodes[other].id + (through ? ` · ${through}` : "");
     return el("button", { type: "button", class: "edge-row", onclick: () => go(other) },
       el("span", { title: name }, name.replace(/^blocks\./, "")), signedBar(value, largest), el("span", { class: "num" }, number(value, 3)));
   }));

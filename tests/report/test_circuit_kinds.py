@@ -26,6 +26,7 @@ def parts():
     ends = [("embed", first, 0.5), (first, second, 0.2), (second, "logits", -0.3)]
     ends.append(("embed", "logits", 0.4))
     edges = [{"source": s, "target": t, "weight": None, "effect": effect} for s, t, effect in ends]
+    edges[1]["through"] = "k"
     return {"format": 1, "task": "parts", "nodes": nodes, "edges": edges}
 
 
@@ -44,6 +45,7 @@ def test_the_embedding_and_the_logits_are_drawn_as_ends_of_edges(parts):
     assert marks == ["E", "7", "9", "L"]
     says = [line.text for line in root.findall(f".//{SVG}path[@data-rank]/{SVG}title")]
     assert "embed to blocks.0.mlp:7, effect 0.50" in says
+    assert "blocks.0.mlp:7 to blocks.1.mlp:9 by k, effect 0.20" in says
     assert shown_circuits([file])[0]["cut"] == ""
 
 

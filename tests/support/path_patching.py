@@ -1,14 +1,16 @@
 """A transformer of two heads and four neurons a layer in plain numpy, taken apart edge by edge.
 
-Every head, neuron and the logits read a stream of their own, so that each edge can be left out. No
+Every neuron, the logits, and the queries, keys and values of every head read a stream of their own,
+so that each edge can be left out. No
 code is shared with the package: the weights alone are taken from one of its models.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-Edge = tuple[str, str]
+Edge = tuple[str, str, str | None]
+"""Source, target, and which of a head's reads: `q`, `k`, `v`."""
 
 
 class Taken:
@@ -25,12 +27,15 @@ class Taken:
     def norm(self, name: str, x: np.ndarray) -> np.ndarray:
         return x / np.sqrt((x**2).mean(-1, keepdims=True) + self.eps) * self.w[name]
 
-    def of_head(self, layer: int, head: int, x: np.ndarray) -> np.ndarray:
-        """What one head writes, given the stream it reads."""
-        at, x = f"blocks.{layer}.attention.", self.norm(f"blocks.{layer}.attention_norm.weight", x)
+    def of_head(self, layer: int, head: int, streams: Sequence[np.ndarray]) -> np.ndarray:
+        """What one head writes, given the streams that its queries, keys and values read."""
+        at, gain = f"blocks.{layer}.attention.", f"blocks.{layer}.attention_norm.weight"
         width = self.w[at + "w_o"].shape[1] // self.heads
         mine = slice(head * width, (head + 1) * width)
-        q, k, v = (x @ self.w[f"{at}w_{name}"][mine].T for name in "qkv")
+        q, k, v = (
+            self.norm(gain, x) @ self.w[f"{at}w_{name}"][mine].T
+            for name, x in zip("qkv", streams, strict=True)
+        )
         scores = q @ k.swapaxes(1, 2) / np.sqrt(width)
         scores = np.where(np.tril(np.ones(scores.shape[1:], bool)), scores, -np.inf)
         shares = np.exp(scores - scores.max(-1, keepdims=True))
@@ -42,16 +47,16 @@ class Taken:
         at, x = f"blocks.{layer}.mlp.", self.norm(f"blocks.{layer}.mlp_norm.weight", x)
         return np.maximum(x @ self.w[at + "w_in"][unit], 0)[..., None] * self.w[at + "w_out"][unit]
 
-    def parts(self) -> list[tuple[str, int, Callable[[np.ndarray], np.ndarray]]]:
-        """Names, places in the pass, and functions of the stream."""
+    def parts(self) -> list[tuple[str, int, Sequence[str | None], Callable]]:
+        """Names, places in the pass, reads, and functions of a stream for each read."""
         found = []
         for layer in range(self.layers):
             for head in range(self.heads):
                 run = lambda x, layer=layer, head=head: self.of_head(layer, head, x)
-                found.append((f"blocks.{layer}.attention:{head}", 2 * layer, run))
+                found.append((f"blocks.{layer}.attention:{head}", 2 * layer, "qkv", run))
             for unit in range(len(self.w[f"blocks.{layer}.mlp.w_in"])):
-                run = lambda x, layer=layer, unit=unit: self.of_neuron(layer, unit, x)
-                found.append((f"blocks.{layer}.mlp:{unit}", 2 * layer + 1, run))
+                run = lambda x, layer=layer, unit=unit: self.of_neuron(layer, unit, x[0])
+                found.append((f"blocks.{layer}.mlp:{unit}", 2 * layer + 1, [None], run))
         return found
 
     def run(
@@ -65,16 +70,16 @@ class Taken:
         written, place = {"embed": embedded}, {"embed": -1}
         edges: list[Edge] = []
 
-        def stream(target: str, at: int) -> np.ndarray:
+        def stream(target: str, at: int, through: str | None) -> np.ndarray:
             total = np.zeros_like(embedded)
             for source, value in written.items():
                 if place[source] < at:
-                    edges.append((source, target))
-                    total = total + value + added.get((source, target), 0.0)
+                    edges.append((source, target, through))
+                    total = total + value + added.get((source, target, through), 0.0)
             return total
 
-        for name, at, part in self.parts():
-            written[name] = part(stream(name, at))
+        for name, at, reads, part in self.parts():
+            written[name] = part([stream(name, at, through) for through in reads])
             place[name] = at
-        x = self.norm("norm.weight", stream("logits", 2 * self.layers))
+        x = self.norm("norm.weight", stream("logits", 2 * self.layers, None))
         return x @ self.w["head.weight"].T, written, edges

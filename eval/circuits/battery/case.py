@@ -1,7 +1,6 @@
 """What every control is given: a circuit, its model, its prompts, and how it was found."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from math import log
 
@@ -13,7 +12,6 @@ from pellucid.eval.circuits.bases import Ablation, Base, means, resampled, zeros
 from pellucid.eval.circuits.battery.readout import applied, calibrated
 from pellucid.eval.circuits.battery.repeats import Repeats
 from pellucid.eval.circuits.circuit import Circuit
-from pellucid.eval.circuits.frozen import frozen
 from pellucid.eval.circuits.measured import margins_of_many
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked
@@ -91,8 +89,8 @@ class Case:
     ) -> Float[Tensor, "copy row"]:
         """Margins of some prompts in circuits."""
         base, device = self.base(ablation, asked), asked.tokens.device
-        with frozen(self.model, asked.tokens) if held else nullcontext():
-            return margins_of_many(self.model, self.nodes, asked, kept.to(device), base)
+        asked = asked.holding(self.model) if held else asked
+        return margins_of_many(self.model, self.nodes, asked, kept.to(device), base)
 
     def base(self, ablation: Ablation, asked: Asked) -> Base:
         """What left-out nodes are held at, made once for each kind and set of prompts."""

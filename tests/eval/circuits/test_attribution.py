@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support.asking import asked_of, auroc
-from support.path_patching import Taken
+from support.path_patching import Edge, Taken
 from support.programs import PROGRAMS
 from support.small import small_model
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,7 +19,8 @@ from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import Asked, Readout, margins_of
 from pellucid.eval.circuits.path_effects import edge_scores, effects
-from pellucid.eval.circuits.paths import pairs, parts_of
+from pellucid.eval.circuits.paths import edges as every_edge
+from pellucid.eval.circuits.paths import parts_of
 from pellucid.models import ModelConfig, Transformer, record
 from pellucid.models.attention import ATTENTIONS
 from pellucid.models.mlp import MLPS
@@ -64,32 +65,35 @@ def test_the_model_by_hand_is_the_model(model, asked):
     logits, _, edges = taken.run(taken.embed(asked.tokens.numpy()))
     with torch.no_grad():
         assert np.allclose(logits, model(asked.tokens).logits.numpy(), atol=1e-10)
-    listed = {(a.name, b.name) for a, b in pairs(parts_of(nodes_of(model, "parts")))}
+    listed = {edge.name for edge in every_edge(parts_of(nodes_of(model, "parts")))}
     assert listed == set(edges) and len(edges) == len(listed)
 
 
 def test_effects_of_edges_are_path_patching_by_hand(model, asked):
-    """Exactly, at zero: every part reads a stream without what one other part wrote."""
+    """Exactly, at zero: every part reads a stream without what one other part wrote, a head by its
+    queries, its keys or its values alone."""
     nodes, taken = nodes_of(model, "parts"), Taken(model)
     embedded = taken.embed(asked.tokens.numpy())
     logits, written, _ = taken.run(embedded)
-    found = effects(model, nodes, asked, zeros(nodes), pairs(parts_of(nodes)))
-    for (source, target), effect in found.items():
+    found = effects(model, nodes, asked, zeros(nodes), every_edge(parts_of(nodes)))
+    assert {through for _, target, through in found if "attention" in target} == set("qkv")
+    for edge, effect in found.items():
+        source = edge[0]
         value = embedded.mean((0, 1)) - embedded if source == "embed" else -written[source]
-        without, _, _ = taken.run(embedded, {(source, target): value})
+        without, _, _ = taken.run(embedded, {edge: value})
         wanted = loss_by_hand(without, asked) - loss_by_hand(logits, asked)
-        assert effect == pytest.approx(wanted, abs=1e-10), (source, target)
+        assert effect == pytest.approx(wanted, abs=1e-10), edge
 
 
 def by_hand(
     model: Transformer, asked: Asked, change: Mapping[str, np.ndarray], steps: int
-) -> dict[tuple[str, str], float]:
+) -> dict[Edge, float]:
     """EAP-IG of every edge by its equation (arXiv 2403.17806, eq. 4): (z'_u - z_u) · the mean over
     k = 1 … m of ∂L(z' + k/m (z - z')) / ∂z_v, slopes by central differences."""
     taken, h = Taken(model), 1e-6
     here = taken.embed(asked.tokens.numpy())
     there = taken.embed(asked.tokens[asked.partner].numpy())
-    found: dict[tuple[str, str], float] = {}
+    found: dict[Edge, float] = {}
     for k in range(1, steps + 1):
         point = there + k / steps * (here - there)
         _, _, edges = taken.run(point)
@@ -207,12 +211,53 @@ def test_edges_of_compiled_programs_are_found(name):
     loud = speaking(program, asked)
     end = lambda node: node[0] if node[0] in ("embed", "logits") else f"{node[0]}:{node[1]}"
     true = {(end(a), end(b)) for a, b in program.edges}
-    chosen = [p for p in pairs(parts_of(nodes)) if {p[0].name, p[1].name} <= loud]
-    found = effects(program.model, nodes, asked, base, chosen, readout=sure)
+    chosen = [e for e in every_edge(parts_of(nodes)) if {e.source.name, e.target.name} <= loud]
+    found: dict[tuple[str, str], float] = {}
+    for (source, target, _), effect in effects(
+        program.model, nodes, asked, base, chosen, readout=sure
+    ).items():
+        found[source, target] = max(found.get((source, target), 0.0), abs(effect))
     there = true & found.keys()
     assert len(there) >= 0.8 * len(true)
-    size = lambda edges: [abs(found[edge]) for edge in edges]
+    size = lambda edges: [found[edge] for edge in edges]
     assert auroc(size(there), size(found.keys() - true)) >= 0.95
+
+
+BEFORE, HEAD = "blocks.0.attention:0", "blocks.1.attention:0"
+"""Of induction: the head that tells which token stood before, and the one that matches it."""
+
+
+def into_induction(soften: float = 1.0):
+    """What induction's second head is asked with, and all edges that lead into it."""
+    program = PROGRAMS["induction"]()
+    attention = program.model.blocks[1].attention
+    with torch.no_grad():
+        attention.w_q *= soften
+    asked = asked_of(program, pairs=24)
+    nodes = nodes_of(program.model, "parts")
+    base = means(program.model, nodes, [asked.tokens])
+    into = [edge for edge in every_edge(parts_of(nodes)) if edge.target.name == HEAD]
+    return (program.model, nodes, asked, base), into
+
+
+def test_what_attention_is_moved_by_and_what_it_moves_are_told_apart():
+    """Induction matches keys to queries: its first head is read by keys, and by nothing else."""
+    about, into = into_induction()
+    found = effects(*about, into, readout=Readout(10.0))
+    assert found[BEFORE, HEAD, "k"] > 0.5
+    assert abs(found[BEFORE, HEAD, "q"]) < 1e-9 and abs(found[BEFORE, HEAD, "v"]) < 1e-9
+    assert found["embed", HEAD, "q"] > 0.5 and found["embed", HEAD, "v"] > 0.5
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_first_order_effects_find_the_edge_into_the_keys(steps):
+    """Where attention is not so sure that its slope is 0."""
+    about, _ = into_induction(soften=1e-3)
+    found = edge_scores(*about, steps=steps)
+    into = {edge: abs(score) for edge, score in found.items() if edge[1] == HEAD}
+    heard = sorted((e for e in into if e[0] != "embed"), key=into.get, reverse=True)
+    assert heard[0] == (BEFORE, HEAD, "k") and into[heard[0]] > 10 * into[heard[1]]
+    assert max(into[BEFORE, HEAD, "q"], into[BEFORE, HEAD, "v"]) < 1e-6 * into[heard[0]]
 
 
 def test_effect_edges_of_a_program_are_its_own():
@@ -223,9 +268,11 @@ def test_effect_edges_of_a_program_are_its_own():
     kept = torch.tensor([n in {f"{s}:{u}" for s, u in program.nodes} for n in nodes.names()])
     circuit = Circuit("induction", kept, kept.double(), 0.0, 0.15, Readout(10.0))
     found = edge_sizes.measure(program.model, nodes, circuit, asked, base)
-    assert found["sizes"]["static_edges"] is None and found["sizes"]["effect_edges"] == 4
-    listed = {(e["source"], e["target"]) for e in found["edges"] if abs(e["effect"]) > 0.0015}
-    assert ("blocks.0.attention:0", "blocks.1.attention:0") in listed
+    assert found["sizes"]["static_edges"] is None and found["sizes"]["effect_edges"] == 8
+    ends = lambda edge: (edge["source"], edge["target"], edge["through"])
+    listed = {ends(e) for e in found["edges"] if abs(e["effect"]) > 0.0015}
+    own = {("embed", head, by) for head in (BEFORE, HEAD) for by in "qkv"}
+    assert listed == own | {(BEFORE, HEAD, "k"), (HEAD, "logits", None)}
     assert all(e["weight"] is None for e in found["edges"])
     assert "stream" in found["reasons"]["static_edges"]
 

@@ -14,7 +14,7 @@ from pellucid.eval.circuits import prune_edges
 from pellucid.eval.circuits import run as circuit_run
 from pellucid.eval.circuits.battery import Repeats
 from pellucid.eval.circuits.edged import joined
-from pellucid.eval.circuits.frozen import frozen
+from pellucid.eval.circuits.frozen import held_at, scales_of
 from pellucid.eval.circuits.objective import margins_of
 from pellucid.eval.circuits.proof import case_of
 from pellucid.eval.circuits.run import Search
@@ -130,7 +130,7 @@ def test_held_norms_are_held_in_all_that_is_written_but_the_controls(
     share = found.circuit.kept.float()
     for name, asked in (("circuit", found.searched), ("circuit_unseen", found.unseen)):
         free = replace(asked, scales=None)
-        with torch.no_grad(), frozen(run.model, asked.tokens):
+        with torch.no_grad(), held_at(run.model, scales_of(run.model, asked.tokens)):
             margins = margins_of(run.model, search.nodes, free, share, found.base)
         loss = free.loss(margins, found.circuit.readout).item()
         assert content["losses"][name] == pytest.approx(loss, abs=1e-6)
@@ -215,6 +215,7 @@ def test_a_file_of_pairs_that_cannot_be_asked_is_a_sentence(make_run, tmp_path, 
         ({"grain": "atoms"}, "'atoms' is unknown: channels and parts"),
         ({"profile": "slow"}, "'slow' is unknown: quick and paper"),
         ({"target": 0.7}, "target = 0.7"),
+        ({"ranking": "acdc"}, "'acdc' is unknown: masks, eap, eap_ig, started"),
     ],
 )
 def test_what_cannot_be_searched_for_is_a_sentence(make_run, words, says):
@@ -233,26 +234,6 @@ def test_a_task_is_known_and_no_file_bears_its_name(make_run, tmp_path):
         search.write(str(file))
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        ("--edges", "--edges"),
-        ("--profile paper --target 0.3", "--profile, --target"),
-        ("--grain parts --frozen-norm", "--grain, --frozen-norm"),
-        ("--no-controls --seed 1 --force", "--no-controls, --seed, --force"),
-    ],
-)
-def test_what_a_weight_would_ignore_is_refused(make_run, capsys, words, told):
-    """Before the run is loaded; what is given as it is by default changes nothing."""
-    folder = make_run("topk").folder
-    folder.config_file.write_text("{}")
-    command = ["circuit", str(folder.path), "--weight", "blocks.0.mlp.w_enc:3,5"]
-    assert cli.main([*command, *words.split()]) == EXIT_USER
-    err = capsys.readouterr().err
-    assert f"does not use {told}: beside it --step alone is accepted" in err
-    assert err.strip().count("\n") == 0
-
-
 def test_the_command_writes_circuits_and_the_report(tmp_path, task, capsys):
     size = "data=generated data.n_documents=120 data.vocab_size=300 d_model=16 context=32"
     size += " attention.n_heads=2 mlp.width=64 mlp.k=4 train.steps=4 train.eval_tokens=512"
@@ -262,10 +243,12 @@ def test_the_command_writes_circuits_and_the_report(tmp_path, task, capsys):
     capsys.readouterr()
     assert cli.main(command) == EXIT_USER
     assert "--force" in capsys.readouterr().err
-    assert cli.main([*command, "--force", "--grain", "parts", "--seed", "2"]) == 0
+    more = ["--grain", "parts", "--seed", "2", "--ranking", "eap_ig"]
+    assert cli.main([*command, "--force", *more]) == 0
     out = capsys.readouterr().out
     content = json.loads((folder / "circuits" / "own.json").read_text())
     assert content["seed"] == 2 and content["grain"] == "parts"
+    assert content["ranking"] == "eap_ig"
     assert f"{content['sizes']['nodes']} of {content['candidates']} nodes" in out
     assert f"report: {folder / 'report.html'}" in out
     assert cli.main(["circuit", str(folder), "--weight", "blocks.0.mlp.w_enc:3,5"]) == 0

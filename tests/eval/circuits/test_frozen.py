@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.small import small_model
 
-from pellucid.eval.circuits.frozen import frozen
+from pellucid.eval.circuits.frozen import held_at, scales_of
 from pellucid.models import ablate, intervene, record
 from pellucid.models.norm import NORMS
 from pellucid.models.stream import STREAMS
@@ -29,7 +29,7 @@ def logits(model, tokens):
 
 def test_an_unedited_pass_is_what_it_was(model, tokens):
     before = logits(model, tokens)
-    with frozen(model, tokens):
+    with held_at(model, scales_of(model, tokens)):
         torch.testing.assert_close(logits(model, tokens), before, atol=1e-12, rtol=1e-12)
         copied = logits(model, tokens.repeat(2, 1))
         torch.testing.assert_close(copied, before.repeat(2, 1, 1), atol=1e-12, rtol=1e-12)
@@ -45,7 +45,7 @@ def test_a_held_norm_is_linear_in_what_is_edited(model, tokens):
         for value in (0.0, 1.0, 2.0):
             with intervene(model, {"blocks.1.mlp_out": ablate([0, 3], value=value)}):
                 if held:
-                    with frozen(model, tokens):
+                    with held_at(model, scales_of(model, tokens)):
                         moved.append(logits(model, tokens))
                 else:
                     moved.append(logits(model, tokens))
@@ -55,9 +55,13 @@ def test_a_held_norm_is_linear_in_what_is_edited(model, tokens):
 
 def test_edits_in_force_do_not_reach_the_scales(model, tokens):
     edit = {"embed": ablate([1, 2, 3])}
-    with frozen(model, tokens), intervene(model, edit):
+    with held_at(model, scales_of(model, tokens)), intervene(model, edit):
         inside = logits(model, tokens)
-    with intervene(model, edit), record(model, ["blocks.0.mlp"]) as trace, frozen(model, tokens):
+    with (
+        intervene(model, edit),
+        record(model, ["blocks.0.mlp"]) as trace,
+        held_at(model, scales_of(model, tokens)),
+    ):
         assert "blocks.0.mlp" not in trace
         outside = logits(model, tokens)
     assert torch.equal(inside, outside)
@@ -68,7 +72,10 @@ def test_edits_in_force_do_not_reach_the_scales(model, tokens):
 def test_gradients_see_constants(model, tokens):
     """Held, the gradient of a norm's output is its gain times its scale, by hand."""
     norm = model.norm
-    with record(model, ["blocks.1.stream"], grad=True) as trace, frozen(model, tokens):
+    with (
+        record(model, ["blocks.1.stream"], grad=True) as trace,
+        held_at(model, scales_of(model, tokens)),
+    ):
         model(tokens)
         stream = trace["blocks.1.stream"].values
         (found,) = torch.autograd.grad(norm(stream)[0, 5, 2], stream)
@@ -88,20 +95,26 @@ def test_every_stream_can_be_held(stream, tokens):
     attention = "headwise" if stream == "dual_stream" else "softmax"
     made = small_model("topk", attention=attention, stream=STREAMS[stream].Config(**fields))
     before = logits(made, tokens)
-    with frozen(made, tokens):
+    with held_at(made, scales_of(made, tokens)):
         torch.testing.assert_close(logits(made, tokens), before, atol=1e-10, rtol=1e-10)
 
 
 def test_compiled_blocks_are_left_aside(model, tokens):
     for block in model.blocks:
         block.fast = lambda *args: pytest.fail("a compiled block does not know of held norms")
-    with frozen(model, tokens):
+    with held_at(model, scales_of(model, tokens)):
         logits(model, tokens)
     assert all(block.fast is not None for block in model.blocks)
 
 
 def test_other_rows_are_refused(model, tokens):
-    with frozen(model, tokens), pytest.raises(ValueError, match=r"\(3, 24\) rows and tokens"):
+    with (
+        held_at(model, scales_of(model, tokens)),
+        pytest.raises(ValueError, match=r"\(3, 24\) rows and tokens"),
+    ):
         model(tokens[:2])
-    with frozen(model, tokens), pytest.raises(ValueError, match=r"got \(3, 20\)"):
+    with (
+        held_at(model, scales_of(model, tokens)),
+        pytest.raises(ValueError, match=r"got \(3, 20\)"),
+    ):
         model(tokens[:, :20])

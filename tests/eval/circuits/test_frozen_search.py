@@ -9,7 +9,7 @@ from pellucid.eval.circuits import edge_sizes
 from pellucid.eval.circuits.bases import means, resampled
 from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.find import find
-from pellucid.eval.circuits.frozen import frozen
+from pellucid.eval.circuits.frozen import held_at, scales_of
 from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import Asked, margins_of
 from pellucid.eval.circuits.prune import _slope, rows_of
@@ -42,7 +42,7 @@ def test_the_slope_of_a_mask_is_that_of_the_held_function(norm, pairs):
     free = _slope(model, nodes, pairs, base, *about)[0]
 
     def loss(share: torch.Tensor) -> float:
-        with torch.no_grad(), frozen(model, pairs.tokens):
+        with torch.no_grad(), held_at(model, scales_of(model, pairs.tokens)):
             return pairs.loss(margins_of(model, nodes, pairs, share, base)).item()
 
     soft = torch.sigmoid(mask[0] / temperature)
@@ -64,7 +64,7 @@ def searched(model, **changes) -> tuple[Circuit, float]:
     base = means(model, nodes, [asked(12, 5).tokens])
     settings = Settings(steps=40, **changes)
     circuit = find(model, nodes, prompts, base, settings, seed=0)
-    with torch.no_grad(), frozen(model, prompts.tokens):
+    with torch.no_grad(), held_at(model, scales_of(model, prompts.tokens)):
         margins = margins_of(model, nodes, prompts, circuit.kept.float(), base)
     return circuit, prompts.loss(margins, circuit.readout).item()
 
@@ -113,7 +113,7 @@ def test_edges_are_left_out_with_norms_held(grain, pairs):
     held = pairs.holding(model)
     with held.norms(model):
         found = effects(held)
-    with frozen(model, pairs.tokens):
+    with held_at(model, scales_of(model, pairs.tokens)):
         wanted = effects(pairs)
     assert found == pytest.approx(wanted, abs=1e-12) and len(found) == 8
     free = effects(pairs)

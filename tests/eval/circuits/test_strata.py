@@ -11,7 +11,7 @@ from pellucid.errors import UserError
 from pellucid.eval.circuits import run as circuit_run
 from pellucid.eval.circuits import strata
 from pellucid.eval.circuits.asking import UNSEEN
-from pellucid.eval.circuits.frozen import frozen
+from pellucid.eval.circuits.frozen import held_at, scales_of
 from pellucid.eval.circuits.objective import Asked, margins_of
 from pellucid.eval.circuits.run import Search
 from pellucid.eval.circuits.settings import PROFILES, Settings
@@ -66,7 +66,9 @@ def test_every_stratum_has_the_losses_of_its_own_prompts(make_far, held):
         asked = Asked.of(batch)
         with torch.no_grad():
             whole = asked.loss(margins_of(run.model, search.nodes, asked)).item()
-            with frozen(run.model, asked.tokens) if held else torch.no_grad():
+            with (
+                held_at(run.model, scales_of(run.model, asked.tokens)) if held else torch.no_grad()
+            ):
                 margins = margins_of(run.model, search.nodes, asked, share, found.base)
         assert row["model"] == pytest.approx(whole, abs=1e-5)
         loss = asked.loss(margins, found.circuit.readout).item()
