@@ -44,7 +44,7 @@ Pellucid trains transformers that are interpretable by construction, and tests i
       transcoder, skip_transcoder, crosslayer_transcoder, sae, matryoshka).
   pellucid replay RUN STEP
       Run one step again, to see what was not finite.
-  pellucid bench train|kernels|models|fillings|widths [word ...]
+  pellucid bench train|kernels|models|fillings|widths|pack [word ...]
       Measure the trainer or the kernels on this machine.
 
   pellucid --version    pellucid COMMAND --help

@@ -13,13 +13,13 @@ from accelerate import Accelerator
 
 from pellucid import kernels
 from pellucid.config import RunConfig
-from pellucid.data import prepare
+from pellucid.data import TokenData, prepare
 from pellucid.errors import EXIT_NONFINITE, EXIT_OK, EXIT_RESUME, RunError
 from pellucid.run import RunFolder
 from pellucid.settings import fields
 from pellucid.training import devices, nonfinite
 from pellucid.training.levers import Levers
-from pellucid.training.progress import Meter
+from pellucid.training.progress import Meter, Teller
 from pellucid.training.revival import revive
 from pellucid.training.session import Session
 from pellucid.training.signals import StopRequest
@@ -35,17 +35,12 @@ def train(config: RunConfig, path: Path, matched: Mapping[str, Any] | None = Non
     `matched` goes into the manifest: which run this one is a baseline of (`Match.facts`).
     """
     folder = RunFolder(path)
-    if folder.exists():
-        folder.belongs(config)
-        if folder.is_finished:
-            print(f"{folder.path} is finished: `pellucid eval {folder.path}` scores it")
-            return EXIT_OK
+    if is_over(config, folder):
+        print(f"{folder.path} is finished: `pellucid eval {folder.path}` scores it")
+        return EXIT_OK
     accelerator = devices.start(config.train, folder)
     data = prepare(config.data, progress=accelerator.is_main_process)
-    for split in ("train", "val"):
-        # What the text is too short for is said before anything is written.
-        data.rows(config.seed, 0, batch=1, context=config.model.context, split=split)
-    levers = Levers(config, folder, data, matched)
+    levers = checked(config, folder, data, matched)
     with StopRequest() as stop, _held(folder, accelerator):
         session = Session(config, folder, accelerator, data, levers)
         with session.meter() as meter:
@@ -55,27 +50,61 @@ def train(config: RunConfig, path: Path, matched: Mapping[str, Any] | None = Non
     return code
 
 
+def is_over(config: RunConfig, folder: RunFolder) -> bool:
+    """Whether a folder's run is finished; raises RunError where it is another configuration's."""
+    if not folder.exists():
+        return False
+    folder.belongs(config)
+    return folder.is_finished
+
+
+def checked(
+    config: RunConfig,
+    folder: RunFolder,
+    data: TokenData,
+    matched: Mapping[str, Any] | None = None,
+) -> Levers:
+    """What a run takes from elsewhere; UserError, before anything is written, where it cannot be."""
+    for split in ("train", "val"):
+        # What the text is too short for is said here.
+        data.rows(config.seed, 0, batch=1, context=config.model.context, split=split)
+    return Levers(config, folder, data, matched)
+
+
 def _run(session: Session, stop: StopRequest, meter: Meter) -> int:
-    _introduce(session, meter)
-    config = session.config.train
+    introduce(session, meter)
     while True:
-        if not _look(session, stop, meter):
-            return _leave(session, stop, meter)
-        if session.step >= config.steps:
-            return _finish(session, meter)
-        result = session.stepper(session.step)
-        if not result.finite:
-            return _refuse(session, meter, result)
-        after_step(session.model, result.told, session.tokens_per_step)
-        revived = revive(session.config, session.model, session.optimizers, session.step)
-        session.step += 1
-        constrain(session.model, session.step / config.steps)
-        _note(session, meter, result, revived)
+        code = before(session, stop, meter)
+        if code is None:
+            code = after(session, meter, session.stepper(session.step))
+        if code is not None:
+            return code
         if devices.any_rank(bool(stop), session.accelerator):
-            return _leave(session, stop, meter)
+            return leave(session, stop, meter)
 
 
-def _look(session: Session, stop: StopRequest, meter: Meter) -> bool:
+def before(session: Session, stop: StopRequest, meter: Teller) -> int | None:
+    """What is due before a step; the exit code where the run ends there."""
+    if not _look(session, stop, meter):
+        return leave(session, stop, meter)
+    if session.step >= session.config.train.steps:
+        return _finish(session, meter)
+    return None
+
+
+def after(session: Session, meter: Teller, result: StepResult) -> int | None:
+    """What follows a step; the exit code where it was not finite."""
+    if not result.finite:
+        return _refuse(session, meter, result)
+    after_step(session.model, result.told, session.tokens_per_step)
+    revived = revive(session.config, session.model, session.optimizers, session.step)
+    session.step += 1
+    constrain(session.model, session.step / session.config.train.steps)
+    _note(session, meter, result, revived)
+    return None
+
+
+def _look(session: Session, stop: StopRequest, meter: Teller) -> bool:
     """Validate and save where this step is due; False where a stop was asked for meanwhile."""
     config, step = session.config.train, session.step
     due = step == config.steps or step % config.eval_every == 0
@@ -93,7 +122,7 @@ def _look(session: Session, stop: StopRequest, meter: Meter) -> bool:
     return not devices.any_rank(bool(stop), session.accelerator)
 
 
-def _note(session: Session, meter: Meter, result: StepResult, revived: int) -> None:
+def _note(session: Session, meter: Teller, result: StepResult, revived: int) -> None:
     step = session.step
     if revived:
         session.write({"kind": "event", "event": "revive", "step": step, "units": revived})
@@ -103,7 +132,8 @@ def _note(session: Session, meter: Meter, result: StepResult, revived: int) -> N
         meter.show(step, row)
 
 
-def _leave(session: Session, stop: StopRequest, meter: Meter) -> int:
+def leave(session: Session, stop: StopRequest, meter: Teller) -> int:
+    """Save this moment, to go on from it; the exit code."""
     if not session.is_saved():
         session.save()
     why = stop.name or "another process"
@@ -111,7 +141,7 @@ def _leave(session: Session, stop: StopRequest, meter: Meter) -> int:
     return EXIT_RESUME
 
 
-def _refuse(session: Session, meter: Meter, result: StepResult) -> int:
+def _refuse(session: Session, meter: Teller, result: StepResult) -> int:
     if not session.is_saved():
         session.save()
     if session.main:
@@ -119,7 +149,7 @@ def _refuse(session: Session, meter: Meter, result: StepResult) -> int:
     return EXIT_NONFINITE
 
 
-def _finish(session: Session, meter: Meter) -> int:
+def _finish(session: Session, meter: Teller) -> int:
     if session.main:
         session.folder.mark_finished(step=session.step, seconds=session.seconds)
     if session.config.train.trackers:
@@ -128,7 +158,7 @@ def _finish(session: Session, meter: Meter) -> int:
     return EXIT_OK
 
 
-def _introduce(session: Session, meter: Meter) -> None:
+def introduce(session: Session, meter: Teller) -> None:
     """Say once which device, precision and kernels run, and what a resume found."""
     config, accelerator, size = session.config.train, session.accelerator, session.account
     meter.say(

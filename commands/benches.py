@@ -14,14 +14,16 @@ def bench(argv: list[str]) -> int:
         from pellucid.experiments import first_steps as bench
     elif args == ["widths"]:
         from pellucid.experiments import bench_widths as bench
+    elif args == ["pack"]:
+        from pellucid.experiments import bench_pack as bench
     elif args == ["kernels"]:
         from pellucid.kernels import bench
     elif args in (["-h"], ["--help"]):
-        print("usage: pellucid bench train|kernels|models|fillings|widths [word ...]")
+        print("usage: pellucid bench train|kernels|models|fillings|widths|pack [word ...]")
         return EXIT_OK
     else:
         raise UserError(
             f"bench {' '.join(args)} is not known; "
-            f"expected bench train, kernels, models, fillings or widths"
+            f"expected bench train, kernels, models, fillings, widths or pack"
         )
     return bench.main(words)

@@ -18,6 +18,10 @@ def run_grid(argv: list[str]) -> int:
         ("--workers", {**count, "help": "cells run at once (default: one to a GPU or core)"}),
         ("--threads", {**count, "default": 1, "help": "CPU threads of a cell (default: 1)"}),
         ("--per-gpu", {**count, "default": 1, "help": "cells on one GPU at once (default: 1)"}),
+        (
+            "--stack",
+            {**count, "default": 1, "help": "cells of a worker that are one batched model"},
+        ),
         ("--engine", {"default": "local", "help": "local, slurm or ray (default: local)"}),
         ("--partition", {"help": "of Slurm: where jobs run"}),
         (

@@ -24,6 +24,7 @@ if __name__ == "kernels":  # reached by the bare name, because the root is on sy
         sys.modules["kernels"] = _module = importlib.util.module_from_spec(_spec)
         _spec.loader.exec_module(_module)
 else:
+    from pellucid.kernels import cells
     from pellucid.kernels.paths import path
     from pellucid.kernels.pieces import bwd_features, bwd_input, csc_build
     from pellucid.kernels.topk import encode_topk, sddmm, sparse_decode, topk_mlp, topk_rows
@@ -41,3 +42,5 @@ else:
         "topk_rows",
         "weight_topk_",
     ]
+
+    cells.register()

@@ -43,7 +43,7 @@ def fired(indices: Tensor, n_units: int) -> Tensor:
     """How often each unit is among the indices; index -1 is an empty slot."""
     counts = torch.zeros(n_units + 1, dtype=torch.int64, device=indices.device)
     slots = indices.flatten().long() + 1
-    return counts.scatter_add_(0, slots, torch.ones_like(slots))[1:]
+    return counts.scatter_add(0, slots, torch.ones_like(slots))[1:]
 
 
 def turned(rows: Tensor, generator: torch.Generator, size: float = 1.0) -> Tensor:

@@ -13,3 +13,10 @@ class Board:
     """seconds that cells have taken"""
     elsewhere: set[str] = field(default_factory=set)
     """cells that another runner is at"""
+    said: list[str] = field(default_factory=list)
+    """what there is to say of the cells, each line once"""
+
+    def say(self, line: str) -> None:
+        """Add a line, unless it was said before."""
+        if line not in self.said:
+            self.said.append(line)

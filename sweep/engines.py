@@ -45,6 +45,8 @@ class Place:
     """CPU threads of a cell"""
     per_gpu: int = 1
     """cells that share a GPU of this machine, or of Ray"""
+    stack: int = 1
+    """of this machine: cells that a worker trains as one batched model, where they allow it"""
     gpus: int | None = None
     """GPUs of a cell; None: of this machine and of Ray one where there are any, of Slurm none"""
     partition: str | None = None
@@ -81,6 +83,8 @@ class Place:
                 raise UserError(f"--{name} is of --engine {engine}, not of {self.engine}")
         if self.engine == "local" and self.gpus is not None:
             raise UserError("--gpus is of --engine slurm or ray; of this machine --per-gpu is")
+        if self.engine != "local" and self.stack > 1:
+            raise UserError(f"--stack is of --engine local, not of {self.engine}")
 
     def reach(self) -> None:
         """Raise UserError, before anything is started, where the engine cannot run here."""
@@ -108,7 +112,8 @@ class Place:
         told = {"suite": grid.suite, "split": grid.split, "threads": self.threads}
         if self.engine == "local":
             gpus = list(range(torch.cuda.device_count()))
-            return LocalEngine(folder, cells, workers=workers, gpus=gpus, take=take, **told)
+            here = {"workers": workers, "gpus": gpus, "stack": self.stack, "take": take}
+            return LocalEngine(folder, cells, **here, **told)
         pool = self._slurm(folder, grid) if self.engine == "slurm" else self._ray(folder)
         return ClusterEngine(folder, cells, pool, **told)
 

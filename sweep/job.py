@@ -17,6 +17,7 @@ from pellucid.sweep.grid import Cell
 
 IN_USE = "is in use by"
 """What a run says that another process is training."""
+NONFINITE = "its loss or gradient was not finite; `pellucid replay` shows the step"
 
 
 def task_of(

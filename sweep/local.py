@@ -9,19 +9,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from pellucid.errors import EXIT_OK, EXIT_RESUME, EXIT_USER
+from pellucid.errors import EXIT_NONFINITE, EXIT_OK, EXIT_RESUME, EXIT_USER
 from pellucid.sweep.attempts import Attempts
 from pellucid.sweep.board import Board
 from pellucid.sweep.folder import Failure, GridFolder
 from pellucid.sweep.grid import Cell
-from pellucid.sweep.job import IN_USE, task_of
+from pellucid.sweep.job import IN_USE, NONFINITE, task_of
+from pellucid.sweep.stacks import Stacks
 
 BUSY = 2.0
 """Seconds until a cell that another process holds is looked at again."""
+WAITING = 0.2
+"""Seconds until a worker without a cell looks for one again."""
 
 
 class LocalEngine:
@@ -37,11 +40,13 @@ class LocalEngine:
         workers: int,
         threads: int = 1,
         gpus: Sequence[int] = (),
+        stack: int = 1,
         take: Callable[[deque[Cell]], Cell | None] | None = None,
     ):
         self.folder, self.suite, self.split = folder, suite, split
         self.threads, self.gpus = threads, gpus
         self.queue = deque(cells)
+        self.stacks = Stacks(folder, cells, suite, stack)
         self.take = take or deque.popleft
         self.board = Board()
         self.lock = threading.Lock()
@@ -76,30 +81,56 @@ class LocalEngine:
 
     def _serve(self, index: int) -> None:
         worker: _Worker | None = None
-        while (cell := self._next()) and not self.stopping:
-            with self.folder.claim(cell.name) as mine:
-                if not mine:
-                    self._wait_for(cell)
-                    continue
-                if self.folder.state(cell.name, self.suite) in ("done", "failed"):
-                    continue
-                if worker is not None and worker.process.poll() is not None:
-                    worker.close()
-                    worker = None
-                worker = worker or self._start(index)
-                self._one(worker, cell)
+        while (cells := self._next()) and not self.stopping:
+            try:
+                worker = self._run(cells, worker, index)
+            finally:
+                with self.lock:
+                    self.stacks.end(cells)
         if worker:
             worker.close()
 
-    def _next(self) -> Cell | None:
-        with self.lock:
-            return self.take(self.queue) if self.queue else None
+    def _run(self, cells: list[Cell], worker: "_Worker | None", index: int) -> "_Worker | None":
+        """Run what of some cells is to be run here; the worker, which may be another one then."""
+        with ExitStack() as claims:
+            mine = [cell for cell in cells if self._claimed(cell, claims, len(cells) == 1)]
+            if not mine:
+                return worker
+            if worker is not None and worker.process.poll() is not None:
+                worker.close()
+                worker = None
+            worker = worker or self._start(index)
+            if len(mine) == 1:
+                self._one(worker, mine[0])
+            else:
+                self._together(worker, mine)
+            return worker
 
-    def _wait_for(self, cell: Cell) -> None:
+    def _next(self) -> list[Cell]:
+        """The cell to begin now, and those that are trained together with it; none at the end.
+
+        While others are trained together, their scoring is to come.
+        """
+        while True:
+            with self.lock:
+                cell = self.take(self.queue) if self.queue else None
+                if cell or self.stopping or not self.stacks.begun:
+                    return self.stacks.begin(cell, self.queue) if cell else []
+            time.sleep(WAITING)
+
+    def _claimed(self, cell: Cell, claims: ExitStack, alone: bool) -> bool:
+        """Whether a cell is this process's to run, and there is anything to be done for it."""
+        if not claims.enter_context(self.folder.claim(cell.name)):
+            self._wait_for(cell, BUSY if alone else 0.0)
+            return False
+        return self.folder.state(cell.name, self.suite) not in ("done", "failed")
+
+    def _wait_for(self, cell: Cell, seconds: float = BUSY) -> None:
         """Another process is at it: look again later, as long as it is not done."""
         self.board.elsewhere.add(cell.name)
         if self.folder.state(cell.name, self.suite) not in ("done", "failed"):
-            time.sleep(BUSY)
+            time.sleep(seconds)
+            self.stacks.dissolve([cell])
             with self.lock:
                 self.queue.append(cell)
         else:
@@ -108,8 +139,7 @@ class LocalEngine:
     def _one(self, worker: "_Worker", cell: Cell) -> None:
         self.board.elsewhere.discard(cell.name)
         self.board.running[cell.name] = time.monotonic()
-        told = {"suite": self.suite, "split": self.split, "threads": self.threads}
-        answer = worker.ask(task_of(self.folder, cell, **told))
+        answer = worker.ask(self._task(cell))
         begun = self.board.running.pop(cell.name)
         if answer is None:
             self._died(cell, worker)
@@ -118,18 +148,47 @@ class LocalEngine:
         elif answer["code"] == EXIT_USER and IN_USE in answer["reason"]:
             self._wait_for(cell)
         elif answer["code"] == EXIT_RESUME:
-            with self.lock:
-                self.queue.appendleft(cell)
+            self._again(cell)
         else:
             self.folder.fail(cell.name, Failure(answer["reason"], answer["code"], 1))
+
+    def _together(self, worker: "_Worker", cells: list[Cell]) -> None:
+        """Train cells as one batched model; what else there is to do is done one by one."""
+        begun = time.monotonic()
+        self.board.running.update((cell.name, begun) for cell in cells)
+        answer = worker.ask({"stack": [self._task(cell) for cell in cells]})
+        for cell in cells:
+            del self.board.running[cell.name]
+        self.stacks.dissolve(cells)
+        if answer and "refused" in answer:
+            self.board.say(f"not stacked, {_briefly(cells)}: {answer['refused']}")
+        endings = answer.get("endings") if answer else None
+        # From the last to the first, because each that goes on is put before the others.
+        for index in reversed(range(len(cells))):
+            if answer is None:
+                self._died(cells[index], worker)
+            elif endings and endings[index][0] == EXIT_NONFINITE:
+                self.folder.fail(cells[index].name, Failure(NONFINITE, EXIT_NONFINITE, 1))
+            elif endings and endings[index][0] == EXIT_OK and not self.suite:
+                self.board.ended[cells[index].name] = time.monotonic() - begun
+            else:
+                self._again(cells[index])
+
+    def _task(self, cell: Cell) -> dict[str, Any]:
+        told = {"suite": self.suite, "split": self.split, "threads": self.threads}
+        return task_of(self.folder, cell, **told)
+
+    def _again(self, cell: Cell) -> None:
+        """Have a cell be the next that is begun."""
+        with self.lock:
+            self.queue.appendleft(cell)
 
     def _died(self, cell: Cell, worker: "_Worker") -> None:
         """Try a cell again whose worker was killed, as long as it gets further each time."""
         code = worker.process.wait()
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         if self.stopping or self.attempts.again(cell.name, how, code):
-            with self.lock:
-                self.queue.appendleft(cell)
+            self._again(cell)
 
     def _start(self, index: int) -> "_Worker":
         gpu = self.gpus[index % len(self.gpus)] if self.gpus else None
@@ -138,6 +197,10 @@ class LocalEngine:
         if self.stopping:  # the stop may have come before the process was known
             worker.process.terminate()
         return worker
+
+
+def _briefly(cells: Sequence[Cell]) -> str:
+    return f"{cells[0].name} and {len(cells) - 1} more"
 
 
 class _Worker:

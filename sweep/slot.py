@@ -63,7 +63,9 @@ class Pace:
                 continue
             manifest = run.read_manifest()
             if "finished" in manifest:
-                self.trained[cell.name] = manifest["finished"]["seconds"] / flops(cell)
+                # Runs that were one batched model shared their time.
+                shared = manifest.get("stacked", {"runs": 1})["runs"]
+                self.trained[cell.name] = manifest["finished"]["seconds"] / shared / flops(cell)
             if "scored" in manifest:
                 self.scored[cell.name] = manifest["scored"]["seconds"]
 

@@ -76,7 +76,7 @@ class LiveTable:
         if counted["failed"]:
             head.append(f", {counted['failed']} failed", style="red")
         head.append(f"  {self._left(board, counted)}", style="dim")
-        return Group(head, self._table(board))
+        return Group(head, *map(Text, board.said), self._table(board))
 
     def _table(self, board: Board) -> Table:
         table = Table(box=None, show_header=False, pad_edge=False)

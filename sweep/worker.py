@@ -14,6 +14,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pellucid.sweep import stacks
+from pellucid.sweep.job import NONFINITE
+
 if TYPE_CHECKING:
     from pellucid.run import RunFolder
 
@@ -37,9 +40,15 @@ def main() -> int:
 
 
 def serve(task: dict[str, Any]) -> dict[str, Any]:
-    """Train and score one cell; its exit code, and the reason where it is not 0."""
+    """Train and score one cell; its exit code, and the reason where it is not 0.
+
+    Of a `stack` of tasks, the cells are trained together and not yet scored: see `stacks.trained`.
+    """
     start = time.monotonic()
-    with Path(task["log"]).open("a", encoding="utf-8") as log, _to(log):
+    stack = task.get("stack")
+    with Path((stack or [task])[0]["log"]).open("a", encoding="utf-8") as log, _to(log):
+        if stack:
+            return stacks.trained(stack)
         code, reason = _attempt(task)
     return {"code": code, "reason": reason, "seconds": time.monotonic() - start}
 
@@ -52,7 +61,7 @@ def _attempt(task: dict[str, Any]) -> tuple[int, str]:
         path = Path(task["path"])
         code = _made(task, path)
         if code == EXIT_NONFINITE:
-            return code, "its loss or gradient was not finite; `pellucid replay` shows the step"
+            return code, NONFINITE
         if code:
             return code, "it was asked to stop"
         if task["selected_by"]:

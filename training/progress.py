@@ -2,6 +2,7 @@
 
 import sys
 import time
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -52,6 +53,27 @@ class Meter:
         if self.shown and not self.moving and due:
             self.spoken = time.monotonic()
             print(f"step {step}/{self.total}  {text}", file=sys.stderr, flush=True)
+
+
+class Log:
+    """The same lines in a file, for a run that has no terminal of its own."""
+
+    def __init__(self, file: Path, total: int, flops_per_token: float):
+        self.file, self.total, self.flops = file, total, flops_per_token
+        self.spoken = 0.0
+
+    def say(self, text: str) -> None:
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def show(self, step: int, row: dict) -> None:
+        """A line every few seconds, and at the end."""
+        if time.monotonic() - self.spoken > LOG_SECONDS or step == self.total:
+            self.spoken = time.monotonic()
+            self.say(f"step {step}/{self.total}  {describe(row, self.flops)}")
+
+
+Teller = Meter | Log
 
 
 def describe(row: dict, flops_per_token: float) -> str:

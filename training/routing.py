@@ -47,7 +47,7 @@ class RoutedStepper(Stepper):
             rows = [row for row in self.mine().tolist() if modes[row] == mode]
             if rows:
                 with self._as(mode):
-                    for tokens, side in self._passes(batch, torch.tensor(rows)):
+                    for tokens, side in self.passes(batch, torch.tensor(rows)):
                         self._add(tokens, side, tally)
         self._exchange()
         if set(modes) == {"forget"}:

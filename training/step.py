@@ -54,15 +54,19 @@ class Stepper:
         parts, told = self.gradient(step)
         norm = tame(self.model, self.config.train)
         values = torch.stack([norm.to(parts["loss"]), *parts.values()]).tolist()
-        norm, loss, auxiliary, *added = values
+        return self.update(step, values[0], dict(zip(parts, values[1:], strict=True)), told)
+
+    def update(self, step: int, norm: float, parts: dict[str, float], told: Told) -> StepResult:
+        """Take the step of the gradient that is there, unless something of it is not finite."""
         constraint = unwrap(self.model).constraint
         share = rate(self.config.train, step, constraint.density_at(step / self.config.train.steps))
-        finite = all(abs(value) < float("inf") for value in values)
+        finite = all(abs(value) < float("inf") for value in (norm, *parts.values()))
         if finite:
             self.optimizers.step(share)
         self.optimizers.zero_grad()
-        more = dict(zip(list(parts)[2:], added, strict=True))
-        return StepResult(loss, auxiliary, norm, share * self.config.train.lr, told, finite, more)
+        more = {name: part for name, part in parts.items() if name not in ("loss", "auxiliary")}
+        lr = share * self.config.train.lr
+        return StepResult(parts["loss"], parts["auxiliary"], norm, lr, told, finite, more)
 
     def gradient(self, step: int) -> tuple[dict[str, Tensor], Told]:
         """Accumulate the gradient of a step's objective; returns its parts and `told`.
@@ -71,7 +75,7 @@ class Stepper:
         """
         self.model.train()
         tally = Tally(self.accelerator)
-        passes = list(self._passes(self.rows(step), self.mine()))
+        passes = list(self.passes(self.rows(step), self.mine()))
         for number, tokens_and_side in enumerate(passes):
             with _synced(self.model, number == len(passes) - 1):
                 self._add(*tokens_and_side, tally)
@@ -79,13 +83,13 @@ class Stepper:
 
     def _add(self, tokens: Tensor, side: Side, tally: "Tally") -> None:
         """Add a micro-batch to the gradient and to the tally."""
-        parts, heard = self._losses(tokens, side)
+        parts, heard = self.losses(tokens, side)
         # DDP and FSDP average over processes; the loss is a sum over global tokens.
         objective = self.levers.objective(parts) * self.accelerator.num_processes
         self.accelerator.backward(objective)
         tally.add(parts, heard, share=len(tokens) / len(self.mine()))
 
-    def _losses(self, tokens: Tensor, side: Side) -> tuple[dict[str, Tensor], Told]:
+    def losses(self, tokens: Tensor, side: Side) -> tuple[dict[str, Tensor], Told]:
         """This micro-batch's share of the mean loss, of the fillings' losses, and of the levers'."""
         with self.levers.watching(self.model) as traces:
             logits, told = self.model(tokens[:, :-1], **({"side": side} if side else {}))
@@ -111,7 +115,7 @@ class Stepper:
         rows = torch.arange(self.config.train.batch)
         return rows.chunk(self.accelerator.num_processes)[self.accelerator.process_index]
 
-    def _passes(self, batch: Batch, rows: Tensor) -> Iterator[tuple[Tensor, Side]]:
+    def passes(self, batch: Batch, rows: Tensor) -> Iterator[tuple[Tensor, Side]]:
         """Some rows' tokens in micro-batches, each with what the head needs beside its inputs."""
         device, needs = self.accelerator.device, unwrap(self.model).head.needs
         for part in rows.split(self.config.train.micro_batch or len(rows)):

@@ -81,8 +81,8 @@ def losses(folder: Path) -> np.ndarray:
     return np.array([row["loss"] for row in rows if row["kind"] == "train"])
 
 
-def weights(folder: Path, step: int = 50) -> dict[str, torch.Tensor]:
-    return load_file(folder / "checkpoints" / f"step-{step:08d}" / "model.safetensors")
+def weights(folder: Path, step: int = 50, file: str = "model") -> dict[str, torch.Tensor]:
+    return load_file(folder / "checkpoints" / f"step-{step:08d}" / f"{file}.safetensors")
 
 
 def assert_same_training(a: Path, b: Path) -> None:

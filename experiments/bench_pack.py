@@ -1,0 +1,150 @@
+"""How fast several small runs are on one device: one after the other, at once, and as one model.
+
+`pellucid bench pack [cells=16] [steps=20] [json=PATH] [word …]` trains so many runs of a configuration,
+which differ in their seeds, and prints the tokens per second of all of them together.
+"""
+
+import json
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pellucid.config import RunConfig
+from pellucid.data import TokenData, prepare
+from pellucid.errors import UserError
+from pellucid.experiments import run_config
+from pellucid.run import RunFolder
+from pellucid.train import after
+from pellucid.training import devices
+from pellucid.training.levers import Levers
+from pellucid.training.progress import Log
+from pellucid.training.session import Session
+from pellucid.training.stackable import refusal
+from pellucid.training.stacked import Stack
+
+DEFAULT = ["tiny", "n_layers=4", "d_model=256", "mlp=dense"]
+"""3.1 million parameters in the blocks."""
+ASKED = {"cells": 16, "steps": 20}
+WARMUP = 2
+LONGEST = 1800.0
+"""Seconds that processes wait for one another at most."""
+
+
+def main(words: list[str]) -> int:
+    """Print the three rates; `json=PATH` also writes them."""
+    told = {w.partition("=")[0]: w.partition("=")[2] for w in words}
+    asked = {name: _count(name, told.get(name, str(least))) for name, least in ASKED.items()}
+    rest = [w for w in words if w.partition("=")[0] not in (*ASKED, "json")]
+    found = measure(run_config(rest or DEFAULT), **asked)
+    for name, rate in found["tokens_per_s"].items():
+        print(f"{name:10} {rate:12,.0f} tokens/s  {rate / found['tokens_per_s']['alone']:.2f}")
+    if "json" in told:
+        Path(told["json"]).write_text(json.dumps(found, indent=1) + "\n")
+    return 0
+
+
+def measure(config: RunConfig, *, cells: int, steps: int) -> dict[str, Any]:
+    """Tokens per second of all runs together, in each of the three ways; UserError if they cannot."""
+    if said := refusal(config):
+        raise UserError(f"bench pack: these runs cannot be one batched model: {said}")
+    data, configs = prepare(config.data), [_seeded(config, seed) for seed in range(cells)]
+    tokens = cells * steps * config.train.batch * config.model.context
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = [_session(each, Path(folder), data) for each in configs]
+        seconds = {"alone": cells * _timed(_one(sessions[0]), steps)}
+        seconds["processes"] = _processes(configs, steps)
+        seconds["stacked"] = _timed(_stacked(sessions), steps)
+        size = sessions[0].account.total
+    rates = {name: tokens / taken for name, taken in seconds.items()}
+    about = {"cells": cells, "steps": steps, "parameters": size, "torch": torch.__version__}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return about | {"device": device, "threads": torch.get_num_threads(), "tokens_per_s": rates}
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"bench pack: {name}={text!r} is not accepted; a number from 1 is")
+    return int(text)
+
+
+def _seeded(config: RunConfig, seed: int) -> RunConfig:
+    from pellucid.settings.words import override
+
+    return override(config, [f"seed={seed}"])
+
+
+def _session(config: RunConfig, folder: Path, data: TokenData) -> Session:
+    run = RunFolder(folder / f"seed{config.seed}")
+    accelerator = devices.start(config.train, run)
+    return Session(config, run, accelerator, data, Levers(config, run, data))
+
+
+def _log(session: Session) -> Log:
+    return Log(session.folder.path / "log", session.config.train.steps, 0.0)
+
+
+def _one(session: Session) -> Callable[[], None]:
+    log = _log(session)
+    return lambda: after(session, log, session.stepper(session.step))
+
+
+def _stacked(sessions: list[Session]) -> Callable[[], None]:
+    for session in sessions:
+        session.step = sessions[0].step  # the one that was timed alone is ahead
+    stack, logs = Stack(sessions), [_log(session) for session in sessions]
+
+    def step() -> None:
+        results = stack(sessions[0].step)
+        for session, log, result in zip(sessions, logs, results, strict=True):
+            after(session, log, result)
+
+    return step
+
+
+def _timed(step: Callable[[], None], steps: int) -> float:
+    """Seconds of some steps, after others that are not counted."""
+    for _ in range(WARMUP):
+        step()
+    begun = _now()
+    for _ in range(steps):
+        step()
+    return _now() - begun
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _processes(configs: list[RunConfig], steps: int) -> float:
+    """Seconds from when all processes have begun until the last has ended."""
+    context = multiprocessing.get_context("spawn")
+    barrier, times = context.Barrier(len(configs)), context.Queue()
+    told = (steps, torch.get_num_threads(), barrier, times)
+    processes = [context.Process(target=_alone, args=(each, *told)) for each in configs]
+    for process in processes:
+        process.start()
+    spans = [times.get(timeout=LONGEST) for _ in processes]
+    for process in processes:
+        process.join()
+    return max(end for _, end in spans) - min(begun for begun, _ in spans)
+
+
+def _alone(config: RunConfig, steps: int, threads: int, barrier: Any, times: Any) -> None:
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        step = _one(_session(config, Path(folder), prepare(config.data)))
+        for _ in range(WARMUP):
+            step()
+        barrier.wait(LONGEST)
+        begun = time.time()
+        for _ in range(steps):
+            step()
+        _now()
+        times.put((begun, time.time()))
