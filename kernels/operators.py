@@ -163,11 +163,11 @@ def _keep_encode(ctx, inputs, output):
 
 
 def _grad_encode(ctx, grad, _):
-    indices, _, w_enc = ctx.saved_tensors
+    saved = indices, _, w_enc = ctx.saved_tensors  # once: a recomputed pass has them no second time
     if not any(ctx.needs_input_grad[1:3]):
         # The decoder of the gradient: weights that are held cost nothing.
         return sparse_decode(grad.contiguous(), indices, w_enc, ctx.products), *[None] * 6
-    made = encode_topk_backward(grad.contiguous(), *ctx.saved_tensors, ctx.products)
+    made = encode_topk_backward(grad.contiguous(), *saved, ctx.products)
     return *made, None, None, None, None
 
 

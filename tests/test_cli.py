@@ -46,14 +46,14 @@ def fails(capsys, words: str, *fragments: str) -> None:
 def test_train_gives_the_configuration_and_the_folder(trained):
     assert cli.main(["train", "mlp.k=16", "tiny", "seed=1"]) == 75
     words = ["tiny", "mlp.k=16", "seed=1"]
-    assert trained == [(run_config(words), Path("runs/tiny-mlp.k=16-seed1"))]
+    assert trained == [(run_config(words), Path("runs/tiny-mlp.k=16-seed1"), None)]
 
 
 def test_train_command_takes_the_same_words(trained):
     assert cli.train_command(["run=a b/c", "train.steps=9"]) == 75
-    assert trained == [(run_config(["train.steps=9"]), Path("a b/c"))]
+    assert trained == [(run_config(["train.steps=9"]), Path("a b/c"), None)]
     assert cli.train_command([]) == 75
-    assert trained[-1] == (preset("tiny"), Path("runs/tiny-seed0"))
+    assert trained[-1] == (preset("tiny"), Path("runs/tiny-seed0"), None)
 
 
 @pytest.mark.parametrize(

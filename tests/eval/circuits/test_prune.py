@@ -59,8 +59,10 @@ def test_rows_of_pairs_bring_their_bases(tokens, asked):
     nodes = nodes_of(model)
     base = resampled(model, nodes, asked.tokens, torch.tensor([2, 3, 0, 1]), asked.last)
     some, held = rows_of(asked, base, torch.tensor([1]))
-    assert torch.equal(some.tokens, asked.tokens[[1, 3]])
-    assert torch.equal(held["blocks.0.mlp"], base["blocks.0.mlp"][[1, 3]])
+    width = int(asked.last[[1, 3]].max()) + 1  # no longer than the longest of them
+    assert width < asked.tokens.shape[1]
+    assert torch.equal(some.tokens, asked.tokens[[1, 3], :width])
+    assert torch.equal(held["blocks.0.mlp"], base["blocks.0.mlp"][[1, 3], :width])
     share = torch.zeros(len(nodes), dtype=torch.float64)
     whole = margins_of(model, nodes, asked, share, base)
     assert torch.allclose(margins_of(model, nodes, some, share, held), whole[[1, 3]], atol=1e-9)
