@@ -63,10 +63,7 @@ def sweep(
         return EXIT_OK
     folder.check(grid, cells)
     cells = folder.begin(grid, found)
-    if retry:
-        folder.forget_failures()
-    if said := snapshot.take(folder.code):
-        console.print(said, soft_wrap=True)
+    _take_code(folder, console, retry)
     bounded = slot and partial(slots.Slot, slot, begun=begun or time.monotonic())
     about = {"folder": folder, "console": console, "place": place, "workers": workers}
     sources = partial(needed, folder, cells, grid.suite)
@@ -84,6 +81,14 @@ def sweep(
         _report_ladder(console, out)
     failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
     return code or (EXIT_USER if failed else EXIT_OK)
+
+
+def _take_code(folder: GridFolder, console: Console, retry: bool) -> None:
+    """Take the snapshot that all cells run; with `retry`, failed cells are tried again."""
+    if retry:
+        folder.forget_failures()
+    if said := snapshot.take(folder.code):
+        console.print(said, soft_wrap=True)
 
 
 def _in_turn(

@@ -49,8 +49,8 @@ def means(
                     sums[site] = 0.0
                     continue
                 # Row by row: a product reads what it adds up once, and no copy of all is made.
-                rows = zip(counted, acts.to_dense(), strict=True)
-                here = sum(count @ row.double() for count, row in rows)
+                counts = zip(counted, acts.to_dense(), strict=True)
+                here = sum(count @ row.double() for count, row in counts)
                 sums[site] = sums.get(site, 0.0) + here
     dtype = next(model.parameters()).dtype
     return {s: v if isinstance(v, float) else (v / total).to(dtype) for s, v in sums.items()}
