@@ -1,12 +1,12 @@
 """Top-k sparse activation as differentiable operations. Import as `pellucid.kernels`.
 
 For any sparse layer, autoencoder or transcoder: `topk_mlp` is a whole layer, `encode_topk` and
-`sparse_decode` are its two halves (together the same bits), `topk_rows` selects alone, `sddmm`
-takes products at named places, `weight_topk_` cuts weight matrices to their largest entries in
-place, and `path(device)` names the code that a device runs. `csc_build`, `bwd_features` and
-`bwd_input` are the parts of a backward pass, for layers of another shape. Rows are tokens; indices
-are int32; an unused slot holds value 0 and index -1. An encoder may choose units nearly exactly:
-`modes.py` says how, `agreement.py` how nearly.
+`sparse_decode` are its two halves (together the same bits), `topk_rows` selects alone, `keep_topk`
+sets all else to 0, `sddmm` takes products at named places, `weight_topk_` cuts weight matrices to
+their largest entries in place, and `path(device)` names the code that a device runs. `csc_build`,
+`bwd_features` and `bwd_input` are the parts of a backward pass, for layers of another shape. Rows
+are tokens; indices are int32; an unused slot holds value 0 and index -1. An encoder may choose
+units nearly exactly: `modes.py` says how, `agreement.py` how nearly.
 """
 
 __version__ = "0.0.0"  # transformers reads this from a top-level `kernels`: not Hugging Face's
@@ -27,7 +27,14 @@ else:
     from pellucid.kernels import cells
     from pellucid.kernels.paths import path
     from pellucid.kernels.pieces import bwd_features, bwd_input, csc_build
-    from pellucid.kernels.topk import encode_topk, sddmm, sparse_decode, topk_mlp, topk_rows
+    from pellucid.kernels.topk import (
+        encode_topk,
+        keep_topk,
+        sddmm,
+        sparse_decode,
+        topk_mlp,
+        topk_rows,
+    )
     from pellucid.kernels.weight_topk import weight_topk_
 
     __all__ = [
@@ -35,6 +42,7 @@ else:
         "bwd_input",
         "csc_build",
         "encode_topk",
+        "keep_topk",
         "path",
         "sddmm",
         "sparse_decode",

@@ -20,7 +20,7 @@ Rule = Callable[..., tuple[Any, Any]]
 
 def register() -> None:
     """Teach every operator what to do under `torch.vmap`; to be called once."""
-    for op in (operators.topk_rows, operators.topk_rows_backward):
+    for op in (operators.topk_rows, operators.topk_rows_backward, operators.topk_dropped):
         op.register_vmap(_row_by_row(op))
     for op, batched in ((operators.topk_mlp, _topk_mlp), (operators.encode_topk, _encode_topk)):
         op.register_vmap(_or_batched(_one_by_one(op), batched))

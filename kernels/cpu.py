@@ -8,7 +8,6 @@ Nothing is kept between calls, so any number of threads may call at once.
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,8 @@ from pellucid.kernels.chunks import row_chunks, select
 from pellucid.kernels.csc import FeatureGradients
 from pellucid.kernels.modes import candidate_count
 from pellucid.kernels.near import best_candidates, rounded
-from pellucid.kernels.select import top_indices
+from pellucid.kernels.select import not_top, top_indices
+from pellucid.kernels.slots import ByUnit, Slots, slots_in_use, sorted_by_unit
 
 
 def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
@@ -29,6 +29,12 @@ def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tens
     values, indices = select(held, k, signed=signed)
     values = values.to(x.dtype)
     return drop_inactive(values.relu_(), indices) if relu else (values, indices)
+
+
+def topk_dropped(x: Tensor, k: int, signed: bool) -> Tensor:
+    """Where x (rows width) has none of the k entries of each row that `topk_rows` takes."""
+    rows = wide(x)
+    return not_top(rows.abs() if signed else rows, k)
 
 
 def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
@@ -98,22 +104,22 @@ def encode_topk_backward(
     grad: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x (rows d), w_enc (width d) and b_enc (width) from that of the values."""
-    slots = _slots(indices)
-    return _encoder_gradients(grad, slots, _by_unit(slots, len(w_enc)), x, w_enc)
+    slots = slots_in_use(indices)
+    return _encoder_gradients(grad, slots, sorted_by_unit(slots, len(w_enc)), x, w_enc)
 
 
 def sparse_decode(values: Tensor, indices: Tensor, w_dec: Tensor) -> Tensor:
     """An embedding bag per row; rows of w_dec that no slot names are never read."""
     check_range("sparse_decode", indices, len(w_dec))
-    return _decode(values, _slots(indices), w_dec)
+    return _decode(values, slots_in_use(indices), w_dec)
 
 
 def sparse_decode_backward(
     grad: Tensor, values: Tensor, indices: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the values (rows k; 0 where the index is -1) and of w_dec (width d)."""
-    slots = _slots(indices)
-    by_unit = _by_unit(slots, len(w_dec))
+    slots = slots_in_use(indices)
+    by_unit = sorted_by_unit(slots, len(w_dec))
     return _value_gradient(grad, values, slots, w_dec), _weight_gradient(values, by_unit, grad)
 
 
@@ -121,7 +127,7 @@ def sddmm(x: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
     """Products (rows k) of x (rows d) with the rows of weight (width d) that the slots name."""
     check_range("sddmm", indices, len(weight))
     like = x.new_empty(indices.shape)
-    return _value_gradient(x, like, _slots(indices), weight)
+    return _value_gradient(x, like, slots_in_use(indices), weight)
 
 
 def topk_mlp(
@@ -129,15 +135,15 @@ def topk_mlp(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The two halves, one after the other: the same bits by construction."""
     values, indices = encode_topk(x, w_enc, b_enc, k, signed, mode)
-    return _decode(values, _slots(indices), w_dec), values, indices
+    return _decode(values, slots_in_use(indices), w_dec), values, indices
 
 
 def topk_mlp_backward(
     grad: Tensor, values: Tensor, indices: Tensor, x: Tensor, w_enc: Tensor, w_dec: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, w_enc, b_enc, w_dec; one sort by unit serves all the weights."""
-    slots = _slots(indices)
-    by_unit = _by_unit(slots, len(w_enc))
+    slots = slots_in_use(indices)
+    by_unit = sorted_by_unit(slots, len(w_enc))
     d_values = _value_gradient(grad, values, slots, w_dec)
     d_inputs = _encoder_gradients(d_values, slots, by_unit, x, w_enc)
     return *d_inputs, _weight_gradient(values, by_unit, grad)
@@ -169,54 +175,7 @@ def bwd_features(
     return FeatureGradients(d_w_dec, d_w_enc, d_b_enc, d_values)
 
 
-class _Slots(NamedTuple):
-    """The slots in use, row by row, as in a CSR matrix of rows by units."""
-
-    offsets: Tensor  # (rows + 1)
-    unit: Tensor  # (used)
-    used: Tensor | None  # (rows k); None where every slot is
-
-    def take(self, slot_values: Tensor) -> Tensor:
-        """(rows k) -> (used)"""
-        return slot_values.flatten() if self.used is None else slot_values[self.used]
-
-
-class _ByUnit(NamedTuple):
-    """The same slots sorted by unit, and by row within a unit: CSR of units by rows."""
-
-    offsets: Tensor  # (width + 1)
-    row: Tensor  # (used)
-    order: Tensor  # (used) positions in the row-by-row list
-    slots: _Slots
-
-    def take(self, slot_values: Tensor) -> Tensor:
-        """(rows k) -> (used)"""
-        return self.slots.take(slot_values)[self.order]
-
-
-def _slots(indices: Tensor) -> _Slots:
-    rows, k = indices.shape
-    if rows * k >= 2**31:
-        raise ValueError(
-            f"{rows} rows of {k} slots are more than 2**31 - 1: use fewer rows at once"
-        )
-    used = indices >= 0
-    if bool(used.all()):
-        offsets = torch.arange(rows + 1, dtype=torch.int32) * k
-        return _Slots(offsets, indices.flatten(), None)
-    return _Slots(_running_total(used.sum(dim=-1)), indices[used], used)
-
-
-def _by_unit(slots: _Slots, width: int) -> _ByUnit:
-    # A stable sort of integers is a radix sort, and keeps the rows of a unit in order.
-    order = slots.unit.argsort(stable=True)
-    offsets = _running_total(torch.bincount(slots.unit, minlength=width))
-    rows = torch.arange(len(slots.offsets) - 1, dtype=torch.int32)
-    row = rows.repeat_interleave(slots.offsets.diff(), output_size=len(order))
-    return _ByUnit(offsets, row[order], order, slots)
-
-
-def _decode(values: Tensor, slots: _Slots, weight: Tensor) -> Tensor:
+def _decode(values: Tensor, slots: Slots, weight: Tensor) -> Tensor:
     return _weighted_rows(slots.offsets, slots.unit, slots.take(values), weight)
 
 
@@ -238,7 +197,7 @@ def _weighted_rows(offsets: Tensor, row: Tensor, weights: Tensor, dense: Tensor)
     return bags.to(dense.dtype)
 
 
-def _value_gradient(grad: Tensor, values: Tensor, slots: _Slots, w_dec: Tensor) -> Tensor:
+def _value_gradient(grad: Tensor, values: Tensor, slots: Slots, w_dec: Tensor) -> Tensor:
     """d(value) = grad · w_dec[index], for the slots in use only."""
     wanted, weight = wide(grad), wide(w_dec)
     pattern = _csr(
@@ -247,15 +206,16 @@ def _value_gradient(grad: Tensor, values: Tensor, slots: _Slots, w_dec: Tensor) 
     dots = torch.sparse.sampled_addmm(pattern, wanted, weight.T, beta=0.0).values()
     if slots.used is None:
         return dots.view(values.shape).to(values.dtype)
-    return torch.zeros_like(values).masked_scatter_(slots.used, dots.to(values.dtype))
+    flat = values.new_zeros(values.numel())
+    return flat.index_copy_(0, slots.used, dots.to(values.dtype)).view(values.shape)
 
 
-def _weight_gradient(values: Tensor, by_unit: _ByUnit, dense: Tensor) -> Tensor:
+def _weight_gradient(values: Tensor, by_unit: ByUnit, dense: Tensor) -> Tensor:
     return _weighted_rows(by_unit.offsets, by_unit.row, by_unit.take(values), dense)
 
 
 def _encoder_gradients(
-    d_values: Tensor, slots: _Slots, by_unit: _ByUnit, x: Tensor, w_enc: Tensor
+    d_values: Tensor, slots: Slots, by_unit: ByUnit, x: Tensor, w_enc: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     d_weight = _weight_gradient(d_values, by_unit, x)
     # Counts one slot after the other: the order of a unit's bag.
@@ -265,10 +225,6 @@ def _encoder_gradients(
 
 def _csr(offsets: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.sparse_csr_tensor(offsets, columns, values, size, check_invariants=False)
-
-
-def _running_total(counts: Tensor) -> Tensor:
-    return F.pad(counts.cumsum(dim=0, dtype=torch.int32), (1, 0))
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

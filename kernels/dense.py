@@ -13,7 +13,7 @@ from pellucid.kernels.cpu import drop_inactive
 from pellucid.kernels.csc import FeatureGradients, unit_of_slots
 from pellucid.kernels.modes import candidate_count
 from pellucid.kernels.near import best_candidates, choose, rounded
-from pellucid.kernels.select import top_indices
+from pellucid.kernels.select import not_top, top_indices
 
 
 def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tensor]:
@@ -21,6 +21,11 @@ def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tens
     chosen = top_indices(x.abs() if signed else x, k)
     values, indices = x.gather(1, chosen), chosen.int()
     return drop_inactive(values.relu(), indices) if relu else (values, indices)
+
+
+def topk_dropped(x: Tensor, k: int, signed: bool) -> Tensor:
+    """Where x (rows width) has none of the k entries of each row that `topk_rows` takes."""
+    return not_top(x.abs() if signed else x, k)
 
 
 def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:

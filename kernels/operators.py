@@ -19,6 +19,12 @@ def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tens
     return serving(x).topk_rows(x, k, signed, relu)
 
 
+@operator("pellucid::topk_dropped")
+def topk_dropped(x: Tensor, k: int, signed: bool) -> Tensor:
+    """What the checked `keep_topk` of `topk.py` sets to 0."""
+    return serving(x).topk_dropped(x, k, signed)
+
+
 @operator("pellucid::topk_rows_backward")
 def topk_rows_backward(grad: Tensor, indices: Tensor, width: int) -> Tensor:
     """Gradients of `topk_rows`."""
@@ -105,6 +111,11 @@ def _fake_slots(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 @topk_rows.register_fake
 def _(x, k, signed, relu):
     return _fake_slots(x, k)
+
+
+@topk_dropped.register_fake
+def _(x, k, signed):
+    return torch.empty_like(x, dtype=torch.bool)
 
 
 @topk_rows_backward.register_fake

@@ -36,6 +36,20 @@ def top_indices(keys: Tensor, k: int) -> Tensor:
     return _places(keys, k) - _rows(keys) * width
 
 
+def not_top(keys: Tensor, k: int) -> Tensor:
+    """Where keys (rows width) are none of the k largest of their row, by the rule of `top_indices`."""
+    rows, width = keys.shape
+    if k == width:
+        return torch.zeros_like(keys, dtype=torch.bool)
+    if not _is_short(width, k):
+        chosen = torch.ones_like(keys, dtype=torch.bool).flatten()
+        return chosen.index_fill_(0, _places(keys, k).flatten(), False).view(rows, width)
+    below, floor = _below(keys, k)
+    # No row has fewer than k that reach its k-th largest key: as many in all are as many in each.
+    exact = int(below.count_nonzero()) == (width - k) * rows
+    return below if exact else ~_resolve(keys, floor, k)
+
+
 def group_maxima(keys: Tensor, group: int) -> Tensor:
     """The largest key of each group of neighbours: (rows width) -> (rows groups).
 
@@ -56,6 +70,10 @@ def _group_bits(width: int, k: int) -> int:
     return int(math.log2(2 * math.sqrt(width / k)))
 
 
+def _is_short(width: int, k: int) -> bool:
+    return width <= max(SHORT, SLOTS * k)
+
+
 def _least(keys: Tensor) -> float | int:
     return -torch.inf if keys.is_floating_point() else torch.iinfo(keys.dtype).min
 
@@ -68,7 +86,7 @@ def _rows(table: Tensor) -> Tensor:
 def _places(keys: Tensor, k: int) -> Tensor:
     """Positions row * width + column (rows k) of what `top_indices` takes."""
     rows, width = keys.shape
-    if width <= max(SHORT, SLOTS * k):
+    if _is_short(width, k):
         return _sorted_out(keys, k)
     bits = _group_bits(width, k)
     group = 2**bits
@@ -84,34 +102,38 @@ def _places(keys: Tensor, k: int) -> Tensor:
 
 def _sorted_out(keys: Tensor, k: int) -> Tensor:
     """`_places` by the k-th largest key of each row and what reaches it."""
-    rows, width = keys.shape
-    reaching, floor = _reaching(keys, k)
-    if len(reaching) == k * rows:
-        place, start = reaching.view(rows, k), _rows(keys) * width
-        if bool(((place[:, :1] >= start) & (place[:, -1:] < start + width)).all()):
-            return place
-    return _resolve(keys, floor, k)
+    below, floor = _below(keys, k)
+    reaching = _where(~below)
+    if len(reaching) != k * len(keys):
+        reaching = _where(_resolve(keys, floor, k))
+    return reaching.view(-1, k)
 
 
-def _reaching(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Positions row * width + column, ascending, of keys (rows width) from the k-th largest up.
+def _below(keys: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Where keys (rows width) are less than the k-th largest of their row, and that key (rows 1).
 
-    And that key of each row (rows 1). NaN is above every number; where the key is NaN all reach it.
+    NaN is above every number; where the key is NaN none is below it.
     """
     if np is None or keys.device.type != "cpu" or keys.dtype == torch.bfloat16:
         floor = keys.topk(k, dim=-1).values[:, -1:]  # in order: a minimum would be any NaN
-        return (~(keys < floor)).flatten().nonzero()[:, 0], floor
+        return keys < floor, floor
     # Sorting whole short rows with numpy's vector code takes a fifth of torch's selection.
     table = keys.detach().numpy()
     floor = np.sort(table, axis=1)[:, -k, None]
-    return torch.from_numpy(np.flatnonzero(~(table < floor))), torch.from_numpy(floor)
+    return torch.from_numpy(table < floor), torch.from_numpy(floor)
+
+
+def _where(chosen: Tensor) -> Tensor:
+    """Positions row * width + column, ascending, of what is chosen (rows width)."""
+    if np is None or chosen.device.type != "cpu":
+        return chosen.flatten().nonzero()[:, 0]
+    return torch.from_numpy(np.flatnonzero(chosen.numpy()))
 
 
 def _resolve(keys: Tensor, floor: Tensor, k: int) -> Tensor:
-    """`_places`, given the k-th largest key of each row, where rows have ties or NaN."""
+    """The chosen of keys (rows width), given the k-th largest of each row, with ties or NaN."""
     nan = keys.isnan()
     above = (keys > floor) | (nan & ~floor.isnan())
     equal = (keys == floor) | (nan & floor.isnan())
     room = k - above.sum(dim=-1, keepdim=True)
-    chosen = above | (equal & (equal.cumsum(dim=-1, dtype=torch.int32) <= room))
-    return chosen.flatten().nonzero().view(-1, k)
+    return above | (equal & (equal.cumsum(dim=-1, dtype=torch.int32) <= room))

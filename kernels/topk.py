@@ -39,6 +39,16 @@ def topk_rows(
     return operators.topk_rows(x, k, signed, relu)
 
 
+def keep_topk(x: Tensor, k: int, *, signed: bool = False) -> Tensor:
+    """x (rows width) with all but those entries of each row set to 0 that `topk_rows` selects.
+
+    Differentiable: what is set to 0 has gradient 0. ValueError as for `topk_rows`.
+    """
+    check_tensors("keep_topk", x=(x, 2))
+    check_k("keep_topk", k, x.shape[1])
+    return x.masked_fill(operators.topk_dropped(x.detach(), k, signed), 0)
+
+
 def encode_topk(
     x: Tensor,
     w_enc: Tensor,

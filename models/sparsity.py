@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from pellucid.kernels import topk_rows
+from pellucid.kernels import keep_topk
 from pellucid.settings import fields
 from pellucid.settings.fields import Configurable, setting
 
@@ -65,9 +64,7 @@ def largest(x: Tensor, k: int, *, signed: bool) -> Tensor:
     """`x (…, channel)` with all but the k largest entries (by magnitude if `signed`) set to 0."""
     if k >= x.shape[-1]:
         return x
-    rows = x.flatten(0, -2)
-    values, indices = topk_rows(rows, k, signed=signed)
-    return torch.zeros_like(rows).scatter(1, indices.long(), values).view_as(x)
+    return keep_topk(x.flatten(0, -2), k, signed=signed).view_as(x)
 
 
 SPARSITIES = {"none": NoSparsity, "abs_topk": AbsTopK}

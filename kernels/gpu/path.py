@@ -59,6 +59,13 @@ def topk_rows(x: Tensor, k: int, signed: bool, relu: bool) -> tuple[Tensor, Tens
     return rows.topk_rows(x, k, signed, relu)
 
 
+@on_its_device
+def topk_dropped(x: Tensor, k: int, signed: bool) -> Tensor:
+    """Where x (rows width) has none of the k entries of each row that `topk_rows` takes."""
+    _, indices = topk_rows(x, k, signed, False)
+    return torch.ones_like(x, dtype=torch.bool).scatter_(1, indices.long(), False)
+
+
 topk_rows_backward = on_its_device(dense.topk_rows_backward)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.errors import ConfigError
-from pellucid.kernels import topk_rows
+from pellucid.kernels import keep_topk
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Cost, Told
 from pellucid.models.firing import Firing
@@ -94,9 +94,8 @@ def sparsify(
     """The k largest by magnitude, rescaled to the L2 norm of all; the gradient is the identity."""
     with torch.no_grad():
         rows = x.flatten(0, 1)
-        values, indices = topk_rows(rows, k, signed=True)
-        whole, part = (t.norm(dim=1, keepdim=True) for t in (rows, values))
-        ratio = whole / part.clamp_min(torch.finfo(part.dtype).tiny)
-        kept = torch.zeros_like(rows).scatter(1, indices.long(), values * ratio)
+        kept = keep_topk(rows, k, signed=True)
+        whole, part = (t.norm(dim=1, keepdim=True) for t in (rows, kept))
+        kept *= whole / part.clamp_min(torch.finfo(part.dtype).tiny)
     # The bracket is zero: it carries the gradient alone.
     return kept.view_as(x) + (x - x.detach())

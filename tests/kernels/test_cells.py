@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pellucid.kernels import encode_topk, sddmm, sparse_decode, topk_mlp, topk_rows
+from pellucid.kernels import encode_topk, keep_topk, sddmm, sparse_decode, topk_mlp, topk_rows
 from pellucid.models.firing import fired
 
 CELLS, ROWS, D, WIDTH, K = 3, 7, 5, 24, 4
@@ -46,6 +46,7 @@ def encode(products, signed=False):
 OPERATIONS = {
     "rows": (lambda w_enc: topk_rows(w_enc, 2), ("w_enc",)),
     "signed rows": (lambda w_enc: topk_rows(w_enc, 2, signed=True), ("w_enc",)),
+    "kept": (lambda w_enc: keep_topk(w_enc, 2, signed=True), ("w_enc",)),
     "encode": (encode("sparse"), ("x", "w_enc", "b_enc")),
     "encode, dense": (encode("dense"), ("x", "w_enc", "b_enc")),
     "encode, dense, signed": (encode("dense", signed=True), ("x", "w_enc", "b_enc")),

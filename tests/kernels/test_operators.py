@@ -12,6 +12,7 @@ from pellucid.kernels import (
     bwd_features,
     csc_build,
     encode_topk,
+    keep_topk,
     path,
     paths,
     sddmm,
@@ -36,6 +37,7 @@ def arguments() -> dict[str, tuple]:
     grad = torch.randn(6, 5), torch.randn(6, 8)
     return {
         "topk_rows": (x, 3, False, True),
+        "topk_dropped": (loose[0], 3, True),
         "topk_rows_backward": (grad[0], indices, 70),
         "encode_topk": (x, w_enc, b_enc, 5, False, "groupmax", "auto"),
         "encode_topk_backward": (grad[0], indices, *loose[:2], "auto"),
@@ -56,7 +58,11 @@ def test_opcheck(name):
 def wrapped(x, w_enc, b_enc, w_dec):
     y = topk_mlp(x.sin(), w_enc, b_enc, w_dec, 5)[0]
     other, where = encode_topk(x, w_enc, b_enc, 4, signed=True)
-    rows = topk_rows(x, 2)[0].sum() + topk_rows(x, 7, relu=True)[0].sum()
+    rows = (
+        keep_topk(x, 3).square().sum()
+        + topk_rows(x, 2)[0].sum()
+        + topk_rows(x, 7, relu=True)[0].sum()
+    )
     return y.sum() + sparse_decode(other, where, w_dec).square().sum() + rows
 
 

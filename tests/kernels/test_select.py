@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pellucid.kernels import cpu, dense, reference, select, topk_rows
+from pellucid.kernels import cpu, dense, keep_topk, reference, select, topk_rows
 from pellucid.kernels.select import top_indices
 
 
@@ -16,6 +16,12 @@ def assert_rows_agree(x, k, signed, relu=False):
         assert values.dtype == x.dtype and indices.dtype == torch.int32
         assert torch.equal(indices, expected_indices)
         assert torch.equal(values.nan_to_num(nan=1e9), expected_values.nan_to_num(nan=1e9))
+    if not relu:
+        dropped = torch.ones_like(x, dtype=torch.bool).scatter(1, expected_indices.long(), False)
+        assert torch.equal(dense.topk_dropped(x, k, signed), dropped)
+        kept = keep_topk(x, k, signed=signed)
+        expected = torch.zeros_like(x).scatter(1, expected_indices.long(), expected_values)
+        assert torch.equal(kept.nan_to_num(nan=1e9), expected.nan_to_num(nan=1e9))
 
 
 @pytest.mark.parametrize("signed, relu", [(False, False), (True, False), (False, True)])
@@ -47,6 +53,19 @@ def test_by_hand():
     assert (values.tolist(), indices.tolist()) == ([[3, 3], [0, 0]], [[0, 2], [0, 1]])
     values, indices = topk_rows(x, 2, signed=True)
     assert (values.tolist(), indices.tolist()) == ([[3, -5], [0, -1]], [[0, 1], [0, 3]])
+
+
+def test_what_is_not_kept_by_hand():
+    """0 and of gradient 0, infinities and NaN too; among equals the lowest columns are kept."""
+    inf, nan = float("inf"), float("nan")
+    x = torch.tensor([[3.0, -5, 3, 1], [0, -0.0, 0, -1], [-inf, 2, nan, 9]], requires_grad=True)
+    kept = keep_topk(x, 2)
+    assert kept[:2].tolist() == [[3, 0, 3, 0], [0, 0, 0, 0]]
+    assert kept[2, [0, 1, 3]].tolist() == [0, 0, 9] and kept[2, 2].isnan()
+    kept.backward(torch.tensor([[1.0, nan, 2, inf], [3, 4, nan, nan], [inf, nan, 5, 6]]))
+    assert x.grad.tolist() == [[1, 0, 2, 0], [3, 4, 0, 0], [0, 0, 5, 6]]
+    assert keep_topk(x, 2, signed=True)[:2].tolist() == [[3, -5, 0, 0], [0, 0, 0, -1]]
+    assert torch.equal(keep_topk(x[:2], 4), x[:2])
 
 
 def test_relu_by_hand():

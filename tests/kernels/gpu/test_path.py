@@ -6,6 +6,7 @@ import torch
 from pellucid.kernels import (
     bwd_input,
     encode_topk,
+    keep_topk,
     paths,
     reference,
     sddmm,
@@ -102,6 +103,14 @@ def test_products_at_named_places_reach_both_inputs(triton_path):
     for got, want in zip(*both, strict=True):
         close(got, want)
     close(bwd_input(grad, indices, weight), both[0][0])
+
+
+def test_what_is_not_selected_is_set_to_zero(triton_path):
+    x = torch.randn(9, 130, device=triton_path, requires_grad=True)
+    kept = keep_topk(x, 7, signed=True)
+    values, indices = reference.topk_rows(x.detach(), 7, signed=True)
+    assert torch.equal(kept, torch.zeros_like(kept).scatter(1, indices.long(), values))
+    assert torch.equal(torch.autograd.grad(kept.sum(), x)[0], (kept != 0).float())
 
 
 def test_float64_and_large_selections_are_served_and_say_so(triton_path):
