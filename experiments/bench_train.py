@@ -6,7 +6,6 @@ with the spread, then the peak memory of each in a process of its own.
 
 import json
 import multiprocessing
-import resource
 import statistics
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from pellucid.config import RunConfig
 from pellucid.data import TokenData, prepare
 from pellucid.experiments import run_config
+from pellucid.experiments.memory import peak_of_process
 from pellucid.models import Transformer
 from pellucid.run import RunFolder
 from pellucid.train import after_step, revive
@@ -129,7 +129,7 @@ def _measure_peak(kind: str, config: RunConfig) -> float:
         loop(0)
         if torch.cuda.is_available():
             return torch.cuda.max_memory_allocated() / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        return peak_of_process()
 
 
 def _result(rates: dict[str, list[float]], peaks: dict[str, float]) -> dict:

@@ -199,10 +199,9 @@ def _keep_sddmm(ctx, inputs, output):
 
 def _grad_sddmm(ctx, grad):
     x, weight, indices = ctx.saved_tensors
-    grad = grad.contiguous()
-    # The decoder of the gradient; the weight's share is that of a decoder whose output is x.
-    d_weight = sparse_decode_backward(x.contiguous(), grad, indices, weight, "sparse")[1]
-    return sparse_decode(grad, indices, weight, "sparse"), d_weight, None
+    # Those of an encoder that chose these units, but for its bias.
+    args = grad.contiguous(), indices, x.contiguous(), weight, "sparse"
+    return *encode_topk_backward(*args)[:2], None
 
 
 def _keep_mlp(ctx, inputs, output):

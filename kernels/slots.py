@@ -34,6 +34,7 @@ class ByUnit(NamedTuple):
 
 
 def slots_in_use(indices: Tensor) -> Slots:
+    """Those of indices (rows k) that are not -1; ValueError for more than 2**31 - 1 in all."""
     rows, k = indices.shape
     if rows * k >= 2**31:
         raise ValueError(
@@ -50,6 +51,7 @@ def slots_in_use(indices: Tensor) -> Slots:
 
 
 def sorted_by_unit(slots: Slots, width: int) -> ByUnit:
+    """The slots of each of `width` units, in the order of rows."""
     # A stable sort of integers is a radix sort, and keeps the rows of a unit in order.
     order = slots.unit.argsort(stable=True)
     offsets = _running_total(torch.bincount(slots.unit, minlength=width))
