@@ -1,23 +1,28 @@
 """Whether the best learning rate stays where it is when a layer becomes four times as wide.
 
 `pellucid bench widths [only=dense,topk] [json=PATH]` trains a small model with each filling of the
-mlp slot at two widths and a ladder of learning rates, on a generated text, and prints the loss of the
-last steps in nats. A step of the ladder is a factor of 2. Each width has a rate of its own: how far
-the best one moves says whether a rate tuned at one width may be used at the other.
+mlp slot at two sizes and a ladder of learning rates, on a generated text, and prints the loss of the
+last steps in nats. A step of the ladder is a factor of 2. Each size has a rate of its own: how far
+the best one moves says whether a rate tuned at one size may be used at the other. The optimizer is
+the trainer's: what a filling declares of its parameters' rates is part of it.
 """
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pellucid.config import TrainConfig
 from pellucid.errors import UserError
 from pellucid.models import ModelConfig, Transformer
 from pellucid.models.mlp import MLPS
 from pellucid.settings.fields import Config, declared
+from pellucid.training.optimizers import Optimizers, tame
+from pellucid.training.step import after_step, before_step
 
 WIDTHS = (128, 512)
 RATES = tuple(2.0**-n for n in range(10, 3, -1))
@@ -25,12 +30,23 @@ STEPS, COUNTED, ROWS, CONTEXT, VOCABULARY, SEEDS = 150, 30, 8, 32, 64, 3
 K = 16
 """Active units at both widths, where a filling asks for their number."""
 
+SIZES = {
+    "linear_experts": ("experts", (16, 64)),
+    "mxd": ("experts", WIDTHS),
+    "moe": ("n_experts", (4, 16)),
+    "peer": ("n_experts", (256, 1024)),
+    "memory": ("n_slots", (256, 1024)),
+    "codebook": ("codes", WIDTHS),
+}
+"""What grows by a factor of 4 where that is not the field `width`; k is then the filling's own."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """Losses by learning rate at one width, and the rate of the lowest."""
+    """Losses by learning rate at one size, and the rate of the lowest."""
 
     filling: str
+    field: str
     width: int
     losses: dict[float, float]
     best: float
@@ -44,10 +60,10 @@ def main(words: list[str]) -> int:
             raise UserError(
                 f"bench widths: {key}={given[key]} is not known; only=… and json=… are accepted"
             )
-    tags = given.get("only", "dense,topk").split(",")
+    tags = given["only"].split(",") if "only" in given else list(MLPS)
     _check(tags)
-    print(f"{'filling':16}{'width':>7}" + "".join(f"{rate:8.2g}" for rate in RATES))
-    rows = [_measure(tag, width) for tag in tags for width in WIDTHS]
+    print(f"{'filling':16}{'size':>16}" + "".join(f"{rate:8.2g}" for rate in RATES))
+    rows = [_measure(tag, *size) for tag in tags for size in sizes(tag)]
     if path := given.get("json"):
         result = {"format": 1, "torch": torch.__version__, "rows": [asdict(row) for row in rows]}
         Path(path).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -60,22 +76,30 @@ def moved(tag: str, rows: list[Row]) -> float:
     return max(best) / min(best)
 
 
-def _check(tags: list[str]) -> None:
-    wide = [tag for tag in MLPS if "width" in declared(MLPS[tag].Config)]
-    for tag in tags:
-        if tag not in wide:
-            raise UserError(
-                f"bench widths: only={tag} has no width; {', '.join(wide)} are accepted"
-            )
+def sizes(tag: str) -> list[tuple[str, int]]:
+    """The field that grows and its two values."""
+    field, values = SIZES.get(tag, ("width", WIDTHS))
+    return [(field, value) for value in values]
 
 
-def _measure(tag: str, width: int) -> Row:
+def sized(tag: str, field: str, size: int) -> Config:
+    """The filling at that size."""
     config = MLPS[tag].Config()
-    filling = config.replace(width=width, **({"k": K} if "k" in declared(type(config)) else {}))
-    losses = {rate: loss(filling, rate) for rate in RATES}
-    row = Row(tag, width, losses, min(losses, key=losses.__getitem__))
+    active = {"k": K} if tag not in SIZES and "k" in declared(type(config)) else {}
+    return config.replace(**{field: size}, **active)
+
+
+def _check(tags: list[str]) -> None:
+    for tag in tags:
+        if tag not in MLPS:
+            raise UserError(f"bench widths: only={tag} is no filling; {', '.join(MLPS)} are")
+
+
+def _measure(tag: str, field: str, size: int) -> Row:
+    losses = {rate: loss(sized(tag, field, size), rate) for rate in RATES}
+    row = Row(tag, field, size, losses, min(losses, key=losses.__getitem__))
     shown = "".join(f"{value:8.3f}" for value in losses.values())
-    print(f"{tag:16}{width:7}{shown}  best {row.best:.4g}", flush=True)
+    print(f"{tag:16}{f'{field}={size}':>16}{shown}  best {row.best:.4g}", flush=True)
     return row
 
 
@@ -86,22 +110,25 @@ def loss(filling: Config, rate: float) -> float:
 
 def _train(filling: Config, rate: float, seed: int) -> float:
     config = ModelConfig(n_layers=2, d_model=32, context=CONTEXT, mlp=filling)
+    train = TrainConfig(lr=rate)
     model = Transformer(config, vocab_size=VOCABULARY, seed=seed).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), fused=True)
+    optimizers = Optimizers(model, train)
     seen = []
     for step in range(STEPS):
+        before_step(model, step / STEPS)
         tokens = text(seed * STEPS + step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 15) * (1 - 0.9 * step / STEPS)
         logits, told = model(tokens[:, :-1])
         found = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
         (found + sum(value for name, value in told.items() if "loss/" in name)).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        tame(model, train)
+        optimizers.step(min(1.0, (step + 1) / 15) * (1 - 0.9 * step / STEPS))
+        optimizers.zero_grad()
+        after_step(model, told, tokens[:, 1:].numel())
         seen.append(float(found.detach()))
     return sum(seen[-COUNTED:]) / COUNTED
 
 
+@cache
 def text(step: int) -> Tensor:
     """Rows of a chain in which the last two tokens leave four likely next ones."""
     generator = torch.Generator().manual_seed(step)

@@ -17,7 +17,7 @@ def toy(monkeypatch):
         "COUNTED": 2,
         "SEEDS": 1,
         "RATES": (1e-4, 1e-2),
-        "WIDTHS": (16, 32),
+        "WIDTHS": (64, 128),
     }.items():
         monkeypatch.setattr(bench_widths, name, value)
 
@@ -25,26 +25,35 @@ def toy(monkeypatch):
 def test_the_best_rate_is_that_of_the_lowest_loss(tmp_path):
     assert main(["only=topk", f"json={tmp_path / 'w.json'}"]) in (0, 1)
     rows = json.loads((tmp_path / "w.json").read_text())["rows"]
-    assert [(row["filling"], row["width"]) for row in rows] == [("topk", 16), ("topk", 32)]
+    assert [(row["filling"], row["width"]) for row in rows] == [("topk", 64), ("topk", 128)]
     for row in rows:
         assert row["losses"][str(row["best"])] == min(row["losses"].values())
-    again = bench_widths.loss(MLPS["topk"].Config(width=16, k=16), 1e-2)
+    again = bench_widths.loss(MLPS["topk"].Config(width=64, k=16), 1e-2)
     assert again == rows[0]["losses"]["0.01"]
 
 
 def test_the_verdict_is_how_far_the_best_rate_moved(monkeypatch):
     rows = [
-        Row("a", 1, {}, 0.25),
-        Row("a", 2, {}, 1.0),
-        Row("b", 1, {}, 0.5),
-        Row("b", 2, {}, 0.25),
+        Row("a", "width", 1, {}, 0.25),
+        Row("a", "width", 2, {}, 1.0),
+        Row("b", "codes", 1, {}, 0.5),
+        Row("b", "codes", 2, {}, 0.25),
     ]
     assert (moved("a", rows), moved("b", rows)) == (4, 2)
-    best = {16: 1e-4, 32: 1e-2}
+    best = {64: 1e-4, 128: 1e-2}
     monkeypatch.setattr(bench_widths, "loss", lambda filling, rate: abs(rate - best[filling.width]))
     assert main(["only=dense"]) == 1
-    best[32] = 1e-4
+    best[128] = 1e-4
     assert main(["only=dense"]) == 0
+
+
+@pytest.mark.parametrize("tag", MLPS)
+def test_every_filling_has_a_size_that_grows(tag):
+    held = [
+        sum(p.numel() for p in bench_widths.sized(tag, field, size).build(32).parameters())
+        for field, size in bench_widths.sizes(tag)
+    ]
+    assert held[0] < held[1]
 
 
 def test_the_text_can_be_learned_and_is_the_same_each_time():
@@ -56,7 +65,7 @@ def test_the_text_can_be_learned_and_is_the_same_each_time():
 
 @pytest.mark.parametrize(
     ("word", "sentence"),
-    [("only=peer", "only=peer has no width; dense, topk"), ("steps=3", "steps=3 is not known")],
+    [("only=pear", "only=pear is no filling; dense, topk"), ("steps=3", "steps=3 is not known")],
 )
 def test_what_cannot_be_measured_is_refused(word, sentence):
     with pytest.raises(UserError, match=sentence):
