@@ -23,7 +23,7 @@ from pellucid.models import Account, ModelConfig, Transformer, account
 from pellucid.models.mlp.dense import DenseMLP
 from pellucid.settings.fields import declared
 
-SLOTS = ("mlp", "attention", "stream", "head", "site_sparsity")
+SLOTS = ("mlp", "attention", "position", "norm", "stream", "head", "site_sparsity", "constraint")
 ROUNDS, WARMUP = 15, 2
 PASSES_OVER_PARAMETERS = 10
 """Reads and writes of each parameter in one step: two reads, the gradient, and AdamW's seven."""
@@ -160,6 +160,7 @@ class Trial:
         extra = [value for name, value in told.items() if "loss/" in name]
         (loss + sum(extra)).backward()
         self.optimizer.step()
+        self.model.constraint.project(self.model, 1.0)
         self.optimizer.zero_grad()
         _wait()
         return time.perf_counter() - start

@@ -32,6 +32,8 @@ STEPS, HELD_OUT_ROWS, ROWS_AT_ONCE = 300, 32, 8
 SLOTS = {
     "mlp": "mlp_out",
     "attention": "attn_out",
+    "position": None,
+    "norm": None,
     "stream": "mlp_out",
     "head": None,
     "site_sparsity": None,
@@ -39,6 +41,17 @@ SLOTS = {
     "gradient_rule": None,
 }
 """The slots that are tried, and the site that a slot writes to."""
+
+PLAIN = {
+    "position": "rope",
+    "norm": "rms",
+    "stream": "residual",
+    "head": "unembed",
+    "site_sparsity": "none",
+    "constraint": "none",
+    "gradient_rule": "none",
+}
+"""What every variant has where it has nothing else: `mlp=topk`, the preset's, is the row of all."""
 
 LEAST_ALIVE, LEAST_COST = 0.5, 0.05
 """What a filling must reach: living units, and nats that ablating it costs."""
@@ -95,12 +108,13 @@ def configurations(words: list[str], only: list[str]) -> Iterator[tuple[str, Run
     """(`slot=tag`, configuration) of every filling, or of those named."""
     tables = {slot: declared(ModelConfig)[slot].table for slot in SLOTS}
     names = {f"{slot}={tag}": tag for slot, table in tables.items() for tag in table}
+    plain = {f"{slot}={tag}" for slot, tag in PLAIN.items()}
     for asked in only:
         if asked not in {*names, *names.values()}:
             known = ", ".join(sorted(set(names.values())))
             raise UserError(f"only={asked} is no filling; {known} are")
     for name, tag in names.items():
-        if {name, tag} & {*only} if only else tag not in ("residual", "unembed", "none"):
+        if {name, tag} & {*only} if only else name not in plain:
             # The held-out loss is found here; the run's own needs few tokens.
             first = [f"train.steps={STEPS}", f"train.eval_every={STEPS}", "train.eval_tokens=2048"]
             first += beside(name)
