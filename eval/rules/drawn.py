@@ -1,6 +1,7 @@
 """The places a rule of one unit is learned from: drawn by importance, weighted back to all."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -23,6 +24,29 @@ class Drawn:
     """places that choose between rules; the others grow them"""
     symbols: Integer[np.ndarray, "offset place"]
     """token at each offset from 0 to 8"""
+    _pairs: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _counts: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+
+    @cached_property
+    def labels(self) -> Float[np.ndarray, "place label"]:
+        """1 where a label holds; of a text with labels."""
+        return self.text.labels[self.places].astype(np.float64)
+
+    def pairs(
+        self, offsets: tuple[int, int]
+    ) -> tuple[Integer[np.ndarray, " key"], Integer[np.ndarray, " place"]]:
+        """The pairs of tokens at two offsets, first × `n_symbols` + second, and which each place has."""
+        if offsets not in self._pairs:
+            first, second = (self.symbols[offset] for offset in offsets)
+            keys = first * self.text.n_symbols + second
+            self._pairs[offsets] = np.unique(keys, return_inverse=True)
+        return self._pairs[offsets]
+
+    def count(self, token: int, window: int) -> Integer[np.ndarray, " place"]:
+        """How often a token occurs in the last `window` tokens: `Text.count` of every place."""
+        if (token, window) not in self._counts:
+            self._counts[token, window] = self.text.count(token, window, self.places)
+        return self._counts[token, window]
 
 
 def draw(

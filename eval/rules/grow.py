@@ -121,9 +121,10 @@ def _wider(split: Spot, drawn: Drawn) -> Iterator[Step]:
     w, s = np.bincount(symbols, weight[rows], width), np.bincount(symbols, moved[rows], width)
     after = (s1 + s) ** 2 / (w1 + w + RIDGE) + (s0 - s) ** 2 / (w0 - w + RIDGE)
     gain = after - s1**2 / (w1 + RIDGE) - s0**2 / (w0 + RIDGE)
-    for token in np.argsort(-gain, kind="stable")[:2]:
-        bits = 1 + symbol_bits(drawn.text)
-        yield Step(float(gain[token]), bits, split, lambda t=int(token): split.widen(t))
+    for _ in range(2):
+        token, bits = int(gain.argmax()), 1 + symbol_bits(drawn.text)
+        yield Step(float(gain[token]), bits, split, lambda t=token: split.widen(t))
+        gain[token] = -np.inf
 
 
 def _singled_out(split: Spot, drawn: Drawn) -> Iterator[Step]:

@@ -21,6 +21,8 @@ RIDGE = 2.0
 PAIRS = tuple((0, j) for j in range(1, 9)) + ((1, 2), (1, 3), (1, 4))
 BEST = 6
 """Candidates kept of each kind."""
+PASSED = np.searchsorted(LEAST, np.arange(LEAST[-1] + 1), side="right")
+"""How many thresholds of a count each count reaches; a larger one reaches all."""
 LOOKED = (4, 16, 64, 256)
 """Windows over which counts are ranked; those beside the best are measured too."""
 COUNTED = 1024
@@ -68,34 +70,37 @@ def mine_tokens(drawn: Drawn, rows: Integer[np.ndarray, " row"]) -> list[Candida
     """The best single tokens at any offset."""
     weight = drawn.weight[rows]
     moved = weight * drawn.values[rows]
-    width, W, S = drawn.text.n_symbols, weight.sum(), moved.sum()
-    symbols = drawn.symbols[:, rows]
-    weights = np.stack([np.bincount(s, weight, width) for s in symbols])
-    totals = np.stack([np.bincount(s, moved, width) for s in symbols])
-    gain = gains(weights, totals, W, S)
+    width, (offsets, _) = drawn.text.n_symbols, drawn.symbols.shape
+    keys = (drawn.symbols[:, rows] + np.arange(offsets)[:, None] * width).ravel()
+    weights = np.bincount(keys, np.tile(weight, offsets))
+    # Of some ten thousand tokens at an offset only those that are there can tell anything.
+    there = np.flatnonzero(weights)
+    totals = np.bincount(keys, np.tile(moved, offsets))[there]
+    gain = gains(weights[there], totals, weight.sum(), moved.sum())
     return [
-        Candidate(gain.flat[at], Among(int(at // width), (int(at % width),))) for at in _top(gain)
+        Candidate(float(gain[at]), Among(int(there[at] // width), (int(there[at] % width),)))
+        for at in _top(gain)
     ]
 
 
 def _pairs(drawn: Drawn, rows, weight, moved) -> list[Candidate]:
     width, W, S = drawn.text.n_symbols, weight.sum(), moved.sum()
     found = []
-    for first, second in PAIRS:
-        keys, where = np.unique(
-            drawn.symbols[first, rows] * width + drawn.symbols[second, rows], return_inverse=True
-        )
-        gain = gains(np.bincount(where, weight), np.bincount(where, moved), W, S)
+    for offsets in PAIRS:
+        keys, which = drawn.pairs(offsets)
+        weights = np.bincount(which[rows], weight)
+        there = np.flatnonzero(weights)
+        gain = gains(weights[there], np.bincount(which[rows], moved)[there], W, S)
         for at in _top(gain)[:2]:
-            tokens = (int(keys[at] // width), int(keys[at] % width))
-            found.append(Candidate(float(gain[at]), Pair((first, second), tokens)))
+            tokens = tuple(map(int, divmod(keys[there[at]], width)))
+            found.append(Candidate(float(gain[at]), Pair(offsets, tokens)))
     return sorted(found, key=lambda c: -c.gain)[:BEST]
 
 
 def _labels(drawn: Drawn, rows, weight, moved) -> list[Candidate]:
     if not drawn.text.n_labels:
         return []
-    held = drawn.text.labels[drawn.places[rows]].T.astype(np.float64)
+    held = drawn.labels[rows].T
     gain = gains(held @ weight, held @ moved, weight.sum(), moved.sum())
     return [Candidate(float(gain[at]), Label(int(at))) for at in _top(gain)]
 
@@ -105,8 +110,8 @@ def _counts(drawn: Drawn, rows, weight, moved) -> tuple[list[Candidate], list[Sl
     asked = _ranked_counts(drawn, rows, weight, moved)
     found, slopes = [], []
     for token, window in asked:
-        count = drawn.text.count(token, window, drawn.places[rows])
-        place = np.searchsorted(LEAST, count, side="right")
+        count = drawn.count(token, window)[rows]
+        place = PASSED[np.minimum(count, LEAST[-1])]
         below = np.cumsum(np.bincount(place, weight, len(LEAST) + 1))[:-1]
         sums = np.cumsum(np.bincount(place, moved, len(LEAST) + 1))[:-1]
         gain = gains(below, sums, weight.sum(), moved.sum())
@@ -146,28 +151,31 @@ def _window(length: int) -> int:
 
 def _count_scores(text: Text, places, weight, moved) -> Float[np.ndarray, "window token"]:
     """Squared sum of activation × count over the count's sum, for each window and token."""
-    width, begin = text.n_symbols, text.begin[places]
+    width, deep = text.n_symbols, places - text.begin[places] + 1
     reached, with_value, seen = 0, np.zeros(width), np.zeros(width)
     scores = np.zeros((len(LOOKED), width))
-    deepest = int((places - begin).max()) + 1
     for level, last in enumerate(LOOKED):
-        depth = np.arange(reached, max(reached, min(last, deepest)))
-        back = places[:, None] - depth
-        inside = back >= begin[:, None]
-        symbol = np.where(inside, text.tokens[np.maximum(back, 0)], text.vocab_size).ravel()
-        with_value += np.bincount(symbol, np.repeat(moved, len(depth)), width)
-        seen += np.bincount(symbol, np.repeat(weight, len(depth)), width)
+        held = np.minimum(deep, last) - np.minimum(deep, reached)
+        symbol = text.tokens[_backwards(places - reached, held)]
+        with_value += np.bincount(symbol, np.repeat(moved, held), width)
+        seen += np.bincount(symbol, np.repeat(weight, held), width)
         scores[level] = with_value**2 / (seen + RIDGE)
-        reached = max(reached, min(last, deepest))
-    # What lies before the beginning was counted as no token at all.
-    scores[:, -1] = 0
+        reached = last
     return scores
+
+
+def _backwards(
+    first: Integer[np.ndarray, " place"], held: Integer[np.ndarray, " place"]
+) -> Integer[np.ndarray, " visited"]:
+    """The stretches of `held` positions that begin at each of `first` and go back, one after another."""
+    ended = np.cumsum(held)
+    return np.repeat(first + ended - held, held) - np.arange(ended[-1])
 
 
 def _slope(token: int, window: int, count, weight, moved) -> Slope:
     """The cap at which a line in min(count, cap) fits best."""
     W, S = weight.sum(), moved.sum()
-    capped = np.minimum(count, np.array(LEAST[1:])[:, None])
+    capped = np.minimum(count.astype(np.float64), np.array(LEAST[1:])[:, None])
     centered = capped - (capped @ weight / W)[:, None]
     spread = (centered**2) @ weight
     gain = (centered @ (moved - weight * S / W)) ** 2 / (spread + RIDGE)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from pellucid.eval.rules.drawn import Drawn
-from pellucid.eval.rules.literals import Among, Literal
+from pellucid.eval.rules.literals import Among, Count, Literal
 from pellucid.eval.rules.mine import (
     RIDGE,
     Candidate,
@@ -56,9 +56,11 @@ class Spot:
         return float(gains(weight[held].sum(), moved[held].sum(), weight.sum(), moved.sum()))
 
     def holds(self, literal: Literal, rows: np.ndarray) -> np.ndarray:
-        """Where a literal holds; tokens near the place are already at hand."""
+        """Where a literal holds; tokens near the place, and counts, are already at hand."""
         if isinstance(literal, Among):
             return np.isin(self.drawn.symbols[literal.offset, rows], literal.tokens)
+        if isinstance(literal, Count):
+            return self.drawn.count(literal.token, literal.window)[rows] >= literal.least
         return literal.holds(self.drawn.text, self.drawn.places[rows])
 
     def split(self, literal: Literal) -> None:
@@ -114,7 +116,7 @@ class Spot:
         if self.slope is None or not len(rows):
             return np.zeros(len(rows))
         _, token, window, cap = self.slope
-        counted = self.drawn.text.count(token, window, self.drawn.places[rows])
+        counted = self.drawn.count(token, window)[rows]
         return np.minimum(counted, cap) / cap
 
     def _ends(self, rows: np.ndarray) -> tuple[float, float]:
