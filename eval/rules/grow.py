@@ -12,7 +12,7 @@ import numpy as np
 
 from pellucid.eval.rules.drawn import Drawn
 from pellucid.eval.rules.literals import Among, offset_bits, symbol_bits
-from pellucid.eval.rules.mine import RIDGE, gains
+from pellucid.eval.rules.mine import RIDGE, gains, largest
 from pellucid.eval.rules.rule import LONG, SHORT, VALUE_BITS, Rule, Scale
 from pellucid.eval.rules.rule import length as tree_length
 from pellucid.eval.rules.spot import WORTH, Spot
@@ -121,10 +121,9 @@ def _wider(split: Spot, drawn: Drawn) -> Iterator[Step]:
     w, s = np.bincount(symbols, weight[rows], width), np.bincount(symbols, moved[rows], width)
     after = (s1 + s) ** 2 / (w1 + w + RIDGE) + (s0 - s) ** 2 / (w0 - w + RIDGE)
     gain = after - s1**2 / (w1 + RIDGE) - s0**2 / (w0 + RIDGE)
-    for _ in range(2):
-        token, bits = int(gain.argmax()), 1 + symbol_bits(drawn.text)
+    for token in largest(gain, 2):
+        bits = 1 + symbol_bits(drawn.text)
         yield Step(float(gain[token]), bits, split, lambda t=token: split.widen(t))
-        gain[token] = -np.inf
 
 
 def _singled_out(split: Spot, drawn: Drawn) -> Iterator[Step]:

@@ -66,6 +66,15 @@ def _top(gain: np.ndarray) -> np.ndarray:
     return some[np.argsort(-flat[some], kind="stable")]
 
 
+def largest(numbers: np.ndarray, n: int) -> list[int]:
+    """Flat places of the n largest numbers, the largest first, and of equal ones the first."""
+    left, found = numbers.ravel().copy(), []
+    for _ in range(n):
+        found.append(int(left.argmax()))
+        left[found[-1]] = -np.inf
+    return found
+
+
 def mine_tokens(drawn: Drawn, rows: Integer[np.ndarray, " row"]) -> list[Candidate]:
     """The best single tokens at any offset."""
     weight = drawn.weight[rows]
@@ -74,7 +83,7 @@ def mine_tokens(drawn: Drawn, rows: Integer[np.ndarray, " row"]) -> list[Candida
     keys = (drawn.symbols[:, rows] + np.arange(offsets)[:, None] * width).ravel()
     weights = np.bincount(keys, np.tile(weight, offsets))
     # Of some ten thousand tokens at an offset only those that are there can tell anything.
-    there = np.flatnonzero(weights)
+    there = np.flatnonzero(weights > 0)
     totals = np.bincount(keys, np.tile(moved, offsets))[there]
     gain = gains(weights[there], totals, weight.sum(), moved.sum())
     return [
@@ -89,7 +98,7 @@ def _pairs(drawn: Drawn, rows, weight, moved) -> list[Candidate]:
     for offsets in PAIRS:
         keys, which = drawn.pairs(offsets)
         weights = np.bincount(which[rows], weight)
-        there = np.flatnonzero(weights)
+        there = np.flatnonzero(weights > 0)
         gain = gains(weights[there], np.bincount(which[rows], moved)[there], W, S)
         for at in _top(gain)[:2]:
             tokens = tuple(map(int, divmod(keys[there[at]], width)))
@@ -100,7 +109,7 @@ def _pairs(drawn: Drawn, rows, weight, moved) -> list[Candidate]:
 def _labels(drawn: Drawn, rows, weight, moved) -> list[Candidate]:
     if not drawn.text.n_labels:
         return []
-    held = drawn.labels[rows].T
+    held = drawn.labels.take(rows, axis=0).T
     gain = gains(held @ weight, held @ moved, weight.sum(), moved.sum())
     return [Candidate(float(gain[at]), Label(int(at))) for at in _top(gain)]
 
@@ -131,7 +140,7 @@ def _ranked_counts(drawn: Drawn, rows, weight, moved) -> list[tuple[int, int]]:
     moved = weight * drawn.values[some]
     moved = moved - weight * (moved.sum() / weight.sum())
     score = _count_scores(drawn.text, drawn.places[some], weight, moved)
-    strongest = np.argsort(-score, axis=None, kind="stable")[:BEST]
+    strongest = largest(score, BEST)
     found = [(int(at % score.shape[1]), int(at // score.shape[1])) for at in strongest]
     found += [(drawn.text.vocab_size, len(LOOKED) - 1), (drawn.text.vocab_size, 1)]
     asked = []

@@ -37,6 +37,7 @@ class Spot:
         self.slope: Slope | None = None
         self.yes: Spot | None = None
         self.no: Spot | None = None
+        self._mistakes: dict[Slope | None, np.ndarray] = {}
 
     @cached_property
     def found(self) -> tuple[list[Candidate], list[Slope]]:
@@ -98,9 +99,15 @@ class Spot:
         """Weighted squared error on the rows that check, of values fitted to those that grow."""
         made = np.zeros(len(self.drawn.places))
         for leaf in self.leaves():
-            off = self.drawn.values[leaf.checking] - leaf._said(leaf.growing, leaf.checking)
-            made[leaf.checking] = self.drawn.weight[leaf.checking] * off**2
+            made[leaf.checking] = leaf._mistaken()
         return made
+
+    def _mistaken(self) -> Float[np.ndarray, " row"]:
+        """A leaf's part of the errors; asked again for every step that leaves it as it is."""
+        if self.slope not in self._mistakes:
+            off = self.drawn.values[self.checking] - self._said(self.growing, self.checking)
+            self._mistakes[self.slope] = self.drawn.weight[self.checking] * off**2
+        return self._mistakes[self.slope]
 
     def held(self) -> float:
         """Squared distance from the mean on the rows that grow."""
