@@ -103,6 +103,8 @@ def same_slots(a: Activations, b: Activations) -> tuple[Activations, Activations
 def widen(acts: Activations, slots: int) -> Activations:
     """The same activations with empty slots added at the end."""
     extra = (0, slots - acts.values.shape[-1])
+    if not extra[1]:
+        return acts
     values = torch.nn.functional.pad(acts.values, extra)
     return replace(
         acts, values=values, indices=torch.nn.functional.pad(acts.indices, extra, value=-1)

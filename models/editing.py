@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pellucid.models.activations import Activations, canonical, where
+from pellucid.models.activations import Activations, canonical, same_slots, where
 from pellucid.models.edits import Edit, Mixture
 
 
@@ -134,6 +134,8 @@ def _apply_sparse(
     edit: Edit, acts: Activations, source: Activations | None, mask: Tensor
 ) -> Activations:
     if edit.units is None and source is not None and source.is_sparse:
+        if edit.positions is None and edit.examples is None:
+            return same_slots(source, acts)[0]
         return where(mask, source, acts)
     units = edit.units
     if units is None:

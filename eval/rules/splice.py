@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Float32, Int32, Integer
 from torch import nn
 
 from pellucid.eval.rules.rule import Rule
@@ -80,22 +80,28 @@ def _source(stand: Stand, text: Text, places: np.ndarray) -> Activations:
     shape = (*places.shape, -1)
     return Activations(
         torch.from_numpy(kept).reshape(shape),
-        torch.from_numpy(units).reshape(shape),
+        torch.from_numpy(units).expand(len(kept), -1).reshape(shape),
         values.shape[1],
     )
 
 
 def slots(
-    values: Float[np.ndarray, "place unit"],
-) -> tuple[Float[np.ndarray, "place slot"], np.ndarray]:
-    """Values that are not 0 and their units, ascending; -1 and 0 fill up to the longest row."""
-    row, unit = np.nonzero(values)
-    counts = np.bincount(row, minlength=len(values))
-    at = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    values: Float32[np.ndarray, "place unit"],
+) -> tuple[Float32[np.ndarray, "place slot"], Int32[np.ndarray, "rows slot"]]:
+    """Values that are not 0 and their units, ascending; -1 and 0 fill up to the longest row.
+
+    Where some row has half of all units, as where they stand at their means, every unit has a slot
+    in every row, also if it is 0 there, and one row of units is given for all.
+    """
+    there = values != 0
+    counts = there.sum(1)
     width = max(1, int(counts.max(initial=0)))
+    if 2 * width >= values.shape[1]:
+        return values, np.arange(values.shape[1], dtype=np.int32)[None]
+    filled = np.arange(width) < counts[:, None]
     kept = np.zeros((len(values), width), dtype=np.float32)
     units = np.full((len(values), width), -1, dtype=np.int32)
-    kept[row, at], units[row, at] = values[row, unit], unit
+    kept[filled], units[filled] = values[there], np.nonzero(there)[1]
     return kept, units
 
 
