@@ -1,5 +1,8 @@
 """PCA and ICA of the vectors that a layer reads: bases that cost no training, as competitors."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -13,6 +16,8 @@ from pellucid.eval.reader import Reader
 FITTED = 10_000
 """Tokens that ICA is fitted on."""
 ROUNDS = 100
+TOLERANCE = 1e-4
+"""1 - |cos| of a component between two rounds of ICA below which it has settled."""
 FLAT = 1e-10
 """Directions of less than this share of the largest variance are not there."""
 
@@ -37,8 +42,9 @@ def ica(reader: Reader, name: str, *, seed: int) -> Made | str:
     places = np.flatnonzero(in_a)
     places = np.sort(rng.choice(places, min(FITTED, len(places)), replace=False))
     white = ((_at(seen, places) - center) @ basis).astype(np.float32)
-    rotation = fast_ica(white, seed=seed)
-    return _along(reader, name, seen, center, (basis @ rotation.T).T)
+    found = fast_ica(white, seed=seed)
+    made = _along(reader, name, seen, center, (basis @ found.rotation.T).T)
+    return replace(made, remark=found.remark())
 
 
 def whitening(
@@ -59,26 +65,43 @@ def whitening(
     return center, (directions[:, there] / np.sqrt(variance[there]))[:, order]
 
 
-def fast_ica(
-    white: Float[np.ndarray, "token component"], *, seed: int, tolerance: float = 1e-4
-) -> Float[np.ndarray, "component component"]:
-    """The rotation (a row for each component) whose outputs are least Gaussian.
+class Independent(NamedTuple):
+    """What FastICA has found, and whether it had settled when it ended."""
+
+    rotation: Float[np.ndarray, "component component"]
+    """a row for each component"""
+    turned: float
+    """1 - |cos| of the row that turned most in the last round"""
+    settled: bool
+
+    def remark(self) -> str:
+        """A sentence where it had not settled, else nothing."""
+        if self.settled:
+            return ""
+        return (
+            f"its components had not settled after {ROUNDS} rounds: in the last one, one turned "
+            f"by 1 - |cos| = {self.turned:.2g}, where {TOLERANCE:g} is asked"
+        )
+
+
+def fast_ica(white: Float[np.ndarray, "token component"], *, seed: int) -> Independent:
+    """The rotation whose outputs are least Gaussian.
 
     Symmetric FastICA with g = tanh (Hyvärinen 1999, doi 10.1109/72.761722, eq. 26 and §V-C), after
     whitening. Stops when no row turns by more than the tolerance, or after 100 rounds.
     """
-    n = white.shape[1]
+    n, turned = white.shape[1], 1.0
     start = np.random.default_rng([seed, n]).standard_normal((n, n))
     rotation = _decorrelated(start.astype(white.dtype))
     for _ in range(ROUNDS):
         g = np.tanh(white @ rotation.T)
         grown = g.T @ white / len(white) - (1 - g**2).mean(0)[:, None] * rotation
         new = _decorrelated(grown)
-        turned = np.abs(np.abs((new * rotation).sum(1)) - 1).max()
+        turned = float(np.abs(np.abs((new * rotation).sum(1)) - 1).max())
         rotation = new
-        if turned < tolerance:
+        if turned < TOLERANCE:
             break
-    return rotation
+    return Independent(rotation, turned, turned < TOLERANCE)
 
 
 def _decorrelated(rows: np.ndarray) -> np.ndarray:

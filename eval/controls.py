@@ -101,7 +101,12 @@ def under_controls(
                 tokens=len(bench.stream.tokens),
                 better=better,
                 controls=held,
-                flags=(*as_good(interval, held, better), *said[site], *bench.stream.flags),
+                flags=(
+                    *as_good(interval, held, better),
+                    *said[site],
+                    *_remarks(bench, site, held),
+                    *bench.stream.flags,
+                ),
             )
         )
     return scores
@@ -117,6 +122,19 @@ def _said(
         site: ((unmoved[site],) if site in unmoved and site in held else ()) + flags.get(site, ())
         for site in found
     }
+
+
+def _remarks(
+    bench: "Workbench", site: str | None, held: Mapping[str, float | str]
+) -> tuple[str, ...]:
+    """What needs to be said of controls that hold a number: of a layer's, or of all for the model."""
+    found = []
+    for name, value in held.items():
+        system = bench.controls.get(name)
+        if isinstance(value, float) and isinstance(system, MadeUnits):
+            said = system.remarks.items()
+            found += [f"{name}: {remark}" for place, remark in said if site in (place, None)]
+    return tuple(dict.fromkeys(found))
 
 
 def _nothing(reason: str) -> Found:

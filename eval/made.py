@@ -30,6 +30,8 @@ class Made:
     harvest: Harvest
     write: Directions = None
     read: Directions = None
+    remark: str = ""
+    """what a number about them needs to say, as a sentence"""
 
     def site(self, name: str) -> UnitSite:
         """A site that shows them under the name of the site they stand for; no model has it."""
@@ -86,6 +88,11 @@ class MadeUnits:
     def reasons(self) -> dict[str, str]:
         """Why a site has none."""
         return {name: made for name, made in self._all().items() if isinstance(made, str)}
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """What needs to be said of the made units of a site, where something does."""
+        return {n: m.remark for n, m in self._all().items() if isinstance(m, Made) and m.remark}
 
     @property
     def harvest(self) -> dict[str, Harvest]:

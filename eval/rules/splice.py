@@ -30,7 +30,8 @@ class Stand:
 
     def values(self, text: Text, places: np.ndarray) -> Float[np.ndarray, "place unit"]:
         """What every unit is set to."""
-        made = np.tile(self.means.astype(np.float32), (len(places), 1))
+        made = np.empty((len(places), len(self.means)), dtype=np.float32)
+        made[:] = self.means
         for unit, rule in self.rules.items():
             made[:, unit] = rule.predict(text, places)
         return made

@@ -1,5 +1,7 @@
 """The same measure of the run and of every control, and what is said when a control does as well."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,10 @@ from support.planted import Planted, random_stream
 
 from pellucid.eval.bootstrap import Interval
 from pellucid.eval.controls import CONTROLS, NOT_MADE, as_good, made_units, under_controls
+from pellucid.eval.made import MadeUnits
 from pellucid.eval.permuted import permuted_weights, shuffled
 from pellucid.eval.reader import Reader
+from pellucid.eval.rotation import rotated
 from pellucid.eval.score import NoValue
 from pellucid.eval.workbench import Workbench
 
@@ -43,6 +47,21 @@ def test_every_control_is_measured_alike_or_says_why_not():
     assert score.controls["permuted_weights"] == NOT_MADE
     assert isinstance(score.controls["rotated_units"], float)
     assert "no site of the model shows what this layer reads" in score.controls["pca"]
+
+
+def test_what_must_be_said_of_a_control_stands_beside_its_number():
+    bench, remark = a_bench(), "its components had not settled"
+    bench.controls["ica"] = MadeUnits(
+        bench.reader, lambda reader, name: replace(rotated(reader, name, seed=0), remark=remark)
+    )
+    (score,) = under_controls(bench, "m", share_of_first, better="higher")
+    assert isinstance(score.controls["ica"], float) and f"ica: {remark}" in score.flags
+    of_all = lambda system: {None: share_of_first(system)[SITE]}
+    controls = ("random_twin", "ica")
+    (score,) = under_controls(bench, "m", of_all, better="higher", controls=controls)
+    assert f"ica: {remark}" in score.flags
+    (score,) = under_controls(bench, "m", share_of_first, better=None, controls=CONTROLS[:4])
+    assert not any(remark in flag for flag in score.flags)
 
 
 def test_a_measure_is_never_taken_without_the_random_twin():

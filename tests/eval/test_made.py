@@ -105,7 +105,7 @@ def test_ica_finds_planted_sources_and_pca_does_not():
     seen = Harvest.of(mixed.astype(np.float32))
     center, basis = whitening(seen, np.ones(len(mixed), dtype=bool))
     white = (seen.rows(0, len(mixed)) - center) @ basis
-    found = white @ fast_ica(white, seed=0).T
+    found = white @ fast_ica(white, seed=0).rotation.T
 
     def best(parts: np.ndarray) -> np.ndarray:
         return np.abs(np.corrcoef(sources.T, parts.T)[:6, 6:]).max(1)
@@ -114,9 +114,21 @@ def test_ica_finds_planted_sources_and_pca_does_not():
     assert best(white).min() < 0.9
 
 
+def test_ica_says_whether_it_settled():
+    rng = np.random.default_rng(0)
+    sources = rng.laplace(size=(20_000, 4))
+    white = (sources - sources.mean(0)) / sources.std(0)
+    settled = fast_ica(white, seed=0)
+    assert settled.settled and settled.turned < 1e-4 and settled.remark() == ""
+    # Of Gaussian noise no direction is less Gaussian than another: there is nothing to settle on.
+    lost = fast_ica(rng.standard_normal((2000, 60)), seed=0)
+    assert not lost.settled and lost.turned > 1e-4
+    assert "had not settled after 100 rounds" in lost.remark()
+
+
 def test_ica_rotates_and_does_nothing_else():
     white = np.random.default_rng(0).standard_normal((500, 9))
-    rotation = fast_ica(white, seed=1)
+    rotation = fast_ica(white, seed=1).rotation
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(9), atol=1e-9)
 
 

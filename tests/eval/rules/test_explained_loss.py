@@ -15,6 +15,8 @@ from pellucid.eval.harvest import CHUNK, Harvest
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules import Settings, explained_loss
 from pellucid.eval.rules.explained_loss import Arms, Limits, measure
+from pellucid.eval.rules.literals import Among
+from pellucid.eval.rules.rule import Leaf, Rule, Scale, Split
 from pellucid.eval.rules.splice import Part, Stand, losses, part, slots
 from pellucid.eval.rules.text import Text
 from pellucid.eval.score import NoValue
@@ -111,9 +113,32 @@ def test_the_loss_of_the_untouched_model_is_its_readers():
 
 
 def test_slots_are_ascending_and_filled_up():
-    kept, units = slots(np.array([[0, 2.0, 0, 3.0], [0, 0, 0, 0], [1.0, 0, 0, 0]]))
+    values = np.array([[0, 2.0, 0, 3.0, 0], [0, 0, 0, 0, 0], [1.0, 0, 0, 0, 0]], dtype=np.float32)
+    kept, units = slots(values)
     assert kept.tolist() == [[2, 3], [0, 0], [1, 0]]
     assert units.tolist() == [[1, 3], [-1, -1], [0, -1]]
+
+
+def test_where_most_units_speak_each_has_a_slot():
+    values = np.array([[1.0, 2.0, 3.0, 4.0], [0, 0, 5.0, 0]], dtype=np.float32)
+    kept, units = slots(values)
+    assert kept is values and units.tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("silent", [0, 20, 30, 47])
+def test_how_units_are_slotted_does_not_change_the_loss(silent):
+    """Dead units and those that rules silence, from none to nearly all: packed or not, as edited."""
+    model, stream = small_model("topk"), random_stream(12, 30, vocab_size=SMALL_VOCAB)
+    text = Text.of(stream, context=24, vocab_size=SMALL_VOCAB)
+    means = np.where(np.arange(48) < silent, 0, np.random.default_rng(0).random(48))
+    names = [n for n, site in model.sites().items() if site.kind == "mlp"]
+    rule = Rule(Split(Among(0, (1,)), Leaf(2.0), Leaf(0.0)), Scale(0.0, 1.0, 0.0))
+    stands = {n: Stand(means, True, {0: rule, 40: rule}) for n in names}
+    found = losses(model, whole(stream), text, 24, stands)
+    given = {n: Stand(means, False, stand.rules) for n, stand in stands.items()}
+    # As dense values: they are set unit by unit, without slots.
+    wanted = losses(model, whole(stream), text, 24, given)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 def test_a_part_of_a_stream_is_the_beginnings_of_its_documents():

@@ -7,7 +7,9 @@ from support.ruled import CONTEXT, VOCAB, common_text, text_of
 from pellucid.eval.halves import halves
 from pellucid.eval.harvest import harvested
 from pellucid.eval.rules import Settings, learn
+from pellucid.eval.rules.drawn import draw
 from pellucid.eval.rules.literals import Among, Count, Label, Pair
+from pellucid.eval.rules.mine import gains, largest, mine, mine_tokens
 from pellucid.eval.rules.predictions import Fit, fit
 from pellucid.eval.rules.rule import Leaf, Ramp, Rule, Scale, Split
 
@@ -117,3 +119,34 @@ def test_the_same_seed_gives_the_same_rules():
 def test_a_text_longer_than_its_rows_is_counted_from_their_start():
     """The row cuts documents of 250 tokens: a rule knows what its model could know."""
     assert TEXT.count(VOCAB, 2**40, EVERY).max() == CONTEXT
+
+
+def test_the_best_questions_are_those_of_a_search_through_all():
+    """Of every token at an offset and every pair, one by one: the same gains, none overlooked."""
+    values = predicted(PLANTS["graded"]) + predicted(PLANTS["bigram"]) + 0.3 * TEXT.at(1, EVERY)
+    drawn, _ = draw(TEXT, EVERY, values, IS_A, most=400, seed=[0])
+    rows = np.arange(0, len(drawn.places), 2)
+    weight = drawn.weight[rows]
+    moved = weight * drawn.values[rows]
+
+    def gain(literal) -> float:
+        held = literal.holds(TEXT, drawn.places[rows])
+        return gains(weight[held].sum(), moved[held].sum(), weight.sum(), moved.sum())
+
+    every = [Among(offset, (token,)) for offset in range(9) for token in range(VOCAB + 1)]
+    best = sorted((gain(literal) for literal in every), reverse=True)[:6]
+    singles = mine_tokens(drawn, rows)
+    np.testing.assert_allclose([one.gain for one in singles], best, rtol=1e-9)
+    found = [one for one in mine(drawn, rows)[0] if not isinstance(one.literal, Label)]
+    for one in found:
+        np.testing.assert_allclose(one.gain, gain(one.literal), rtol=1e-9)
+    pairs = [(0, 2), (1, 3), (0, 8)]
+    both = [Pair(o, (a, b)) for o in pairs for a in range(VOCAB + 1) for b in range(VOCAB + 1)]
+    best = max(one.gain for one in found if isinstance(one.literal, Pair))
+    assert best >= max(map(gain, both)) - 1e-9
+
+
+def test_the_largest_are_found_in_order_and_the_first_of_equals():
+    numbers = np.array([[1.0, 5.0, 5.0], [2.0, 5.0, 3.0]])
+    assert largest(numbers, 4) == [1, 2, 4, 5]
+    assert numbers.max() == 5.0
