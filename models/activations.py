@@ -21,6 +21,9 @@ class Activations:
     values: Float[Tensor, "batch token slot"] | Float[Tensor, "batch head query key"]
     indices: Int[Tensor, "batch token slot"] | None = None
     n_units: int = 0
+    rest: Float[Tensor, "batch token unit"] | None = None
+    """What all units do beside the slots: added to them, an axis of 1 counting for each row or token.
+    Only between a site and a decoder that takes it; whatever else is shown activations has none."""
 
     @property
     def is_sparse(self) -> bool:
@@ -59,6 +62,14 @@ class Activations:
         columns = torch.where(self.indices < 0, width, columns)
         empty = self.values.new_zeros(*self.values.shape[:-1], width + 1)
         return empty.scatter_add(-1, columns, self.values)[..., :width]
+
+    def settled(self) -> "Activations":
+        """The same without a rest: every unit then has a slot of its own, its value 0 or not."""
+        if self.rest is None:
+            return self
+        values = replace(self, rest=None).to_dense() + self.rest
+        units = torch.arange(self.n_units, dtype=torch.int32, device=values.device)
+        return Activations(values, units.expand(values.shape), self.n_units)
 
     def detach(self) -> "Activations":
         return replace(self, values=self.values.detach())

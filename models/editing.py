@@ -141,16 +141,52 @@ def _apply_sparse(
     if _only_shrinks(edit):
         return _scale_slots(acts, units, mask, edit.value if edit.op == "scale" else 0.0)
     if edit.op == "mix" and edit.units is None:
-        # Silent units keep their slots: a share of 1 has a gradient at a base that is not 0.
-        old = acts.to_dense()
-        new = _where(edit, mask, _mixed(edit.value, old), old)
-        return Activations(new, units.int().expand(new.shape), acts.n_units)
+        return _mixed_slots(edit, acts, mask)
     new = _changed(edit, acts.select(units), None if source is None else source.select(units))
     kept = _scale_slots(acts, units, mask, 0.0)
     columns = units.int().expand(*new.shape)
     new = torch.where(mask[..., None], new, 0.0)
     values = torch.cat([kept.values, new.to(kept.values.dtype)], dim=-1)
     return canonical(values, torch.cat([kept.indices, columns], dim=-1), acts.n_units)
+
+
+def _mixed_slots(edit: Edit, acts: Activations, mask: Tensor) -> Activations:
+    """All units mixed: the slots keep their shares, and what the base adds is the rest.
+
+    Silent units are part of the rest: a share of 1 has a gradient at a base that is not 0.
+    """
+    share = torch.atleast_2d(edit.value.share.to(acts.values))
+    base = torch.as_tensor(edit.value.base).to(acts.values)
+    kept = Picked.apply(share.expand(len(acts.values), -1), acts.indices) * acts.values
+    rest = (1 - share[:, None]) * base
+    return replace(
+        acts,
+        values=_where(edit, mask, kept, acts.values),
+        rest=_where(edit, mask, rest, torch.zeros_like(rest)),
+    )
+
+
+class Picked(torch.autograd.Function):
+    """Entries `(row, token, slot)` of a table `(row, unit)` at each row's indices; any where empty."""
+
+    @staticmethod
+    def forward(ctx, table: Tensor, indices: Tensor) -> Tensor:
+        """A gather along the units."""
+        columns = indices.long().clamp(min=0)
+        ctx.save_for_backward(columns)
+        ctx.width = table.shape[1]
+        return table.gather(1, columns.flatten(1)).view(indices.shape)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None]:
+        """Sums over a row's tokens in a fixed order: adding by index on a GPU has none."""
+        (columns,), grad = ctx.saved_tensors, grads[0]
+        rows, tokens = columns.shape[:2]
+        if grad.device.type == "cpu":
+            empty = grad.new_zeros(rows, ctx.width)
+            return empty.scatter_add_(1, columns.flatten(1), grad.flatten(1)), None
+        empty = grad.new_zeros(rows, tokens, ctx.width)
+        return empty.scatter_add_(2, columns, grad).sum(1), None
 
 
 def _where(edit: Edit, mask: Tensor, new: Tensor, old: Tensor) -> Tensor:

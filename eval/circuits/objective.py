@@ -119,16 +119,19 @@ def margins_of(
     tokens, last = asked.tokens, asked.last
     if share is None:
         return asked.margins(unwrap(model).logits_at(tokens, last))
+    edits = edits_of(nodes, share, base)
     if share.ndim == 2:
-        copies = len(share)
+        copies, rows = len(share), len(asked)
         tokens, last = tokens.repeat(copies, 1), last.repeat(copies)
-        share = share.repeat_interleave(len(asked), dim=0)
-        base = {site: _repeated(value, copies) for site, value in base.items()}
-    with asked.norms(model), intervene(model, edits_of(nodes, share, base)):
+        edits = {site: _for_copies(edit, rows) for site, edit in edits.items()}
+    with asked.norms(model), intervene(model, edits):
         return asked.margins(unwrap(model).logits_at(tokens, last))
 
 
-def _repeated(value: float | Tensor, copies: int) -> float | Tensor:
-    if isinstance(value, Tensor) and value.ndim == 3:
-        return value.repeat(copies, 1, 1)
-    return value
+def _for_copies(edit: Edit, rows: int) -> Edit:
+    """A mixture whose share `(copy, unit)` is each copy's: for its rows, and their bases again."""
+    share, base = edit.value
+    copies = len(share)
+    if isinstance(base, Tensor) and base.ndim == 3:
+        base = base.repeat(copies, 1, 1)
+    return mix(share[:, None].expand(-1, rows, -1).flatten(0, 1), base)

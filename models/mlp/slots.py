@@ -35,7 +35,8 @@ def decode_slots(
 ) -> Float[Tensor, "batch token d_model"]:
     """Each token's sum of values times the rows of the weight that its slots name."""
     y = sparse_decode(rearrange(acts.values, ROWS), rearrange(acts.indices, ROWS), weight)
-    return as_tokens(y, acts.values)
+    y = as_tokens(y, acts.values)
+    return y if acts.rest is None else y + acts.rest.to(y.dtype) @ weight.to(y.dtype)
 
 
 def as_tokens(rows: Tensor, like: Tensor) -> Tensor:

@@ -91,6 +91,8 @@ class TopKMLP(SparseMLP):
             products=self.products,
         )
         y = rearrange(y, "(batch token) d -> batch token d", batch=acts.values.shape[0])
+        if acts.rest is not None:
+            y = y + acts.rest.to(w_dec.dtype) @ w_dec
         return y + self.b_dec.to(y.dtype)
 
     def forward(self, x: Float[Tensor, "batch token d_model"]) -> tuple[Tensor, Told]:
