@@ -98,7 +98,8 @@ class Asked:
 def edits_of(nodes: Nodes, share: Float[Tensor, "*copies node"], base: Base) -> dict[str, Edit]:
     """The edits that leave each node its share of itself, the rest being its base.
 
-    `share` is `(node,)`, or `(row, node)` where each row has its own.
+    `share` is `(node,)`, or `(copy, node)` where each copy of the rows, one after the other, has
+    its own.
     """
     return {site: mix(kept, base[site]) for site, kept in nodes.by_site(share).items()}
 
@@ -119,19 +120,16 @@ def margins_of(
     tokens, last = asked.tokens, asked.last
     if share is None:
         return asked.margins(unwrap(model).logits_at(tokens, last))
-    edits = edits_of(nodes, share, base)
     if share.ndim == 2:
-        copies, rows = len(share), len(asked)
+        copies = len(share)
         tokens, last = tokens.repeat(copies, 1), last.repeat(copies)
-        edits = {site: _for_copies(edit, rows) for site, edit in edits.items()}
+        base = {site: _repeated(value, copies) for site, value in base.items()}
+    edits = edits_of(nodes, share, base)
     with asked.norms(model), intervene(model, edits):
         return asked.margins(unwrap(model).logits_at(tokens, last))
 
 
-def _for_copies(edit: Edit, rows: int) -> Edit:
-    """A mixture whose share `(copy, unit)` is each copy's: for its rows, and their bases again."""
-    share, base = edit.value
-    copies = len(share)
-    if isinstance(base, Tensor) and base.ndim == 3:
-        base = base.repeat(copies, 1, 1)
-    return mix(share[:, None].expand(-1, rows, -1).flatten(0, 1), base)
+def _repeated(value: float | Tensor, copies: int) -> float | Tensor:
+    if isinstance(value, Tensor) and value.ndim == 3:
+        return value.repeat(copies, 1, 1)
+    return value

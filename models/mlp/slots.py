@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pellucid.kernels import encode_topk, sddmm, sparse_decode
-from pellucid.models.activations import Activations
+from pellucid.models.activations import Activations, every_row
 
 ROWS = "batch token d -> (batch token) d"
 
@@ -36,7 +36,9 @@ def decode_slots(
     """Each token's sum of values times the rows of the weight that its slots name."""
     y = sparse_decode(rearrange(acts.values, ROWS), rearrange(acts.indices, ROWS), weight)
     y = as_tokens(y, acts.values)
-    return y if acts.rest is None else y + acts.rest.to(y.dtype) @ weight.to(y.dtype)
+    if acts.rest is not None:
+        y = y + every_row(acts.rest.to(y.dtype) @ weight.to(y.dtype), len(y))
+    return y
 
 
 def as_tokens(rows: Tensor, like: Tensor) -> Tensor:
