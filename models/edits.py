@@ -147,7 +147,8 @@ def mix(
     """Move units towards `base` as far as `share` falls below 1: soft ablation, differentiable.
 
     `share` is `(units,)`, or `(some, units)` where each row is for as many neighbouring examples;
-    `base` a number, `(units,)` or `(batch, token, units)`. Gradients reach both. On attention edges the base is a number or `(units,)`.
+    `base` a number, `(units,)` or `(batch, token, units)`. Gradients reach both. On attention
+    edges the base is a number or `(units,)`. ValueError where rows do not divide the batch.
     """
     return _edit("mix", Mixture(share, base), units, positions, examples)
 

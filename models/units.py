@@ -67,7 +67,8 @@ class UnitSite:
 
     `signed` says that units take both signs; `exactness` is the class that the filling declares
     and a test proves; `pairs` that a unit has one activation for each query and key, and not for
-    each token; `takes_rest` that its decoder takes activations with a rest. Directions are `(n_units, d_model)`, or None where a unit has no single one.
+    each token; `takes_rest` that its decoder takes activations with a rest. Directions are
+    `(n_units, d_model)`, or None where a unit has no single one.
     """
 
     def __init__(

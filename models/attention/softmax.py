@@ -8,9 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.models.attention.heads import HeadedAttention, causal
-from pellucid.models.cache import LayerCache
 from pellucid.models.filling import Told
-from pellucid.models.position import Rotation
 from pellucid.models.units import Exactness
 from pellucid.settings.fields import setting
 
