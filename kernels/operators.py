@@ -188,7 +188,10 @@ def _keep_decode(ctx, inputs, output):
 
 
 def _grad_decode(ctx, grad):
-    saved = ctx.saved_tensors
+    saved = _, indices, w_dec = ctx.saved_tensors
+    if not ctx.needs_input_grad[2] and ctx.products == "sparse":
+        # The products at the slots: a weight that is held costs nothing.
+        return sddmm(grad.contiguous(), w_dec, indices), None, None, None
     d_values, d_weight = sparse_decode_backward(grad.contiguous(), *saved, ctx.products)
     return d_values, None, d_weight, None
 

@@ -21,6 +21,9 @@ class Activations:
     values: Float[Tensor, "batch token slot"] | Float[Tensor, "batch head query key"]
     indices: Int[Tensor, "batch token slot"] | None = None
     n_units: int = 0
+    rest: Float[Tensor, "batch token unit"] | None = None
+    """What all units do beside the slots, added to them: one row for as many neighbouring ones, one
+    token for all. Only between a site and a decoder that takes it: nobody else is shown a rest."""
 
     @property
     def is_sparse(self) -> bool:
@@ -60,8 +63,22 @@ class Activations:
         empty = self.values.new_zeros(*self.values.shape[:-1], width + 1)
         return empty.scatter_add(-1, columns, self.values)[..., :width]
 
+    def settled(self) -> "Activations":
+        """The same without a rest: every unit then has a slot of its own, its value 0 or not."""
+        if self.rest is None:
+            return self
+        values = replace(self, rest=None).to_dense()
+        values = values + every_row(self.rest, len(values))
+        units = torch.arange(self.n_units, dtype=torch.int32, device=values.device)
+        return Activations(values, units.expand(values.shape), self.n_units)
+
     def detach(self) -> "Activations":
         return replace(self, values=self.values.detach())
+
+
+def every_row(some: Float[Tensor, "some ..."], rows: int) -> Float[Tensor, "rows ..."]:
+    """Each row as often as `rows` has room for it, beside itself."""
+    return some[:, None].expand(-1, rows // len(some), *some.shape[1:]).flatten(0, 1)
 
 
 def canonical(values: Tensor, indices: Tensor, n_units: int) -> Activations:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pellucid.models.activations import Activations, canonical, same_slots, where
+from pellucid.models.activations import Activations, canonical, every_row, same_slots, where
 from pellucid.models.edits import Edit, Mixture
 
 
@@ -60,10 +60,24 @@ def _mixed(mixture: Mixture, old: Tensor) -> Tensor:
 
     A share of 1 gives `old` and a share of 0 the base, bit for bit.
     """
-    share = mixture.share.to(old)
-    share = share[:, None] if share.ndim == 2 else share
-    base = torch.as_tensor(mixture.base, dtype=old.dtype, device=old.device)
-    return share * old + (1 - share) * base
+    share, base = _parts(mixture, old)
+    old = old.unflatten(0, (len(share), -1))
+    return (share[:, None] * old + (1 - share[:, None]) * base).flatten(0, 1)
+
+
+def _parts(mixture: Mixture, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The share `(some, 1, units)`, each for as many neighbouring examples, and the base.
+
+    A base `(batch, token, units)` comes as `(some, example, token, units)`.
+    """
+    share = torch.atleast_2d(mixture.share.to(like))[:, None]
+    if len(like) % len(share):
+        raise ValueError(
+            f"the share of a mixture has {len(share)} rows, which do not divide the {len(like)} "
+            "examples of the batch"
+        )
+    base = torch.as_tensor(mixture.base, dtype=like.dtype, device=like.device)
+    return share, base.unflatten(0, (len(share), -1)) if base.ndim == 3 else base
 
 
 def _last_selected(edit: Edit, start: int, token: int) -> int | None:
@@ -143,16 +157,51 @@ def _apply_sparse(
     if _only_shrinks(edit):
         return _scale_slots(acts, units, mask, edit.value if edit.op == "scale" else 0.0)
     if edit.op == "mix" and edit.units is None:
-        # Silent units keep their slots: a share of 1 has a gradient at a base that is not 0.
-        old = acts.to_dense()
-        new = _where(edit, mask, _mixed(edit.value, old), old)
-        return Activations(new, units.int().expand(new.shape), acts.n_units)
+        return _mixed_slots(edit, acts, mask)
     new = _changed(edit, acts.select(units), None if source is None else source.select(units))
     kept = _scale_slots(acts, units, mask, 0.0)
     columns = units.int().expand(*new.shape)
     new = torch.where(mask[..., None], new, 0.0)
     values = torch.cat([kept.values, new.to(kept.values.dtype)], dim=-1)
     return canonical(values, torch.cat([kept.indices, columns], dim=-1), acts.n_units)
+
+
+def _mixed_slots(edit: Edit, acts: Activations, mask: Tensor) -> Activations:
+    """All units mixed: the slots keep their shares, and what the base adds is the rest.
+
+    Silent units are part of the rest: a share of 1 has a gradient at a base that is not 0.
+    """
+    share, base = _parts(edit.value, acts.values)
+    slots = acts.indices.unflatten(0, (len(share), -1)).flatten(1, 2)
+    kept = Picked.apply(share[:, 0], slots).view(acts.values.shape) * acts.values
+    # One for all examples of a share, unless each has a base of its own, or is edited in part.
+    rest = (1 - share) * base if base.ndim < 4 else ((1 - share[:, None]) * base).flatten(0, 1)
+    if edit.positions is not None or edit.examples is not None:
+        rest = torch.where(mask[..., None], every_row(rest, len(mask)), 0.0)
+    return replace(acts, values=_where(edit, mask, kept, acts.values), rest=rest)
+
+
+class Picked(torch.autograd.Function):
+    """Entries `(row, token, slot)` of a table `(row, unit)` at each row's indices; any where empty."""
+
+    @staticmethod
+    def forward(ctx, table: Tensor, indices: Tensor) -> Tensor:
+        """A gather along the units."""
+        columns = indices.long().clamp(min=0)
+        ctx.save_for_backward(columns)
+        ctx.width = table.shape[1]
+        return table.gather(1, columns.flatten(1)).view(indices.shape)
+
+    @staticmethod
+    def backward(ctx, *grads: Tensor) -> tuple[Tensor, None]:
+        """Sums over a row's tokens in a fixed order: adding by index on a GPU has none."""
+        (columns,), grad = ctx.saved_tensors, grads[0]
+        rows, tokens = columns.shape[:2]
+        if grad.device.type == "cpu":
+            empty = grad.new_zeros(rows, ctx.width)
+            return empty.scatter_add_(1, columns.flatten(1), grad.flatten(1)), None
+        empty = grad.new_zeros(rows, tokens, ctx.width)
+        return empty.scatter_add_(2, columns, grad).sum(1), None
 
 
 def _where(edit: Edit, mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -202,8 +251,8 @@ def _apply_edges(
 def _mixed_heads(edit: Edit, old: Tensor) -> Tensor:
     """Edges `(batch, head, query, key)` mixed by head."""
     heads = torch.arange(old.shape[1], device=old.device) if edit.units is None else edit.units
-    share, base = edit.value.share.to(old), torch.as_tensor(edit.value.base).to(old)
-    share = share.expand(old.shape[0], len(heads))[..., None, None]
+    share, base = _parts(edit.value, old)
+    share = every_row(share[:, 0].expand(-1, len(heads)), len(old))[..., None, None]
     base = base.expand(len(heads))[:, None, None]
     return old.index_copy(1, heads, share * old[:, heads] + (1 - share) * base)
 

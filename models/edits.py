@@ -17,7 +17,7 @@ class Mixture(NamedTuple):
     """`share · x + (1 − share) · base`, of activations x."""
 
     share: Tensor
-    """(units,), or (batch, units) where each example has its own"""
+    """(units,), or (some, units) where each is for as many neighbouring examples of the batch"""
     base: float | Tensor
     """a number, (units,), or (batch, token, units)"""
 
@@ -146,8 +146,9 @@ def mix(
 ) -> Edit:
     """Move units towards `base` as far as `share` falls below 1: soft ablation, differentiable.
 
-    `share` is `(units,)` or `(batch, units)`; `base` a number, `(units,)` or `(batch, token,
-    units)`. Gradients reach both. On attention edges the base is a number or `(units,)`.
+    `share` is `(units,)`, or `(some, units)` where each row is for as many neighbouring examples;
+    `base` a number, `(units,)` or `(batch, token, units)`. Gradients reach both. On attention
+    edges the base is a number or `(units,)`. ValueError where rows do not divide the batch.
     """
     return _edit("mix", Mixture(share, base), units, positions, examples)
 

@@ -67,7 +67,8 @@ class UnitSite:
 
     `signed` says that units take both signs; `exactness` is the class that the filling declares
     and a test proves; `pairs` that a unit has one activation for each query and key, and not for
-    each token. Directions are `(n_units, d_model)`, or None where a unit has no single one.
+    each token; `takes_rest` that its decoder takes activations with a rest. Directions are
+    `(n_units, d_model)`, or None where a unit has no single one.
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class UnitSite:
         signed: bool,
         exactness: Exactness,
         pairs: bool = False,
+        takes_rest: bool = False,
         write: Callable[[], Tensor] | None = None,
         read: Callable[[], Tensor] | None = None,
     ):
         self.kind, self.n_units, self.signed, self.exactness = kind, n_units, signed, exactness
-        self.pairs, self._write, self._read = pairs, write, read
+        self.pairs, self.takes_rest, self._write, self._read = pairs, takes_rest, write, read
         self.name, self.layer = "", -1
         self.state = SiteState()
 
@@ -98,7 +100,9 @@ class UnitSite:
     def __call__(self, acts: Activations) -> Activations:
         """Edit, then record: what is recorded is what the rest of the model sees."""
         for edit in self.state.edits:
-            acts = apply(edit, acts, self.state.start)
+            acts = apply(edit, acts.settled(), self.state.start)
+        if self.state.traces or not self.takes_rest:
+            acts = acts.settled()
         for trace in self.state.traces:
             trace._keep(self.name, acts, self.state.start)
         return acts

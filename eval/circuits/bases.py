@@ -8,7 +8,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from pellucid.eval.circuits.nodes import Nodes
-from pellucid.models import record, unwrap
+from pellucid.models import Activations, record, unwrap
 
 Ablation = Literal["zero", "mean", "mean_task", "resample"]
 """Zero; the mean over training text; the mean over the task's prompts; another prompt's values."""
@@ -48,12 +48,21 @@ def means(
                 if acts.values.ndim == 4:
                     sums[site] = 0.0
                     continue
-                # Row by row: a product reads what it adds up once, and no copy of all is made.
-                counts = zip(counted, acts.to_dense(), strict=True)
-                here = sum(count @ row.double() for count, row in counts)
-                sums[site] = sums.get(site, 0.0) + here
+                sums[site] = sums.get(site, 0.0) + _summed(acts, counted)
     dtype = next(model.parameters()).dtype
     return {s: v if isinstance(v, float) else (v / total).to(dtype) for s, v in sums.items()}
+
+
+def _summed(acts: Activations, counted: Float[Tensor, "row token"]) -> Float[Tensor, " unit"]:
+    """Sums over the tokens that count, in float64."""
+    if acts.is_sparse and acts.values.device.type == "cpu":
+        # Slot after slot, which on a GPU would have no fixed order; no tensor of all units.
+        there = acts.indices >= 0
+        values = (acts.values * counted[..., None])[there]
+        return torch.bincount(acts.indices[there], values, minlength=acts.n_units)
+    # Row by row: a product reads what it adds up once, and no copy of all is made.
+    counts = zip(counted, acts.to_dense(), strict=True)
+    return sum(count @ row.double() for count, row in counts)
 
 
 def _counted(rows: Tensor, last: Tensor | None) -> Float[Tensor, "row token"]:

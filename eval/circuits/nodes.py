@@ -70,10 +70,13 @@ class Nodes:
 
     def by_site(self, per_node: Float[Tensor, "*batch node"]) -> dict[str, Tensor]:
         """Values of nodes as values `(*batch, unit)` of the units that belong to them."""
+        # Cut, and not indexed by number: the slope of an index is as long as all nodes together.
+        parts = per_node.split([group.size for group in self.groups], dim=-1)
         found = {}
-        for first, group in self.starts():
+        for part, group in zip(parts, self.groups, strict=True):
             for site, places in group.places.items():
-                found[site] = per_node[..., first + places.to(per_node.device)]
+                own = torch.equal(places.cpu(), torch.arange(group.size))
+                found[site] = part if own else part[..., places.to(part.device)]
         return found
 
     def sums(self, per_unit: Mapping[str, Float[Tensor, "*batch unit"]]) -> Tensor:

@@ -98,7 +98,8 @@ class Asked:
 def edits_of(nodes: Nodes, share: Float[Tensor, "*copies node"], base: Base) -> dict[str, Edit]:
     """The edits that leave each node its share of itself, the rest being its base.
 
-    `share` is `(node,)`, or `(row, node)` where each row has its own.
+    `share` is `(node,)`, or `(copy, node)` where each copy of the rows, one after the other, has
+    its own.
     """
     return {site: mix(kept, base[site]) for site, kept in nodes.by_site(share).items()}
 
@@ -122,9 +123,9 @@ def margins_of(
     if share.ndim == 2:
         copies = len(share)
         tokens, last = tokens.repeat(copies, 1), last.repeat(copies)
-        share = share.repeat_interleave(len(asked), dim=0)
         base = {site: _repeated(value, copies) for site, value in base.items()}
-    with asked.norms(model), intervene(model, edits_of(nodes, share, base)):
+    edits = edits_of(nodes, share, base)
+    with asked.norms(model), intervene(model, edits):
         return asked.margins(unwrap(model).logits_at(tokens, last))
 
 

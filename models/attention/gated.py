@@ -46,7 +46,7 @@ class GatedAttention(SoftmaxAttention):
         self.register_buffer("weight", torch.tensor(config.sparsity), persistent=False)
 
     # The gates stand after the softmax, where the fused operation has no room for them.
-    forward = HeadedAttention.forward
+    _fused = HeadedAttention._fused
 
     def edges(self, q: Tensor, k: Tensor) -> tuple[Float[Tensor, "batch head query key"], Told]:
         """Shares of the softmax where the gate is open, exactly 0 where it is closed."""

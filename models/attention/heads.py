@@ -124,8 +124,14 @@ class HeadedAttention(Filling):
         source: Tensor | None = None,
     ) -> tuple[Tensor, Told]:
         """`x (batch, token, d_model)` gives the heads' writes; values come from `source` if given."""
-        mixed, told = self._by_blocks(*self._read(x, rotation, cache, source))
+        mixed, told = self._fused(*self._read(x, rotation, cache, source))
         return self._write(mixed), told
+
+    def _fused(
+        self, q: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Float[Tensor, "batch head query d"], Told]:
+        """What the heads take from the values where nobody looks at edges."""
+        return self._by_blocks(q, k, v)
 
     def _by_blocks(
         self, q: Tensor, k: Tensor, v: Tensor
@@ -156,6 +162,10 @@ class HeadedAttention(Filling):
     ) -> tuple[Tensor, Told]:
         """The same sum with the attention edges in the open, so that they can be edited."""
         q, k, v = self._read(x, rotation, cache, source, seen=True)
+        if not self.site.state.in_use and not torch.is_grad_enabled():
+            # Only channels are looked at. A slope is taken in the open: there its order is fixed.
+            mixed, told = self._fused(q, k, v)
+            return self._write(mixed), told
         edges, told = self.edges(q, k)
         acts = self.site(Activations(edges, n_units=self.config.n_heads))
         return self._write(acts.values.to(v.dtype) @ v), told

@@ -8,9 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.models.attention.heads import HeadedAttention, causal
-from pellucid.models.cache import LayerCache
 from pellucid.models.filling import Told
-from pellucid.models.position import Rotation
 from pellucid.models.units import Exactness
 from pellucid.settings.fields import setting
 
@@ -39,17 +37,13 @@ class SoftmaxAttention(HeadedAttention):
         if config.sink:
             self.sink = nn.Parameter(torch.zeros(config.n_heads))
 
-    def forward(
-        self,
-        x: Tensor,
-        rotation: Rotation | None = None,
-        cache: LayerCache | None = None,
-        source: Tensor | None = None,
-    ) -> tuple[Tensor, Told]:
-        return self._write(self._mix(*self._read(x, rotation, cache, source))), {}
+    def _fused(
+        self, q: Tensor, k: Tensor, v: Tensor
+    ) -> tuple[Float[Tensor, "batch head query d"], Told]:
+        """By one operation, which tells nothing."""
+        return self._mix(q, k, v), {}
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Float[Tensor, "batch head query d"]:
-        """What the heads take from the values, by one fused operation."""
         if self.config.sink:
             # A zero key and value whose score is the sink's logit, given through the mask.
             mask = self._sink_mask(q.shape[2], k.shape[2]).to(q.dtype)

@@ -33,6 +33,7 @@ class CrossLayerMLP(TopKMLP):
             width,
             signed=self.signed,
             exactness=self.exactness,
+            takes_rest=True,
             write=lambda: self.w_dec.view(width, config.reach, d_model).sum(1),
             read=lambda: self.w_enc,
         )

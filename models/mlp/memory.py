@@ -74,7 +74,9 @@ class MemoryMLP(Firing):
         self.w_gate = nn.Parameter(torch.empty(d_value, d_model))
         self.w_out = nn.Parameter(torch.empty(d_value, d_model))
         self.count_firing(width)
-        self.site = UnitSite("mlp", width, signed=False, exactness="unit-ablation-exact")
+        self.site = UnitSite(
+            "mlp", width, signed=False, exactness="unit-ablation-exact", takes_rest=True
+        )
 
     def borrow(self, shared: nn.ModuleDict) -> None:
         """Make the table, or take it; raises ConfigError where it is of another size or rule."""

@@ -85,6 +85,7 @@ class MoEMLP(Firing):
             width,
             signed=config.activation != "relu",
             exactness="unit-ablation-exact",
+            takes_rest=True,
             write=lambda: self.w_out,
             read=lambda: self.w_in,
         )

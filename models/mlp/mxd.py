@@ -64,6 +64,7 @@ class MixtureOfDecoders(Firing):
             experts,
             signed=False,
             exactness="unit-ablation-exact",
+            takes_rest=True,
             read=lambda: self.w_gate,
         )
         hidden = UnitSite("mlp", width, signed=True, exactness="none", read=lambda: self.w_in)

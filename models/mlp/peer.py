@@ -80,6 +80,7 @@ class PeerMLP(Firing):
             width,
             signed=config.activation != "relu",
             exactness="unit-ablation-exact",
+            takes_rest=True,
             write=lambda: self.w_out,
             read=lambda: self.w_in,
         )

@@ -40,6 +40,7 @@ class SAEMLP(TopKMLP):
             self.site.n_units,
             signed=False,
             exactness="unit-ablation-exact",
+            takes_rest=True,
             write=lambda: self.w_dec,
         )
 

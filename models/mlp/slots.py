@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pellucid.kernels import encode_topk, sddmm, sparse_decode
-from pellucid.models.activations import Activations
+from pellucid.models.activations import Activations, every_row
 
 ROWS = "batch token d -> (batch token) d"
 
@@ -35,7 +35,10 @@ def decode_slots(
 ) -> Float[Tensor, "batch token d_model"]:
     """Each token's sum of values times the rows of the weight that its slots name."""
     y = sparse_decode(rearrange(acts.values, ROWS), rearrange(acts.indices, ROWS), weight)
-    return as_tokens(y, acts.values)
+    y = as_tokens(y, acts.values)
+    if acts.rest is not None:
+        y = y + every_row(acts.rest.to(y.dtype) @ weight.to(y.dtype), len(y))
+    return y
 
 
 def as_tokens(rows: Tensor, like: Tensor) -> Tensor:

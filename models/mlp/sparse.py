@@ -46,6 +46,7 @@ class SparseMLP(Firing):
             width,
             signed=self.signed,
             exactness=self.exactness,
+            takes_rest=True,
             write=lambda: self.w_dec,
             read=lambda: self.w_enc,
         )

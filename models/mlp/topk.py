@@ -11,7 +11,7 @@ from pellucid.errors import ConfigError
 from pellucid.kernels import encode_topk, sparse_decode, topk_mlp
 from pellucid.kernels.dispatch import Products, decide, decision
 from pellucid.kernels.modes import candidate_count, group_count
-from pellucid.models.activations import Activations
+from pellucid.models.activations import Activations, every_row
 from pellucid.models.filling import Cost, Told, under_autocast
 from pellucid.models.firing import fired
 from pellucid.models.mlp.sparse import SparseMLP
@@ -79,10 +79,16 @@ class TopKMLP(SparseMLP):
 
     def decode(self, acts: Activations) -> Float[Tensor, "batch token d_model"]:
         (w_dec,) = under_autocast(self.w_dec)
+        y = self._decoded(acts, w_dec)
+        if acts.rest is not None:
+            y = y + every_row(acts.rest.to(w_dec.dtype) @ w_dec, len(y))
+        return y + self.b_dec.to(y.dtype)
+
+    def _decoded(self, acts: Activations, w_dec: Tensor) -> Float[Tensor, "batch token d_model"]:
+        """What the slots write."""
         if self.config.k < acts.values.shape[-1] == self.site.n_units:
             # An edit of all units leaves no empty slot, and gathering every row would be slow.
-            y = acts.to_dense().to(w_dec.dtype) @ w_dec
-            return y + self.b_dec.to(y.dtype)
+            return acts.to_dense().to(w_dec.dtype) @ w_dec
         flat = "batch token slot -> (batch token) slot"
         y = sparse_decode(
             rearrange(acts.values, flat),
@@ -90,8 +96,7 @@ class TopKMLP(SparseMLP):
             w_dec,
             products=self.products,
         )
-        y = rearrange(y, "(batch token) d -> batch token d", batch=acts.values.shape[0])
-        return y + self.b_dec.to(y.dtype)
+        return rearrange(y, "(batch token) d -> batch token d", batch=acts.values.shape[0])
 
     def forward(self, x: Float[Tensor, "batch token d_model"]) -> tuple[Tensor, Told]:
         rows, w_enc, b_enc, w_dec = under_autocast(x, self.w_enc, self.b_enc, self.w_dec)
