@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Integer
@@ -18,6 +19,7 @@ from pellucid.eval.siblings import NO_SEEDS, Sibling
 from pellucid.eval.stream import Stream
 
 NO_LABELS = "no source of labels was given"
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Workbench:
     """the run's, for metrics that write texts of their own"""
     _ngrams: dict[int, Predictions] = field(default_factory=dict)
     _fitted: dict[int, NGram] = field(default_factory=dict)
+    _found: dict[tuple[str, int], tuple[System, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = dict.fromkeys(CONTROLS, NOT_MADE)
@@ -60,6 +63,14 @@ class Workbench:
     def labels(self) -> LabelTable | str:
         """Labels of every token of the stream, or the reason in words why there are none."""
         return self.labelled()
+
+    def once(self, name: str, system: System, find: Callable[[System], Found]) -> Found:
+        """What several metrics rest on, found once of each system."""
+        key = name, id(system)
+        if key not in self._found:
+            # With the system itself, so that no other can come to have its number.
+            self._found[key] = system, find(system)
+        return self._found[key][1]
 
     def ngram(self, order: int) -> Predictions:
         """What the n-gram of the training tokens pays for the same stream."""

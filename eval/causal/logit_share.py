@@ -73,7 +73,7 @@ def _scores(bench: Workbench, metric: str, references: Mapping[str, Found]) -> l
     scores = under_controls(
         bench,
         metric,
-        lambda system: measure(system, texts)[metric],
+        lambda system: bench.once("logit_share", system, lambda s: measure(s, texts))[metric],
         better="higher" if metric == "logit_share" else "lower",
         controls=MODELS,
         references=references,

@@ -133,6 +133,18 @@ def test_scores_of_a_transformer_stand_beside_its_twin():
     assert cost.controls["ceiling_whole_logits"] > 0
 
 
+def test_three_metrics_rest_on_one_look_at_each_model(monkeypatch):
+    looked = []
+    look = lambda system, texts: looked.append(system) or measure(system, texts)
+    monkeypatch.setattr("pellucid.eval.causal.logit_share.measure", look)
+    bench = a_bench(a_transformer("rms"), a_transformer("layer"))
+    apart = a_bench(bench.reader.model, bench.twin.model)
+    together = [score(bench) for score in (logit_share, cross_entropy_through_units_mean)]
+    assert len(looked) == 2 and looked[0] is bench.reader and looked[1] is bench.twin
+    again = cross_entropy_through_units_mean(apart)
+    assert [s.value for s in again] == [s.value for s in together[1]] and len(looked) == 4
+
+
 def test_a_model_without_write_directions_says_so():
     model = Caused(RULES, effects(VOCAB - 1))
     model.site._write = None
