@@ -53,6 +53,6 @@ def test_processes_at_once_come_to_their_end_and_all_rates_to_a_table(capsys):
 
 def test_a_process_that_dies_is_said_at_once(tmp_path):
     """The others would wait for it, and the command with them."""
-    cannot = run_config([*WORDS, "data=files", f"data.path={tmp_path / 'nothing'}"])
+    cannot = run_config(["data=files", f"data.path={tmp_path / 'nothing'}"])
     with pytest.raises(UserError, match="one of 2 processes at once ended with exit code 1"):
         bench_pack._processes([cannot, cannot], steps=1)
