@@ -173,7 +173,7 @@ def test_runs_of_one_kind_differ_in_seed_and_rates_alone():
     ("words", "said"),
     [
         (["dropout=0.1"], "dropout draws noise"),
-        (["attention@1=gated"], "a layer draws noise"),
+        (["attention@1=gated", "attention@1.n_heads=2"], "a layer draws noise"),
         (["train.compile=true"], "train.compile"),
         (["train.teacher=x"], "train.teacher"),
     ],
