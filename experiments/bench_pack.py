@@ -1,14 +1,16 @@
 """How fast several small runs are on one device: one after the other, at once, and as one model.
 
 `pellucid bench pack [cells=16] [steps=20] [json=PATH] [word …]` trains so many runs of a configuration,
-which differ in their seeds, and prints the tokens per second of all of them together.
+which differ in their seeds, and prints the tokens per second of all of them together. On a CPU the
+processes share its threads.
 """
 
 import json
 import multiprocessing
+import queue
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,11 @@ DEFAULT = ["tiny", "n_layers=4", "d_model=256", "mlp=dense"]
 """3.1 million parameters in the blocks."""
 ASKED = {"cells": 16, "steps": 20}
 WARMUP = 2
+WAYS = {
+    "alone": "one after the other",
+    "processes": "processes at once",
+    "stacked": "one batched model",
+}
 LONGEST = 1800.0
 """Seconds that processes wait for one another at most."""
 
@@ -41,11 +48,21 @@ def main(words: list[str]) -> int:
     asked = {name: _count(name, told.get(name, str(least))) for name, least in ASKED.items()}
     rest = [w for w in words if w.partition("=")[0] not in (*ASKED, "json")]
     found = measure(run_config(rest or DEFAULT), **asked)
-    for name, rate in found["tokens_per_s"].items():
-        print(f"{name:10} {rate:12,.0f} tokens/s  {rate / found['tokens_per_s']['alone']:.2f}")
+    print("\n".join(_table(found)))
     if "json" in told:
         Path(told["json"]).write_text(json.dumps(found, indent=1) + "\n")
     return 0
+
+
+def _table(found: dict[str, Any]) -> list[str]:
+    """What was measured, for a terminal."""
+    rates = found["tokens_per_s"]
+    said = f"{found['cells']} runs of {found['parameters']:,} parameters, {found['steps']} steps"
+    return [
+        f"{said}, on {found['device']} with {found['threads']} threads",
+        f"{'':22}{'tokens/s of all':>17}{'times the first':>17}",
+        *(f"{WAYS[name]:22}{r:17,.0f}{r / rates['alone']:17.2f}" for name, r in rates.items()),
+    ]
 
 
 def measure(config: RunConfig, *, cells: int, steps: int) -> dict[str, Any]:
@@ -123,17 +140,40 @@ def _now() -> float:
 
 
 def _processes(configs: list[RunConfig], steps: int) -> float:
-    """Seconds from when all processes have begun until the last has ended."""
+    """Seconds from when all processes have begun until the last has ended.
+
+    Raises UserError as soon as one of them has died: the others would wait for it.
+    """
     context = multiprocessing.get_context("spawn")
     barrier, times = context.Barrier(len(configs)), context.Queue()
-    told = (steps, torch.get_num_threads(), barrier, times)
+    threads = torch.get_num_threads()
+    shared = threads if torch.cuda.is_available() else max(1, threads // len(configs))
+    told = (steps, shared, barrier, times)
     processes = [context.Process(target=_alone, args=(each, *told)) for each in configs]
     for process in processes:
         process.start()
-    spans = [times.get(timeout=LONGEST) for _ in processes]
-    for process in processes:
-        process.join()
+    try:
+        spans = _heard(times, processes)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
     return max(end for _, end in spans) - min(begun for begun, _ in spans)
+
+
+def _heard(times: Any, processes: Sequence[Any]) -> list[tuple[float, float]]:
+    """When each process began and ended."""
+    spans: list[tuple[float, float]] = []
+    while len(spans) < len(processes):
+        try:
+            spans.append(times.get(timeout=1.0))
+        except queue.Empty:
+            if code := next((p.exitcode for p in processes if p.exitcode), 0):
+                raise UserError(
+                    f"bench pack: one of {len(processes)} processes at once ended with exit code "
+                    f"{code} (memory, perhaps); fewer cells are accepted"
+                ) from None
+    return spans
 
 
 def _alone(config: RunConfig, steps: int, threads: int, barrier: Any, times: Any) -> None:

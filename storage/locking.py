@@ -15,9 +15,16 @@ from pellucid.storage import files
 _held: set[int] = set()
 
 
+class InUseError(RunError):
+    """Another process holds a lock."""
+
+
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; raises RunError, naming process and host, while another does."""
+    """Hold the lock file `path`; raises InUseError, naming process and host, while another does.
+
+    RunError: the file cannot be locked by anyone.
+    """
     with files.explained(RunError, f"lock {path.parent}"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     _held.add(descriptor)
@@ -35,7 +42,7 @@ def _take(descriptor: int, path: Path) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-            raise RunError(
+            raise InUseError(
                 f"{path.parent} is in use by {holder or 'another process'}: "
                 "wait for it to end, or give another folder"
             ) from None

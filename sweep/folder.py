@@ -142,11 +142,14 @@ class GridFolder:
 
     @contextmanager
     def claim(self, name: str) -> Iterator[bool]:
-        """Whether this process may run the cell: no other process does while this lasts."""
+        """Whether this process may run the cell: no other process does while this lasts.
+
+        Raises RunError where the lock cannot be had at all: waiting for it would have no end.
+        """
         try:
             held = locking.exclusive(self.claims / f"{name}.lock")
             held.__enter__()
-        except RunError:
+        except locking.InUseError:
             yield False
             return
         try:

@@ -24,8 +24,9 @@ class Matched:
 
     words: tuple[str, ...]
     """what `pellucid train` would be told"""
-    facts: Mapping[str, Any]
-    """for the manifests of its runs: by what it was matched, to which words, how closely"""
+    facts: Mapping[str, Any] | None
+    """for the manifests of its runs: by what it was matched, to which words, how closely; none
+    where it was found by a version that did not keep them"""
 
 
 def solved(base: str, value: str) -> Matched | None:
@@ -48,14 +49,35 @@ def solved(base: str, value: str) -> Matched | None:
 
 
 def remembered(folder: Path, grid: "Grid") -> dict[str, Matched]:
-    """The matched baselines of a grid that its folder remembers from the same words."""
+    """The matched baselines of a grid that its folder remembers from the same words.
+
+    Raises RunError for a file that says something else of them.
+    """
     file = folder / FILE
     held = files.read_object(file, (), RunError) if file.exists() else {}
+    asked = {name: [grid.base, value] for name, value in grid.baselines.items() if name in held}
     return {
-        name: Matched(tuple(held[name]["words"]), held[name]["facts"])
-        for name, value in grid.baselines.items()
-        if name in held and held[name]["asked"] == [grid.base, value]
+        name: found
+        for name, words in asked.items()
+        if (found := _read(held[name], words, f"{file}, {name}"))
     }
+
+
+def _read(entry: Any, asked: list[str], where: str) -> Matched | None:
+    """What a file remembers of a baseline; None where other words were matched."""
+    if not isinstance(entry, dict) or not all(_is_words(entry.get(k)) for k in ("asked", "words")):
+        raise RunError(
+            f"{where} says neither what was asked nor which words were found: mend it, or delete "
+            f"the file and have the baseline matched anew"
+        )
+    # Earlier versions wrote =word, and no facts.
+    words, facts = tuple(word.removeprefix("=") for word in entry["words"]), entry.get("facts")
+    told = facts if isinstance(facts, dict) else None
+    return Matched(words, told) if entry["asked"] == asked else None
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
 def remember(folder: Path, grid: "Grid", found: Mapping[str, Matched]) -> None:

@@ -18,10 +18,14 @@ KEPT = ("PELLUCID_", "TRITON_", "HF_")
 
 
 def check(address: str | None) -> None:
-    """Raise UserError where Ray is not installed, or nothing answers at an address."""
-    required("ray")
-    if address and address != "auto":
+    """Raise UserError where Ray is not installed, or there is no cluster at an address."""
+    ray = required("ray")
+    if not address:
+        return
+    if address != "auto":
         _answers(address)
+    _begin(ray, address, None, 1)
+    ray.shutdown()
 
 
 def _answers(address: str) -> None:

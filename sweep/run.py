@@ -54,14 +54,14 @@ def sweep(
     grid.check()
     if not dry_run:
         place.reach()
-        folder.check(grid)
+    folder.check(grid)
     found = grid.matches(matched.remembered(out, grid))
     cells = grid.cells(found)
+    folder.check(grid, cells)
     workers = place.at_once(len(cells))
     if dry_run:
         print("\n".join(_plan(grid, cells, folder, workers, slot)))
         return EXIT_OK
-    folder.check(grid, cells)
     cells = folder.begin(grid, found)
     _take_code(folder, console, retry)
     bounded = slot and partial(slots.Slot, slot, begun=begun or time.monotonic())

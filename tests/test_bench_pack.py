@@ -39,3 +39,20 @@ def test_rates_are_tokens_of_all_runs_over_the_time_of_all(monkeypatch):
 def test_what_cannot_be_measured_is_said(words, said):
     with pytest.raises(UserError, match=said):
         bench_pack.main(words)
+
+
+def test_processes_at_once_come_to_their_end_and_all_rates_to_a_table(capsys):
+    bench_pack.main(["cells=2", "steps=1", *WORDS])
+    head, columns, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith("2 runs of ") and "1 steps, on cpu" in head
+    assert [row[:22].strip() for row in rows] == list(bench_pack.WAYS.values())
+    rates = [float(row[22:39].replace(",", "")) for row in rows]
+    assert min(rates) > 0 and rows[0].endswith("1.00")
+    assert {len(row) for row in rows} == {len(columns)}
+
+
+def test_a_process_that_dies_is_said_at_once(tmp_path):
+    """The others would wait for it, and the command with them."""
+    cannot = run_config(["data=files", f"data.path={tmp_path / 'nothing'}"])
+    with pytest.raises(UserError, match="one of 2 processes at once ended with exit code 1"):
+        bench_pack._processes([cannot, cannot], steps=1)

@@ -64,12 +64,13 @@ def assert_same(a: Path, b: Path, step: int, tolerance: float) -> None:
         ["mlp=dense"],
         [*TOPK, "mlp.products=sparse"],
         [*TOPK, "mlp.products=dense", "train.micro_batch=4"],
+        ["mlp=jumprelu", *TOPK[1:]],
         pytest.param(
             ["mlp=dense", "train.optimizer=muon", "head.tied=true", "constraint=weight_topk"],
             marks=pytest.mark.slow,
         ),
     ],
-    ids=("dense", "sparse", "accumulated", "muon"),
+    ids=("dense", "sparse", "accumulated", "jumprelu", "muon"),
 )
 def test_each_run_is_what_it_is_alone(tmp_path, words):
     group = members(tmp_path, *EXACT, *words)
@@ -172,7 +173,7 @@ def test_runs_of_one_kind_differ_in_seed_and_rates_alone():
     ("words", "said"),
     [
         (["dropout=0.1"], "dropout draws noise"),
-        (["mlp=jumprelu"], "autograd.Function"),
+        (["attention@1=gated", "attention@1.n_heads=2"], "a layer draws noise"),
         (["train.compile=true"], "train.compile"),
         (["train.teacher=x"], "train.teacher"),
     ],

@@ -59,6 +59,8 @@ def _tried(model: str) -> str:
     models = [model.double().train() for model in models]
     shape = (MODELS, ROWS, min(config.context, TOKENS) + 1)
     tokens = torch.randint(VOCABULARY, shape, generator=torch.Generator().manual_seed(0))
+    if _draws(models[0], tokens[0]):
+        return "a layer draws noise for each run"
     many = Many(models, partial(_loss, models[0]))
     try:
         many(tokens).sum().backward()
@@ -80,6 +82,14 @@ def _loss(model: nn.Module, tokens: Tensor) -> Tensor:
     logits, told = model(tokens[:, :-1])
     loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
     return loss + sum(value for name, value in told.items() if "loss/" in name)
+
+
+def _draws(model: nn.Module, tokens: Tensor) -> bool:
+    """Whether a pass takes numbers from the generator, whose order is each run's own."""
+    with torch.random.fork_rng(devices=[]):
+        before = torch.get_rng_state()
+        _loss(model, tokens)
+        return not torch.equal(before, torch.get_rng_state())
 
 
 def _equal(alone: Tensor | None, together: Tensor | None) -> bool:

@@ -132,13 +132,22 @@ class JumpReLUMLP(ThresholdMLP):
         return revived | {"log_threshold": rows}
 
 
-class JumpReLU(torch.autograd.Function):
+class _Gate(torch.autograd.Function):
+    """What both functions keep for their gradients; `torch.vmap` derives its rule from theirs."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pre, threshold, ctx.bandwidth = inputs
+        ctx.save_for_backward(pre, threshold)
+
+
+class JumpReLU(_Gate):
     """`z · 1[z > θ]`; the gradient to θ is the kernel's estimate -θ/ε · 1[|z - θ| < ε/2]."""
 
     @staticmethod
-    def forward(ctx, pre, threshold, bandwidth):
-        ctx.save_for_backward(pre, threshold)
-        ctx.bandwidth = bandwidth
+    def forward(pre, threshold, bandwidth):
         return pre * (pre > threshold)
 
     @staticmethod
@@ -149,13 +158,11 @@ class JumpReLU(torch.autograd.Function):
         return grad * (pre > threshold), to_threshold.sum_to_size(threshold.shape), None
 
 
-class Step(torch.autograd.Function):
+class Step(_Gate):
     """`1[z > θ]`; the gradient to θ is -1/ε · 1[|z - θ| < ε/2], to z none."""
 
     @staticmethod
-    def forward(ctx, pre, threshold, bandwidth):
-        ctx.save_for_backward(pre, threshold)
-        ctx.bandwidth = bandwidth
+    def forward(pre, threshold, bandwidth):
         return (pre > threshold).to(pre.dtype)
 
     @staticmethod

@@ -87,11 +87,20 @@ def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, capsys):
     held = {"format": 1, "name": "other", "cells": {}, "endpoints": [], "seeds": []}
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "grid.json").write_text(json.dumps(held))
-    said = swept(tmp_path, capsys, GRID.format("baselines={'d': 'match=dense'}"))
-    assert "holds another grid (its name is other)" in said
+    for words in ((), ("--dry-run",)):
+        said = swept(tmp_path, capsys, GRID.format("baselines={'d': 'match=dense'}"), *words)
+        assert "holds another grid (its name is other)" in said
     (tmp_path / "out" / "grid.json").write_text("{")
     assert "is not valid JSON" in swept(tmp_path, capsys, GRID.format(""))
     (tmp_path / "out" / "grid.json").rename(tmp_path / "out" / "config.json")
     assert "is not a grid and not empty" in swept(tmp_path, capsys, GRID.format(""))
     (tmp_path / "file").write_text("mine")
     assert "cannot look into" in swept(tmp_path, capsys, GRID.format(""), out="file")
+
+
+def test_a_lock_that_cannot_be_had_is_not_waited_for(tmp_path, capsys):
+    (tmp_path / "out" / "claims" / ".begin.lock").mkdir(parents=True)
+    text = "grid = Grid(name='g', baselines={'d': 'mlp.k=4'}, seeds=(0,))\n"
+    (tmp_path / "g.py").write_text(HEAD + text)
+    assert main(["sweep", str(tmp_path / "g.py"), "--out", str(tmp_path / "out")]) == EXIT_USER
+    assert "cannot lock" in capsys.readouterr().err

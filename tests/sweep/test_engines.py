@@ -209,6 +209,17 @@ def test_an_address_where_nothing_answers_is_told(installed, tmp_path):
     assert time.monotonic() - begun < 5 and not (tmp_path / "out").exists()
 
 
+def test_a_cluster_that_cannot_be_joined_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    def init(**_):
+        raise ConnectionError("Could not find any running\n Ray instance")
+
+    monkeypatch.setattr(on_ray, "required", lambda *words: SimpleNamespace(init=init))
+    said = "no Ray cluster could be joined at auto: Could not find any running Ray instance"
+    with pytest.raises(UserError, match=said):
+        sweep(GRID, tmp_path / "out", engine="ray", address="auto")
+    assert not (tmp_path / "out").exists()
+
+
 def test_how_many_cells_run_at_once():
     assert Place(workers=3).at_once(100) == 3
     assert Place(engine="slurm").at_once(100) == 100

@@ -10,7 +10,7 @@ from support.training import SMALL
 
 from pellucid.cli import main
 from pellucid.config import identity_hash
-from pellucid.errors import EXIT_OK, EXIT_USER
+from pellucid.errors import EXIT_OK, EXIT_USER, RunError
 from pellucid.experiments import matching, run_config
 from pellucid.report.grid import write_grid
 from pellucid.report.grid.reading import read_grid
@@ -106,6 +106,25 @@ def test_a_match_is_of_its_base(clock, tmp_path):
     GridFolder(tmp_path).begin(GRID, GRID.matches({}))
     assert matched.remembered(tmp_path, GRID)
     assert matched.remembered(tmp_path, replace(GRID, base="tiny mlp.k=8")) == {}
+
+
+def test_what_an_earlier_version_remembered_is_read(clock, unrun, tmp_path):
+    """It wrote no facts, and a sign before each word."""
+    assert runner.sweep(GRID, tmp_path, workers=1) == EXIT_OK
+    first, held = widths(tmp_path), json.loads((tmp_path / matched.FILE).read_text())
+    before = {"asked": held["d"]["asked"], "words": [f"={word}" for word in held["d"]["words"]]}
+    (tmp_path / matched.FILE).write_text(json.dumps({"d": before}))
+    assert runner.sweep(GRID, tmp_path, workers=1) == EXIT_OK
+    assert widths(tmp_path) == first and len(clock) == 1
+    cells = GRID.cells(matched.remembered(tmp_path, GRID))
+    assert all(cell.matched is None for cell in cells)
+
+
+@pytest.mark.parametrize("entry", ["wide", {"words": ["tiny"]}, {"asked": ["tiny"], "words": [1]}])
+def test_a_file_that_remembers_something_else_is_a_sentence(entry, clock, tmp_path):
+    (tmp_path / matched.FILE).write_text(json.dumps({"d": entry}))
+    with pytest.raises(RunError, match=r"matched.json, d says neither what was asked nor which"):
+        runner.sweep(GRID, tmp_path, workers=1)
 
 
 def test_a_cluster_that_is_not_there_is_said_before_a_step_is_timed(clock, tmp_path, monkeypatch):
