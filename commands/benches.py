@@ -16,14 +16,16 @@ def bench(argv: list[str]) -> int:
         from pellucid.experiments import bench_widths as bench
     elif args == ["pack"]:
         from pellucid.experiments import bench_pack as bench
+    elif args == ["grids"]:
+        from pellucid.experiments import bench_grids as bench
     elif args == ["kernels"]:
         from pellucid.kernels import bench
     elif args in (["-h"], ["--help"]):
-        print("usage: pellucid bench train|kernels|models|fillings|widths|pack [word ...]")
+        print("usage: pellucid bench train|kernels|models|fillings|widths|pack|grids [word ...]")
         return EXIT_OK
     else:
         raise UserError(
             f"bench {' '.join(args)} is not known; "
-            f"expected bench train, kernels, models, fillings, widths or pack"
+            f"expected bench train, kernels, models, fillings, widths, pack or grids"
         )
     return bench.main(words)
