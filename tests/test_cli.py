@@ -86,8 +86,8 @@ def test_train_command_takes_the_same_words(trained):
         ("replay nowhere 3", ["nowhere is not a run"]),
         ("replay nowhere -3", ["-3"]),
         ("replay nowhere three", ["'three'"]),
-        ("bench", ["bench train, kernels, models, fillings, widths or pack"]),
-        ("bench cpu", ["bench train, kernels, models, fillings, widths or pack"]),
+        ("bench", ["bench train, kernels, models, fillings, widths, pack or grids"]),
+        ("bench cpu", ["bench train, kernels, models, fillings, widths, pack or grids"]),
     ],
 )
 def test_a_mistake_is_one_line(trained, capsys, words, fragments):
