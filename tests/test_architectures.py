@@ -17,11 +17,11 @@ def test_the_page_of_architectures_is_what_its_command_writes():
 def test_the_page_of_architectures_takes_what_was_measured(tmp_path):
     """Cells of one filling that has results, and of one that has none."""
     trained = {"variant": "mlp=topk", "loss": 4.1234, "bigram": 4.5}
-    timed = {"variant": "mlp=topk", "step_ms": 30.0, "dense_ms": 20.0}
+    timed = {"variant": "mlp=topk", "step_ms": 30.0, "dense_ms": 20.0, "over_justified": 1.25}
     for name, row in (("first_steps", trained), ("models", timed)):
         (tmp_path / f"{name}.json").write_text(json.dumps({"rows": [row]}))
     rows = {line.split(" | ")[0]: line for line in architectures.page(tmp_path).splitlines()}
-    assert rows["| `mlp=topk`"].endswith("| 4.123 (4.500) | 1.50 |")
+    assert rows["| `mlp=topk`"].endswith("| 4.123 (4.500) | 1.50, 1.25 |")
     assert rows["| `mlp=solu`"].endswith("| not measured | not measured |")
 
 
