@@ -4,6 +4,13 @@ from pellucid.sweep.folder import Failure, GridFolder
 
 DEATHS = 3
 """Times that a process may die at a cell without having saved anything new."""
+LONGEST = 500
+"""Characters that are kept of a line."""
+
+
+def last_line(said: str) -> str:
+    """The last line that is not empty of what a process said: of a traceback, the error."""
+    return next((s[:LONGEST] for line in reversed(said.splitlines()) if (s := line.strip())), "")
 
 
 class Attempts:
@@ -22,6 +29,6 @@ class Attempts:
         self.deaths[name] = (deaths, saved)
         if deaths < DEATHS:
             return True
-        reason = f"its process ended {deaths} times without getting further ({how})"
+        reason = f"its process ended {deaths} times without getting further: {how}"
         self.folder.fail(name, Failure(reason, code, deaths))
         return False

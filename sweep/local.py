@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from pellucid.errors import EXIT_NONFINITE, EXIT_OK, EXIT_RESUME, EXIT_USER
-from pellucid.sweep.attempts import Attempts
+from pellucid.sweep.attempts import Attempts, last_line
 from pellucid.sweep.board import Board
 from pellucid.sweep.folder import Failure, GridFolder
 from pellucid.sweep.grid import Cell
@@ -185,9 +186,8 @@ class LocalEngine:
 
     def _died(self, cell: Cell, worker: "_Worker") -> None:
         """Try a cell again whose worker was killed, as long as it gets further each time."""
-        code = worker.process.wait()
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        if self.stopping or self.attempts.again(cell.name, how, code):
+        how = worker.ending()
+        if self.stopping or self.attempts.again(cell.name, how, worker.process.returncode):
             self._again(cell)
 
     def _start(self, index: int) -> "_Worker":
@@ -210,11 +210,14 @@ class _Worker:
         environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": str(threads)}
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        # What it says outside of cells, which have logs: in a file without a name, which, unlike a
+        # pipe, nobody has to empty, and which is gone with both processes.
+        self.errors = TemporaryFile()  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pellucid.sweep.worker", str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.errors,
             text=True,
             env=environment,
             cwd=Path.cwd(),
@@ -236,9 +239,19 @@ class _Worker:
         line = self.process.stdout.readline()
         return json.loads(line) if line else None
 
+    def ending(self) -> str:
+        """How the process ended: by which signal, or with which exit code and last words."""
+        code = self.process.wait()
+        if code < 0:
+            return signal.Signals(-code).name
+        self.errors.seek(0)
+        said = last_line(self.errors.read().decode(errors="replace"))
+        return f"exit code {code}, {said}" if said else f"exit code {code}"
+
     def close(self) -> None:
         """Let the process end, once it has served what it was asked."""
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
+        self.errors.close()

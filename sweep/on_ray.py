@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.errors import UserError
+from pellucid.sweep.attempts import last_line
 from pellucid.sweep.extras import required
 from pellucid.sweep.job import run_cell
 
@@ -112,6 +113,7 @@ class RayTask:
         try:
             return f"exit code {self.ray.get(self.reference)}"
         except self.ray.exceptions.RayTaskError as error:
-            return str(error.cause)
+            # Before it there may be a whole traceback of the worker's.
+            return last_line(str(error.cause))
         except self.ray.exceptions.RayError as error:
             return str(error).strip().splitlines()[0]

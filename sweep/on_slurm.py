@@ -13,6 +13,7 @@ from typing import Any
 
 from pellucid.errors import EXIT_RESUME, RunError, UserError
 from pellucid.storage import files
+from pellucid.sweep.attempts import last_line
 from pellucid.sweep.extras import required
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.job import run_cell
@@ -95,7 +96,7 @@ class SlurmPool:
             with self.executor.batch():
                 submitted = [self.executor.submit(CellJob(job)) for job in jobs]
         except self.refused as error:
-            raise UserError(f"Slurm refused the jobs: {_last_line(error)}") from None
+            raise UserError(f"Slurm refused the jobs: {last_line(str(error)) or '?'}") from None
         known = self._known() | {
             job["name"]: one.job_id for job, one in zip(jobs, submitted, strict=True)
         }
@@ -163,7 +164,3 @@ class SlurmTask:
     def reason(self) -> str:
         """Why it ended: Slurm's word for it, and where its output is."""
         return f"{self.job.state}; see {self.job.paths.stderr}"
-
-
-def _last_line(error: Exception) -> str:
-    return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["?"])[-1]

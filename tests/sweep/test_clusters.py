@@ -166,7 +166,7 @@ def test_the_script_that_slurm_is_given(slurm, tmp_path, capsys):
     code = sweep(grid, out, **where, sbatch=["account=lab", "qos=low"], minutes=30)
     # Slurm says that the jobs are over, and there is nothing: three times, then they have failed.
     assert (
-        code == 2 and "3 times without getting further (COMPLETED; see" in capsys.readouterr().out
+        code == 2 and "3 times without getting further: COMPLETED; see" in capsys.readouterr().out
     )
     script = (tmp_path / "script").read_text().replace(str(out.resolve()), "GRID")
     script = script.replace(sys.executable, "PYTHON")

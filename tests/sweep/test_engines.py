@@ -96,7 +96,7 @@ def test_a_job_that_is_lost_three_times_has_failed(folder):
     pool = Plans(folder, {A: ["lost"] * 9, B: ["done"]}, at_once=1)
     assert engine(folder, pool).run() == 0
     assert pool.submitted.count(A) == attempts.DEATHS
-    assert "3 times without getting further (the node is gone)" in folder.failure(A).reason
+    assert "3 times without getting further: the node is gone" in folder.failure(A).reason
 
 
 def test_a_stop_withdraws_what_waits(folder):
@@ -218,6 +218,17 @@ def test_a_cluster_that_cannot_be_joined_is_told_before_anything_is_written(tmp_
     with pytest.raises(UserError, match=said):
         sweep(GRID, tmp_path / "out", engine="ray", address="auto")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_reason_is_the_last_line_of_what_ray_says():
+    class TaskError(Exception):
+        cause = RuntimeError("failed to import:\n\n  File …\nModuleNotFoundError: no x\n")
+
+    def get(_):
+        raise TaskError
+
+    ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=TaskError))
+    assert on_ray.RayTask(ray, None).reason() == "ModuleNotFoundError: no x"
 
 
 def test_how_many_cells_run_at_once():

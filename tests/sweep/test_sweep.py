@@ -13,7 +13,7 @@ from support.grids import BASE, children, results, start, write
 from support.training import digest
 
 from pellucid.cli import main
-from pellucid.sweep import Grid, GridError, Tuning, load_grid
+from pellucid.sweep import Grid, GridError, Tuning, load_grid, snapshot
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.run import sweep
 
@@ -131,6 +131,26 @@ def test_what_fails_is_listed_with_its_reason_and_not_tried_again(tmp_path, caps
     assert log.stat().st_size == size
     assert sweep(grid, tmp_path / "out", workers=1, retry=True) == 2
     assert log.stat().st_size > size
+
+
+@pytest.mark.parametrize(
+    ("defect", "said"),
+    [
+        ("import not_there", "exit code 1, ModuleNotFoundError: No module named 'not_there'"),
+        ("def :", "exit code 1, SyntaxError: invalid syntax"),
+    ],
+)
+def test_code_that_cannot_be_imported_is_named_as_the_reason(defect, said, tmp_path, capsys):
+    folder = GridFolder(tmp_path / "out")
+    grid = Grid(name="bad", base=BASE, seeds=[0])
+    folder.open(grid, cells := grid.cells())
+    snapshot.take(folder.code)
+    with (folder.code / "pellucid" / "__init__.py").open("a") as code:
+        code.write(f"{defect}\n")
+    assert sweep(grid, folder.path, workers=1) == 2
+    assert f"3 times without getting further: {said}\n" in capsys.readouterr().out
+    assert folder.failure(cells[0].name).reason.endswith(said)
+    assert not any(folder.logs.iterdir()) and not any(folder.cells.iterdir())
 
 
 def test_the_folder_of_another_grid_is_refused(undisturbed, tmp_path):
