@@ -6,6 +6,7 @@ goes on where it was.
 
 import shutil
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
@@ -24,14 +25,19 @@ NOTICE = 90
 """Seconds before its end at which a job is told to save."""
 REQUEUES = 1000
 """Times that a job may reach its time."""
+ANSWER = 30.0
+"""Seconds that a controller has to answer; Slurm's own programs try for ten."""
 ASKED = signal.SIGUSR2
 """What submitit has Slurm send before a job's end."""
 
 
 def check(options: Sequence[str]) -> None:
-    """Raise UserError where submitit or Slurm is not there, or an option has no value."""
+    """Raise UserError where submitit or Slurm is not there, or an option has no value.
+
+    Slurm's programs may be there while no controller answers them.
+    """
     required("submitit", "slurm")
-    for program in ("sbatch", "srun"):
+    for program in ("sbatch", "srun", "sinfo"):
         if shutil.which(program) is None:
             raise UserError(
                 f"there is no Slurm on this machine: {program} was not found; start the sweep where "
@@ -40,6 +46,24 @@ def check(options: Sequence[str]) -> None:
     for option in options:
         if not all(option.partition("=")[::2]):
             raise UserError(f"--sbatch {option!r} is not accepted; NAME=VALUE is")
+    _answers()
+
+
+def _answers() -> None:
+    """Raise UserError where `sinfo`, which only asks, finds no controller."""
+    try:
+        asked = subprocess.run(
+            ["sinfo", "--noheader", "--format=%P"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"no controller of Slurm answers: sinfo waited {ANSWER:g} s") from None
+    if asked.returncode:
+        said = last_line(asked.stderr) or f"sinfo ended with exit code {asked.returncode}"
+        raise UserError(f"no controller of Slurm answers: {said}")
 
 
 class CellJob:

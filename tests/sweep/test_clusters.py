@@ -149,7 +149,8 @@ def slurm(tmp_path, monkeypatch) -> Path:
     """Programs of Slurm's names that keep what they are given."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, script in {"sbatch": SBATCH, "srun": "", "sacct": SACCT, "scancel": ""}.items():
+    idle = dict.fromkeys(("srun", "sinfo", "scancel"), "")
+    for name, script in {"sbatch": SBATCH, "sacct": SACCT, **idle}.items():
         (tools / name).write_text(script or "#!/bin/sh\n")
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")

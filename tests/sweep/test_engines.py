@@ -1,9 +1,12 @@
 """Engines refuse what they cannot do, and a cluster's losses leave no trace in a grid's folder."""
 
 import json
+import os
+import re
 import shutil
 import socket
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -195,6 +198,44 @@ def test_a_machine_without_slurm_is_told(installed, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="--sbatch 'qos' is not accepted; NAME=VALUE is"):
         sweep(GRID, tmp_path / "out", engine="slurm", sbatch=["qos"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch) -> Path:
+    """Programs of Slurm's names, each of which leaves a file where it was run."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sbatch", "srun", "sinfo"):
+        (tools / name).write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/ran-{name}\n')
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    return tools
+
+
+NOBODY = "slurm_load_partitions: Unable to contact slurm controller (connect failure)"
+
+
+@pytest.mark.parametrize(
+    ("sinfo", "said"),
+    [
+        (f"echo 'sinfo: error: once more' >&2; echo '{NOBODY}' >&2; exit 1", re.escape(NOBODY)),
+        ("exit 3", "sinfo ended with exit code 3"),
+        ("exec sleep 60", "sinfo waited 0.5 s"),
+    ],
+)
+def test_a_slurm_whose_controller_is_silent_is_told(
+    sinfo, said, installed, programs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(on_slurm, "ANSWER", 0.5)
+    (programs / "sinfo").write_text(f"#!/bin/sh\n{sinfo}\n")
+    with pytest.raises(UserError, match=f"^no controller of Slurm answers: {said}$"):
+        sweep(GRID, tmp_path / "out", engine="slurm")
+    assert list(tmp_path.iterdir()) == [programs]
+
+
+def test_a_slurm_that_answers_is_only_asked(installed, programs, tmp_path):
+    Place(engine="slurm").reach()
+    assert {path.name for path in tmp_path.iterdir()} == {"bin", "ran-sinfo"}
 
 
 def test_an_address_where_nothing_answers_is_told(installed, tmp_path):
