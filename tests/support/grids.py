@@ -28,12 +28,12 @@ def write(folder: Path, base: str = BASE) -> Path:
 
 
 def results(out: Path, step: int = 40) -> dict[str, dict]:
-    """Weights, metrics and scores of every cell, without what was measured in seconds."""
+    """Weights, metrics and the file of scores of every cell, without what is in seconds."""
     found = {}
     for run in sorted((out / "cells").iterdir()):
-        scores = json.loads((run / "scores.json").read_text())["scores"]
-        plain = [{k: v for k, v in score.items() if k != "seconds"} for score in scores]
-        found[run.name] = {"run": digest(run, step), "scores": plain}
+        held = json.loads((run / "scores.json").read_text())
+        plain = [{k: v for k, v in score.items() if k != "seconds"} for score in held["scores"]]
+        found[run.name] = {"run": digest(run, step), "scores": held | {"scores": plain}}
     return found
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from support.grids import BASE, children, results, start, write
-from support.training import digest
 
 from pellucid.cli import main
 from pellucid.sweep import Grid, GridError, Tuning, load_grid, snapshot
@@ -63,8 +62,11 @@ def test_all_cells_run_the_code_the_grid_was_begun_with(undisturbed):
     assert len(hashes) == 1
 
 
-def kill_at_random(file: Path, out: Path, times: int, seed: int) -> None:
-    """Kill the runner or one of its workers, again and again, and let the grid come to its end."""
+def kill_at_random(file: Path, out: Path, times: int, seed: int) -> int:
+    """Kill the runner or one of its workers, again and again, and let the grid come to its end.
+
+    How often something was killed: less often than asked where the end came before.
+    """
     dice, killed = random.Random(seed), 0
     while True:
         runner = start(file, out, "--workers", "2")
@@ -78,11 +80,9 @@ def kill_at_random(file: Path, out: Path, times: int, seed: int) -> None:
                 if victim == runner.pid:
                     break
         said, _ = runner.communicate(timeout=300)
-        if killed >= times and runner.returncode == 0:
-            return
         assert runner.returncode in (0, 75, -signal.SIGKILL, -signal.SIGTERM), said
         if runner.returncode == 0:
-            return
+            return killed
 
 
 def test_kills_leave_no_trace_in_what_is_found(undisturbed, tmp_path):
@@ -97,11 +97,9 @@ def test_twenty_kills_leave_no_trace_in_what_is_found(tmp_path):
     whole = start(file, tmp_path / "whole", "--workers", "2")
     said, _ = whole.communicate()
     assert whole.returncode == 0, said
-    kill_at_random(file, tmp_path / "killed", times=20, seed=2)
-    steps = 400
-    for run in sorted((tmp_path / "whole" / "cells").iterdir()):
-        other = tmp_path / "killed" / "cells" / run.name
-        assert digest(run, steps) == digest(other, steps)
+    # A machine that is fast comes to the grid's end before the last kills.
+    assert kill_at_random(file, tmp_path / "killed", times=20, seed=2) >= 10
+    assert results(tmp_path / "killed", 400) == results(tmp_path / "whole", 400)
 
 
 def test_two_runners_share_a_grid(undisturbed, tmp_path):
