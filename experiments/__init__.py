@@ -1,7 +1,7 @@
 """Runs that people start by name: `preset("tiny")`, `run_config(["tiny", "mlp.k=16"])`."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,16 @@ def split(words: Sequence[str]) -> tuple[str, list[str]]:
     if len(named) > 1:
         raise ConfigError(f"{named[1]!r} is a second preset; expected path=value")
     return (named or [DEFAULT])[0], [word for word in words if word not in named]
+
+
+def own_words(words: Sequence[str], names: Collection[str]) -> tuple[dict[str, str], list[str]]:
+    """The words `name=value` of some names as values by name, and all other words.
+
+    Of a name that is given twice, the last value counts.
+    """
+    parts = [(word, *word.partition("=")) for word in words]
+    own = {name: value for _, name, equals, value in parts if equals and name in names}
+    return own, [word for word, name, equals, _ in parts if not (equals and name in names)]
 
 
 def run_config(words: Sequence[str]) -> "RunConfig":

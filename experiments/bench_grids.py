@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 
 from pellucid.errors import UserError
+from pellucid.experiments import own_words
 from pellucid.run import RunFolder
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Grid
@@ -31,12 +32,11 @@ def main(words: list[str]) -> int:
 
 
 def _cells(words: list[str]) -> tuple[int, list[str]]:
-    given = [word.removeprefix("cells=") for word in words if word.startswith("cells=")] or [
-        str(MORE)
-    ]
-    if not given[-1].isdecimal() or int(given[-1]) <= FEW:
-        raise UserError(f"bench grids: cells={given[-1]} is not accepted; more than {FEW} are")
-    return int(given[-1]), [word for word in words if not word.startswith("cells=")]
+    own, rest = own_words(words, {"cells"})
+    cells = own.get("cells", str(MORE))
+    if not cells.isdecimal() or int(cells) <= FEW:
+        raise UserError(f"bench grids: cells={cells} is not accepted; more than {FEW} are")
+    return int(cells), rest
 
 
 def opened(base: str, planned: int) -> float:

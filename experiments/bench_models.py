@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from pellucid.errors import ConfigError, UserError
-from pellucid.experiments import beside, run_config
+from pellucid.experiments import beside, own_words, run_config
 from pellucid.experiments.memory import peak_of_process
 from pellucid.models import Account, ModelConfig, Transformer, account
 from pellucid.models.mlp.dense import DenseMLP
@@ -67,18 +67,12 @@ def main(words: list[str]) -> int:
 
 
 def _options(words: list[str]) -> tuple[dict, list[str]]:
-    options: dict = {"only": (), "rounds": ROUNDS, "json": ""}
-    rest = []
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in options:
-            rest.append(word)
-        elif key == "rounds" and not (value.isdecimal() and int(value) > 0):
-            raise UserError(f"bench models: rounds must be a whole number above 0, got {value!r}")
-        else:
-            options[key] = {"only": value.split(","), "rounds": value, "json": value}[key]
-    options["rounds"] = int(options["rounds"])
-    return options, rest
+    own, rest = own_words(words, {"only", "rounds", "json"})
+    rounds = own.get("rounds", str(ROUNDS))
+    if not rounds.isdecimal() or int(rounds) < 1:
+        raise UserError(f"bench models: rounds must be a whole number above 0, got {rounds!r}")
+    only = own["only"].split(",") if "only" in own else ()
+    return {"only": only, "rounds": int(rounds), "json": own.get("json", "")}, rest
 
 
 def variants(words: list[str], only: tuple[str, ...] | list[str] = ()) -> dict:

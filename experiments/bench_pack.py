@@ -19,7 +19,7 @@ import torch
 from pellucid.config import RunConfig
 from pellucid.data import TokenData, prepare
 from pellucid.errors import UserError
-from pellucid.experiments import run_config
+from pellucid.experiments import own_words, run_config
 from pellucid.run import RunFolder
 from pellucid.train import after
 from pellucid.training import devices
@@ -44,9 +44,8 @@ LONGEST = 1800.0
 
 def main(words: list[str]) -> int:
     """Print the three rates; `json=PATH` also writes them."""
-    told = {w.partition("=")[0]: w.partition("=")[2] for w in words}
+    told, rest = own_words(words, {*ASKED, "json"})
     asked = {name: _count(name, told.get(name, str(least))) for name, least in ASKED.items()}
-    rest = [w for w in words if w.partition("=")[0] not in (*ASKED, "json")]
     found = measure(run_config(rest or DEFAULT), **asked)
     print("\n".join(_table(found)))
     if "json" in told:

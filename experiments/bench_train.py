@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from pellucid.config import RunConfig
 from pellucid.data import TokenData, prepare
-from pellucid.experiments import run_config
+from pellucid.experiments import own_words, run_config
 from pellucid.experiments.memory import peak_of_process
 from pellucid.models import Transformer
 from pellucid.run import RunFolder
@@ -32,15 +32,14 @@ STEPS, TURNS = 10, 8
 
 def main(words: list[str]) -> int:
     """Print both rates and both peaks; `json=PATH` also writes them."""
-    out = next((word.removeprefix("json=") for word in words if word.startswith("json=")), None)
-    words = [word for word in words if not word.startswith("json=")]
-    config = run_config(words or ["tiny"])
+    own, rest = own_words(words, {"json"})
+    config = run_config(rest or ["tiny"])
     with tempfile.TemporaryDirectory() as folder:
         rates = _rates(config, Path(folder))
     peaks = {kind: _peak(kind, config) for kind in ("bare", "trainer")}
     result = _result(rates, peaks)
     _print(result)
-    if out:
+    if out := own.get("json"):
         Path(out).write_text(json.dumps(result, indent=1) + "\n")
     return 0
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pellucid.config import TrainConfig
 from pellucid.errors import UserError
+from pellucid.experiments import own_words
 from pellucid.models import ModelConfig, Transformer
 from pellucid.models.mlp import MLPS
 from pellucid.settings.fields import Config, declared
@@ -54,12 +55,9 @@ class Row:
 
 def main(words: list[str]) -> int:
     """Print the table; 1 where a best rate moved by more than a factor of 2."""
-    given = dict(word.partition("=")[::2] for word in words)
-    for key in given:
-        if key not in ("only", "json"):
-            raise UserError(
-                f"bench widths: {key}={given[key]} is not known; only=… and json=… are accepted"
-            )
+    given, unknown = own_words(words, {"only", "json"})
+    if unknown:
+        raise UserError(f"bench widths: {unknown[0]} is not known; only=… and json=… are accepted")
     tags = given["only"].split(",") if "only" in given else list(MLPS)
     _check(tags)
     print(f"{'filling':16}{'size':>16}" + "".join(f"{rate:8.2g}" for rate in RATES))

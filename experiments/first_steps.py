@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pellucid.config import RunConfig
 from pellucid.errors import UserError
 from pellucid.eval.ngram import NGram
-from pellucid.experiments import beside, kept, run_config
+from pellucid.experiments import beside, kept, own_words, run_config
 from pellucid.models import ModelConfig, ablate, intervene, record
 from pellucid.run import load
 from pellucid.settings.fields import declared
@@ -98,8 +98,8 @@ def main(words: list[str]) -> int:
 
 def _options(words: list[str]) -> tuple[dict, list[str]]:
     options: dict = {"only": "", "json": "", "out": ""}
-    rest = [w for w in words if w.partition("=")[0] not in options]
-    options |= dict(w.split("=", 1) for w in words if w.partition("=")[0] in options and "=" in w)
+    own, rest = own_words(words, options)
+    options |= own
     options["only"] = [tag for tag in options["only"].split(",") if tag]
     return options, rest
 

@@ -28,6 +28,7 @@ from pellucid.sweep.trials import UNSCORED, first_round, tuned
 STOPS = (signal.SIGTERM, signal.SIGINT)
 WIDTH = 160
 """Characters of a line of the table of cells where there is no terminal."""
+RunCells = Callable[[Grid, Sequence[Cell]], int]
 
 
 def sweep(
@@ -69,12 +70,9 @@ def sweep(
     sources = partial(needed, folder, cells, grid.suite)
     run = partial(_run, bounded=bounded, sources=sources, **about)
     if grid.tune:
-        code, cells = tuned(grid, cells, folder, run)
+        code, cells = _tuned(grid, cells, folder, console, run)
         if code:
-            said = f"{grid.name}: stopped while it was tuned; the same command goes on"
-            console.print(said, soft_wrap=True)
             return code
-        folder.open(grid, cells)
     code = _in_turn(grid, cells, folder, run)
     table.report(console, grid, folder, cells)
     if code == EXIT_OK and by_loss.has_ladder(grid.baselines):
@@ -91,9 +89,20 @@ def _take_code(folder: GridFolder, console: Console, retry: bool) -> None:
         console.print(said, soft_wrap=True)
 
 
-def _in_turn(
-    grid: Grid, cells: list[Cell], folder: GridFolder, run: Callable[[Grid, Sequence[Cell]], int]
-) -> int:
+def _tuned(
+    grid: Grid, cells: list[Cell], folder: GridFolder, console: Console, run: RunCells
+) -> tuple[int, list[Cell]]:
+    """Tune the arms, and tell the cells what was chosen; 75 and none where a stop was asked for."""
+    code, found = tuned(grid, cells, folder, run)
+    if code:
+        said = f"{grid.name}: stopped while it was tuned; the same command goes on"
+        console.print(said, soft_wrap=True)
+    else:
+        folder.open(grid, found)
+    return code, found
+
+
+def _in_turn(grid: Grid, cells: list[Cell], folder: GridFolder, run: RunCells) -> int:
     """Run what is trained, then what is fitted to it; 0, or 75 where a stop was asked for."""
     code = run(grid, [cell for cell in cells if not cell.fit])
     if code or not any(cell.fit for cell in cells):

@@ -4,7 +4,7 @@ import pytest
 from support.training import SMALL
 
 from pellucid.errors import UserError
-from pellucid.experiments import bench_grids
+from pellucid.experiments import bench_grids, own_words
 
 
 def test_the_runner_has_what_cells_do_not_count(monkeypatch):
@@ -23,6 +23,12 @@ def test_both_figures_are_printed(capsys, monkeypatch):
     assert first.startswith("20 planned cells open in ") and second.endswith(
         "(3 cells, one worker)"
     )
+
+
+def test_a_benchmark_takes_its_own_words_and_leaves_the_others():
+    words = ["tiny", "cells=2", "mlp.k=4", "json=a=b", "cells=3", "json"]
+    own = {"cells": "3", "json": "a=b"}
+    assert own_words(words, {"cells", "json", "only"}) == (own, ["tiny", "mlp.k=4", "json"])
 
 
 @pytest.mark.parametrize("cells", ["2", "x", ""])
