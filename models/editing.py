@@ -61,8 +61,8 @@ def _mixed(mixture: Mixture, old: Tensor) -> Tensor:
     A share of 1 gives `old` and a share of 0 the base, bit for bit.
     """
     share, base = _parts(mixture, old)
-    old = old.unflatten(0, (len(share), -1))
-    return (share[:, None] * old + (1 - share[:, None]) * base).flatten(0, 1)
+    old, share = old.unflatten(0, (len(share), -1)), share[:, None]
+    return torch.addcmul((1 - share) * base, share, old).flatten(0, 1)
 
 
 def _parts(mixture: Mixture, like: Tensor) -> tuple[Tensor, Tensor]:

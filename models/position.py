@@ -23,12 +23,18 @@ class NoPosition(Configurable, nn.Module):
     def __init__(self, config: Config, d_model: int, d_head: int, context: int):
         super().__init__()
 
-    def embed(self, stream: Tensor, positions: Int[Tensor, " token"]) -> Tensor:
-        """The embedded tokens with what the scheme adds to them."""
+    def embed(self, stream: Tensor, positions: Int[Tensor, "*batch token"]) -> Tensor:
+        """The embedded tokens `(batch, token, d_model)` with what the scheme adds to them.
+
+        Positions may also be `(batch, token)`, where rows have positions of their own.
+        """
         return stream
 
-    def rotation(self, positions: Int[Tensor, " token"]) -> Rotation | None:
-        """Cosines and sines `(token, d_head / 2)` that turn queries and keys, or None."""
+    def rotation(self, positions: Int[Tensor, "*batch token"]) -> Rotation | None:
+        """Cosines and sines that turn queries and keys, or None.
+
+        They are `(token, d_head / 2)`, or `(batch, 1, token, d_head / 2)` of positions by row.
+        """
         return None
 
 
@@ -43,7 +49,7 @@ class LearnedPosition(NoPosition):
         super().__init__(config, d_model, d_head, context)
         self.weight = nn.Parameter(torch.empty(context, d_model))
 
-    def embed(self, stream: Tensor, positions: Int[Tensor, " token"]) -> Tensor:
+    def embed(self, stream: Tensor, positions: Int[Tensor, "*batch token"]) -> Tensor:
         return stream + self.weight[positions]
 
 
@@ -59,9 +65,10 @@ class RotaryPosition(NoPosition):
         super().__init__(config, d_model, d_head, context)
         self.base, self.d_head = config.base, d_head
 
-    def rotation(self, positions: Int[Tensor, " token"]) -> Rotation:
+    def rotation(self, positions: Int[Tensor, "*batch token"]) -> Rotation:
         pairs = torch.arange(0, self.d_head, 2, device=positions.device, dtype=torch.float64)
-        angles = positions[:, None].double() * self.base ** -(pairs / self.d_head)
+        angles = positions[..., None].double() * self.base ** -(pairs / self.d_head)
+        angles = angles if positions.ndim == 1 else angles[:, None]
         return angles.cos().float(), angles.sin().float()
 
 

@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pellucid.errors import UserError
 from pellucid.models.activations import Activations
+from pellucid.models.beginnings import Beginnings
 from pellucid.models.cache import Cache, LayerCache
 from pellucid.models.config import ModelConfig
 from pellucid.models.filling import Told
@@ -84,23 +85,50 @@ class Transformer(nn.Module):
         hidden, tokens = hidden[rows, column], tokens[rows, column]
         return self.head(hidden[:, None], tokens[:, None])[0][:, 0]
 
+    def logits_of(
+        self, beginnings: Beginnings, copies: int = 1
+    ) -> Float[Tensor, "copies_row vocab"]:
+        """Logits at the ends of rows, all of them read several times over where edits differ.
+
+        To edits each beginning is an example of one token. Raises ValueError for heads that look
+        beyond the position itself, or that are looked at.
+        """
+        if not self.head.pointwise or self._watch_head(0):
+            raise ValueError("the head reads more than the ends of the rows, or is looked at")
+        tokens = beginnings.tokens.repeat(copies)[:, None]
+        with beginnings.mixed_by(block.attention for block in self.blocks):
+            hidden, _ = self._hidden(tokens, None, beginnings)
+        ends = beginnings.ends.repeat(copies, 1)
+        ends = ends + len(beginnings.tokens) * torch.arange(copies, device=ends.device)[:, None]
+        hidden, tokens = hidden[ends.flatten()], tokens[ends.flatten()]
+        return self.head(hidden, tokens)[0][:, 0]
+
     def _hidden(
-        self, tokens: Int[Tensor, "batch token"], cache: Cache | None
+        self,
+        tokens: Int[Tensor, "batch token"],
+        cache: Cache | None,
+        beginnings: Beginnings | None = None,
     ) -> tuple[Tensor, Told]:
         """What the head reads, and what the blocks told."""
-        stream, told = self._stream(tokens, cache)
+        stream, told = self._stream(tokens, cache, beginnings)
         return self.norm(self.blocks[-1].leave(stream)), told
 
     def _stream(
-        self, tokens: Int[Tensor, "batch token"], cache: Cache | None = None
+        self,
+        tokens: Int[Tensor, "batch token"],
+        cache: Cache | None = None,
+        beginnings: Beginnings | None = None,
     ) -> tuple[Tensor, Told]:
         start = cache.length if cache is not None else 0
-        if start + tokens.shape[1] > self.config.context:
+        end = start + (tokens.shape[1] if beginnings is None else beginnings.width)
+        if end > self.config.context:
             raise UserError(
-                f"the tokens are {start + tokens.shape[1]} long; "
-                f"at most the context, {self.config.context}, fit"
+                f"the tokens are {end} long; at most the context, {self.config.context}, fit"
             )
-        positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)
+        if beginnings is None:
+            positions = torch.arange(start, end, device=tokens.device)
+        else:
+            positions = beginnings.positions_of(tokens)
         embedded = self.position.embed(self.embedding(tokens), positions)
         stream = self.blocks[0].enter(self._look_at_embedding(embedded, start))
         rotation, told = self.position.rotation(positions), {}

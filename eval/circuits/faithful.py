@@ -1,6 +1,6 @@
 """The faithful size: as much of the model as does the task whatever is done to the rest."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from pellucid.eval.circuits.battery.case import Case
-from pellucid.eval.circuits.battery.check import Check
 from pellucid.eval.circuits.battery.readout import calibrated
 from pellucid.eval.circuits.battery.relaxation import half_complements
 from pellucid.eval.circuits.discretise import ranking
@@ -16,19 +15,18 @@ from pellucid.eval.circuits.objective import Readout, margins_of
 from pellucid.eval.circuits.prune import still
 from pellucid.eval.circuits.sizes import bits
 
-NONSENSE = "nonsense_mapping"
 AT_ONCE = 4
 """Halves that are tried together, before the next are."""
 NEAR = 0.02
 """How near a size has to be found."""
 
 
-def measure(case: Case, checks: Sequence[Check] = ()) -> dict[str, Any]:
+def measure(case: Case) -> dict[str, Any]:
     """The smallest size found at which the loss is at most the target in every way.
 
     Ways are: means, another prompt's values, random halves of the rest acting, and norms held; all
     on unseen prompts. A model that misses the target at its best readout is censored at full size;
-    `worst` is then "model". `nonsense_ratio` is taken from the battery's checks, where they have it.
+    `worst` is then "model".
     """
     every = torch.ones(len(case.nodes), dtype=torch.bool)
     kept, reached = every, False
@@ -37,14 +35,12 @@ def measure(case: Case, checks: Sequence[Check] = ()) -> dict[str, Any]:
         found = _smallest(case, order, int(kept.sum()) - reached)
         kept, reached = (kept, reached) if found is None else (found, True)
     worst, loss = max(ways(case, kept), key=lambda way: way[1])
-    ratios = {check.name: check.value for check in checks}
     return {
         "nodes": int(kept.sum()),
         "bits": bits(case.nodes, kept),
         "loss": loss,
         "worst": worst if reached else "model",
         "censored": not reached,
-        "nonsense_ratio": ratios.get(NONSENSE),
     }
 
 

@@ -37,6 +37,11 @@ def held_at(model: nn.Module, scales: Scales) -> Iterator[None]:
         yield
 
 
+def are_held(model: nn.Module) -> bool:
+    """Whether norms are held just now, which know the rows that passes may read."""
+    return any("forward" in vars(norm) for norm in _norms(unwrap(model)))
+
+
 @torch.no_grad()
 def scales_of(model: nn.Module, tokens: Integer[Tensor, "row token"]) -> Scales:
     """What each norm of the stream multiplies each token by in an unedited pass.

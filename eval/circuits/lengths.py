@@ -10,7 +10,7 @@ from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked, margins_of
 
-PASS = {"cpu": 128, "cuda": 8192}
+PASS = {"cpu": 512, "cuda": 8192}
 """Tokens that are read in the time that a pass takes beside its tokens, by kind of device."""
 
 

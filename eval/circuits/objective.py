@@ -10,10 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pellucid.eval.circuits.bases import Base
-from pellucid.eval.circuits.frozen import Scales, held_at, scales_of
+from pellucid.eval.circuits.frozen import Scales, are_held, held_at, scales_of
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.tasks import TaskBatch
 from pellucid.models import Edit, intervene, unwrap
+from pellucid.models.beginnings import beginnings_of
 from pellucid.models.edits import mix
 
 
@@ -79,8 +80,10 @@ class Asked:
         first = self.first.repeat(copies)[:, None]
         second = self.second.repeat(copies)[:, None]
         a = logits.gather(1, first)[:, 0]
-        rest = logits.scatter(1, first, float("-inf")).logsumexp(-1)
         b = logits.gather(1, second.clamp(min=0))[:, 0]
+        if not (self.second < 0).any():
+            return a - b
+        rest = logits.scatter(1, first, float("-inf")).logsumexp(-1)
         return a - torch.where(second[:, 0] < 0, rest, b)
 
     def loss(
@@ -118,15 +121,33 @@ def margins_of(
     the rows of the task, and is repeated for the copies. Norms are held if the prompts hold them.
     """
     tokens, last = asked.tokens, asked.last
+    inner = unwrap(model)
     if share is None:
-        return asked.margins(unwrap(model).logits_at(tokens, last))
-    if share.ndim == 2:
-        copies = len(share)
+        return asked.margins(inner.logits_at(tokens, last))
+    edits, copies = edits_of(nodes, share, base), len(share) if share.ndim == 2 else 1
+    if _alike(inner, base):
+        rows = beginnings_of(tokens, last)
+        held = asked.scales and tuple(s.flatten(0, 1)[rows.first][:, None] for s in asked.scales)
+        with replace(asked, scales=held).norms(model), intervene(model, edits):
+            return asked.margins(inner.logits_of(rows, copies))
+    if copies > 1:
         tokens, last = tokens.repeat(copies, 1), last.repeat(copies)
-        base = {site: _repeated(value, copies) for site, value in base.items()}
-    edits = edits_of(nodes, share, base)
+        repeated = {site: _repeated(value, copies) for site, value in base.items()}
+        edits = edits_of(nodes, share, repeated)
     with asked.norms(model), intervene(model, edits):
-        return asked.margins(unwrap(model).logits_at(tokens, last))
+        return asked.margins(inner.logits_at(tokens, last))
+
+
+def _alike(model: nn.Module, base: Base) -> bool:
+    """Whether rows that begin alike are alike so far in circuits.
+
+    They are not where each prompt has values of its own to be held at, and may not be where other
+    edits are in force or norms held by others, or where the head looks beyond a position.
+    """
+    by_row = any(isinstance(value, Tensor) and value.ndim > 1 for value in base.values())
+    looked_at = any(site.startswith("head.") for site in base)
+    in_use = any(site.state.in_use for site in model.sites().values()) or are_held(model)
+    return model.head.pointwise and not (by_row or looked_at or in_use)
 
 
 def _repeated(value: float | Tensor, copies: int) -> float | Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Integer
@@ -10,11 +11,13 @@ from torch import Tensor, nn
 from pellucid.eval.circuits import battery, faithful
 from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.battery import Case, Repeats
+from pellucid.eval.circuits.battery.nonsense import NONSENSE
 from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.content import Found
 from pellucid.eval.circuits.find import find
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked
+from pellucid.eval.circuits.side_by_side import at_once, side_by_side
 
 if TYPE_CHECKING:
     from pellucid.run import Run
@@ -26,13 +29,20 @@ def proof(run: "Run", found: Found, text: Text) -> dict[str, Any]:
     """The keys `battery` and `faithful` of a circuit's file; `text` is what means were taken over.
 
     As often as the profile of the search says, and with the same search. Norms are held where a
-    control holds them, whatever the search did, so that sizes can be compared.
+    control holds them, whatever the search did, so that sizes can be compared. On a CPU controls are
+    taken side by side, each from a copy of the model.
     """
     case = case_of(run, found, text, battery.repeats_of(found.profile))
-    checks = battery.run(case)
+    # What takes longest first.
+    jobs = (faithful.measure, *reversed(battery.CONTROLS.values()))
+    workers = at_once(case.model, len(jobs))
+    cases = [case.apart() if workers > 1 else case for _ in jobs]
+    size, *groups = side_by_side(list(map(partial, jobs, cases)), workers)
+    checks = [check for group in reversed(groups) for check in group]
+    ratio = next((check.value for check in checks if check.name == NONSENSE), None)
     return {
         "battery": [check.to_json() for check in checks],
-        "faithful": faithful.measure(case, checks),
+        "faithful": size | {"nonsense_ratio": ratio},
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from pellucid.eval.bootstrap import Interval, mean
+from pellucid.eval.circuits.battery.nonsense import NONSENSE
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.sizes import bits
 from pellucid.eval.controls import as_good
@@ -36,7 +37,6 @@ EDGED: dict[str, Literal["lower", "higher"]] = {"circuit_log2_edges": "lower"}
 """What one with pruned edges has."""
 WORST = ("circuit_faithful_log2_bits", "circuit_faithful_log2_nodes", "circuit_faithful_censored")
 """Of these, the sizes in the worst case, which are taken on prompts that no search saw."""
-NONSENSE = "nonsense_mapping"
 CONTROLS = (NONSENSE, "swapped_labels", "random_twin", "permuted_weights")
 """Controls of the battery that are sizes of circuits."""
 FULL = "censored at full size: "

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.models.activations import Activations
-from pellucid.models.attention.heads import MIXED, side_by_side
+from pellucid.models.attention.heads import MIXED
 from pellucid.models.attention.softmax import SoftmaxAttention
 from pellucid.models.cache import LayerCache
 from pellucid.models.codebook import Codebook, Codes, of_codebook
@@ -57,7 +57,7 @@ class CodebookAttention(SoftmaxAttention):
         source: Tensor | None = None,
     ) -> tuple[Tensor, Told]:
         mixed = self._mix(*self._read(x, rotation, cache, source))
-        return self._say(*self.codebook(side_by_side(mixed)))
+        return self._say(*self.codebook(self._joined(mixed)))
 
     def split(
         self,
@@ -70,7 +70,7 @@ class CodebookAttention(SoftmaxAttention):
         q, k, v = self._read(x, rotation, cache, source, seen=True)
         acts = Activations(self.edges(q, k)[0], n_units=self.config.n_heads)
         mixed = self.more_sites["edges"](acts).values.to(v.dtype) @ v
-        return self._say(*self.codebook.split(side_by_side(mixed)))
+        return self._say(*self.codebook.split(self._joined(mixed)))
 
     def _say(self, message: Tensor, told: Told) -> tuple[Tensor, Told]:
         return F.linear(message, self.w_o, self.b_o), of_codebook(told)

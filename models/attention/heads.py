@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pellucid.errors import ConfigError
 from pellucid.models.activations import Activations
+from pellucid.models.beginnings import Beginnings
 from pellucid.models.cache import LayerCache
 from pellucid.models.filling import Cost, Filling, Told
 from pellucid.models.position import Rotation, rotate
@@ -35,6 +36,8 @@ class HeadedAttention(Filling):
     """
 
     places = ("q", "k", "v")
+    beginnings: Beginnings | None = None
+    """What the tokens of a pass are the beginnings of, where they are not rows themselves."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(fields.Config):
@@ -111,10 +114,17 @@ class HeadedAttention(Filling):
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         q, k = q.to(v.dtype), k.to(v.dtype)
+        if self.beginnings is not None:
+            q, k, v = (self.beginnings.spread(c) for c in (q, k, v))
         return (q, *cache.extend(k, v)) if cache is not None else (q, k, v)
 
     def _write(self, mixed: Float[Tensor, "batch head token d"]) -> Tensor:
-        return F.linear(side_by_side(mixed), self.w_o, self.b_o)
+        return F.linear(self._joined(mixed), self.w_o, self.b_o)
+
+    def _joined(self, mixed: Float[Tensor, "batch head token d"]) -> Tensor:
+        """The heads' channels one after the other, `(batch, token, channel)`, as `w_o` reads them."""
+        joined = rearrange(mixed, "batch head token d -> batch token (head d)")
+        return joined if self.beginnings is None else self.beginnings.gathered(joined)
 
     def forward(
         self,
@@ -177,13 +187,6 @@ class HeadedAttention(Filling):
         edges = (context + 1) * (self.w_q.shape[0] + self.w_o.shape[1])
         active = sum(p.numel() for p in own.values())
         return Cost(active, 2 * matrices + edges, 2 * matrices + edges)
-
-
-def side_by_side(
-    heads: Float[Tensor, "batch head token d"],
-) -> Float[Tensor, "batch token d_model"]:
-    """The heads' channels one after the other, as `w_o` reads them."""
-    return rearrange(heads, "batch head token d -> batch token (head d)")
 
 
 def causal(queries: int, keys: int, device: torch.device) -> Tensor:

@@ -42,7 +42,7 @@ class HeadwiseAttention(SoftmaxAttention):
         return self._map("q", x), self._map("k", x), self._map("v", source)
 
     def _write(self, mixed: Float[Tensor, "batch head token d"]) -> Tensor:
-        return self._map("o", rearrange(mixed, "batch head token d -> batch token (head d)"))
+        return self._map("o", self._joined(mixed))
 
     def _map(self, name: str, x: Float[Tensor, "batch token channel"]) -> Tensor:
         x = rearrange(x, "batch token (head i) -> batch token head i", head=self.config.n_heads)

@@ -18,7 +18,7 @@ from pellucid.eval.circuits.battery.relaxation import relaxation
 from pellucid.eval.circuits.battery.repeats import Repeats, repeats_of
 from pellucid.eval.circuits.battery.twins import twins, twins_of
 
-__all__ = ["CONTROLS", "Case", "Check", "Finder", "Repeats", "repeats_of", "run", "twins_of"]
+__all__ = ["CONTROLS", "Case", "Check", "Finder", "Repeats", "repeats_of", "twins_of"]
 
 CONTROLS: dict[str, Callable[[Case], list[Check]]] = {
     "ablations": ablations,
@@ -31,9 +31,5 @@ CONTROLS: dict[str, Callable[[Case], list[Check]]] = {
     "twins": twins,
     "overlap": overlap,
 }
-"""In the order of what they cost: from `nonsense` on each searches for circuits anew."""
-
-
-def run(case: Case) -> list[Check]:
-    """All controls of a circuit. The same case gives the same checks."""
-    return [check for control in CONTROLS.values() for check in control(case)]
+"""In the order of what they cost: from `nonsense` on each searches for circuits anew. The same case
+gives the same checks, whatever other controls are taken."""

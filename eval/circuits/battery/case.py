@@ -1,7 +1,8 @@
 """What every control is given: a circuit, its model, its prompts, and how it was found."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from math import log
 
 import torch
@@ -63,6 +64,10 @@ class Case:
     def kept(self) -> Kept:
         """The circuit's nodes, as the one copy of a batch."""
         return self.circuit.kept[None]
+
+    def apart(self) -> "Case":
+        """The same case with a model of its own, so that both can be worked on side by side."""
+        return replace(self, model=deepcopy(self.model))
 
     def rng(self, name: str) -> torch.Generator:
         """Draws of one control: the same whatever other controls are taken."""

@@ -16,6 +16,7 @@ from pellucid.eval.circuits.battery.check import Check, missing
 from pellucid.eval.circuits.battery.searched import compared, searched
 from pellucid.eval.circuits.objective import Asked, margins_of
 
+NONSENSE = "nonsense_mapping"
 TRIED = 32
 """Pairs of tokens that are drawn for a mapping, before it is given up."""
 
@@ -27,7 +28,7 @@ def nonsense(case: Case) -> list[Check]:
 
 
 def _mapping(case: Case) -> Check:
-    name, rng = "nonsense_mapping", case.rng("mapping")
+    name, rng = NONSENSE, case.rng("mapping")
     asked = [_nonsense(case, rng) for _ in range(case.repeats.mappings)]
     usable = [each for each in asked if each is not None]
     if not usable:

@@ -76,10 +76,9 @@ def test_training_of_masks_reads_little_padding(asked, monkeypatch):
     model, read = small_model("topk"), []
     nodes = nodes_of(model)
     base = means(model, nodes, [asked.tokens])
-    logits_at = model.logits_at
-    monkeypatch.setattr(
-        model, "logits_at", lambda tokens, at: read.append(tokens.numel()) or logits_at(tokens, at)
-    )
+    logits_of = model.logits_of
+    mixed = lambda rows, copies: read.append(copies * len(rows.of)) or logits_of(rows, copies)
+    monkeypatch.setattr(model, "logits_of", mixed)
     prune.trained_masks(model, nodes, asked, base, Settings(steps=1), 0)
     least = 2 * int((LAST + 1).sum())
     assert least <= sum(read) <= 1.05 * least < 2 * asked.tokens.numel() / 2

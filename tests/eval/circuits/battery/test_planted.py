@@ -5,7 +5,7 @@ import torch
 from support.planted_parts import BIG, ONE, SAYS_1, planted, planted_case
 
 from pellucid.eval.circuits import faithful
-from pellucid.eval.circuits.battery import Repeats, run
+from pellucid.eval.circuits.battery import CONTROLS, Repeats
 from pellucid.eval.circuits.battery.ablations import ablations
 from pellucid.eval.circuits.battery.interchange import interchange
 from pellucid.eval.circuits.battery.necessity import necessity
@@ -166,7 +166,8 @@ def test_the_same_case_gives_the_same_checks():
         return planted_case(model, [FIRST]).circuit
 
     first, second = (
-        [c.to_json() for c in run(planted_case(cancelling(), [FIRST], find=find))] for _ in range(2)
+        [check.to_json() for control in CONTROLS.values() for check in control(case)]
+        for case in (planted_case(cancelling(), [FIRST], find=find) for _ in range(2))
     )
     assert first == second
     assert len({entry["name"] for entry in first}) == len(first) >= 15

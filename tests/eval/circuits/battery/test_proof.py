@@ -42,10 +42,20 @@ def test_a_circuit_of_a_run_is_proved_with_the_search_that_found_it(monkeypatch)
     case = case_of_run(run, found, planted.text, quick)
     again = case.find(case.model, case.nodes, case.asked, case.base("mean", case.asked), case.seed)
     assert torch.equal(again.scores, circuit.scores) and case.target == TARGET
-    written = json.loads(json.dumps(proof(run, found, planted.text), allow_nan=False))
+    made = proof(run, found, planted.text)
+    written = json.loads(json.dumps(made, allow_nan=False))
     names = {entry["name"]: entry for entry in written["battery"]}
     assert names["swapped_labels"]["value"] == 1 / 6 and names["seed_overlap"]["passes"]
     assert not [name for name, entry in names.items() if entry["passes"] is False]
     assert written["faithful"]["nodes"] == 1 and not written["faithful"]["censored"]
     assert written["faithful"]["nonsense_ratio"] == names["nonsense_mapping"]["value"]
     assert replace(case, mean=None).base("mean", case.asked).keys() == base.keys()
+    # Side by side, from copies, on a thread each: the same numbers, and the model is as it was.
+    weights = {name: value.clone() for name, value in planted.model.state_dict().items()}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert proof(run, found, planted.text) == made
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(weights[n], value) for n, value in planted.model.state_dict().items())

@@ -1,0 +1,78 @@
+"""Jobs done side by side on the cores of a machine."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from pellucid.eval.circuits.side_by_side import MOST, at_once, side_by_side
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_jobs_are_done_at_once_and_come_in_their_own_order(two_threads):
+    both = threading.Barrier(2, timeout=30)
+
+    def job(number: int):
+        # Two of them wait for each other: one worker alone would never come past here.
+        both.wait()
+        return number, torch.get_num_threads(), threading.get_ident()
+
+    found = side_by_side([lambda n=n: job(n) for n in range(4)], workers=2)
+    assert [number for number, _, _ in found] == [0, 1, 2, 3]
+    assert {threads for _, threads, _ in found} == {1}
+    assert threading.get_ident() in {who for _, _, who in found}
+    assert torch.get_num_threads() == 2
+
+
+def test_one_worker_has_all_threads_and_is_the_caller(two_threads):
+    job = lambda: (torch.get_num_threads(), threading.get_ident())
+    assert side_by_side([job, job], workers=1) == [(2, threading.get_ident())] * 2
+    assert side_by_side([], workers=1) == []
+
+
+@pytest.mark.parametrize("where", ["caller", "helper"])
+def test_what_a_job_raises_is_raised_and_no_other_job_begins(two_threads, where):
+    caller, both, begun = threading.get_ident(), threading.Barrier(2, timeout=30), []
+
+    def job(number: int) -> None:
+        begun.append(number)
+        both.wait()
+        if (threading.get_ident() == caller) == (where == "caller"):
+            raise ValueError(f"job in the {where}")
+        time.sleep(0.2)
+
+    with pytest.raises(ValueError, match=f"job in the {where}"):
+        side_by_side([lambda n=n: job(n) for n in range(6)], workers=2)
+    assert sorted(begun) == [0, 1] and torch.get_num_threads() == 2
+
+
+def test_an_interrupted_caller_does_not_wait_for_the_others(two_threads):
+    caller, go_on = threading.get_ident(), threading.Event()
+    both = threading.Barrier(2, timeout=30)
+
+    def job() -> None:
+        both.wait()
+        if threading.get_ident() == caller:
+            raise KeyboardInterrupt
+        go_on.wait(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side([job] * 4, workers=2)
+    assert not go_on.is_set() and torch.get_num_threads() == 2
+    go_on.set()
+
+
+def test_as_many_at_once_as_threads_and_one_on_an_accelerator(two_threads):
+    on_cpu = torch.nn.Linear(1, 1)
+    assert at_once(on_cpu, 9) == 2 and at_once(on_cpu, 1) == 1
+    assert at_once(torch.nn.Linear(1, 1, device="meta"), 9) == 1
+    torch.set_num_threads(MOST + 3)
+    assert at_once(on_cpu, 9) == MOST
