@@ -66,23 +66,7 @@ def count(
 
 def blocks(harvest: Harvest) -> Iterator[Places]:
     """All active places of a sparse site, unit by unit, some units at a time."""
-    held: list[tuple[int, np.ndarray, np.ndarray]] = []
-    size = 0
-    for unit in range(harvest.about.n_units):
-        token, value = harvest.active(unit)
-        held.append((unit, token, value))
-        size += len(token)
-        if size >= PLACES:
-            yield _joined(held)
-            held, size = [], 0
-    if held:
-        yield _joined(held)
-
-
-def _joined(held: list[tuple[int, np.ndarray, np.ndarray]]) -> Places:
-    units, tokens, values = zip(*held)
-    unit = np.repeat(np.array(units), [len(token) for token in tokens])
-    return Places(unit, np.concatenate(tokens), np.concatenate(values))
+    return (Places(*found) for found in harvest.by_unit(PLACES))
 
 
 class _Counting:
