@@ -80,8 +80,10 @@ class Harvest:
     def add_rows(self, rows: Float[np.ndarray, "token unit"]) -> None:
         """Take in the next tokens, all units of each."""
         if self.sparse:
-            row, unit = np.nonzero(rows)
-            return self._add_active(unit, rows[row, unit], np.bincount(row, minlength=len(rows)))
+            # Places in a flat array of truth values are found several times as fast as in a table.
+            there = rows != 0
+            row, unit = np.divmod(np.flatnonzero(there), rows.shape[1])
+            return self._add_active(unit, rows[there], np.bincount(row, minlength=len(rows)))
         self._write("dense", np.clip(rows, -LARGEST, LARGEST).astype(np.float16))
         self.n_tokens += len(rows)
 

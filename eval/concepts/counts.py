@@ -87,12 +87,12 @@ class _Counting:
         unit, token, value = (part[at] for part in places)
         sign = (value < 0).astype(np.int64) if n_signs == 2 else np.zeros(len(unit), np.int64)
         strength = np.abs(value) if n_signs == 2 else value
-        level = np.full(len(unit), -1)
-        for i in range(n_levels):
-            level += strength > self.thresholds[sign, unit, i]
+        level, which = np.full(len(unit), -1), sign * n_units + unit
+        for bar in self.thresholds.reshape(-1, n_levels).T:
+            level += strength > np.ascontiguousarray(bar).take(which)
         cell = ((self.half[token] * n_signs + sign) * n_levels + level) * n_units + unit
-        above = level >= 0
-        bins, sums = _binned(cell[above], token[above], self.columns)
+        above, n_cells = level >= 0, self.counts.size // n_columns
+        bins, sums = _binned(cell[above], token[above], self.columns, n_cells)
         self.counts.reshape(-1, n_columns)[bins] += sums.astype(np.int32)
 
     def rows(self, start: int, rows: np.ndarray) -> None:
@@ -155,10 +155,12 @@ def _unpacked(sums: torch.Tensor, n_columns: int) -> np.ndarray:
 
 
 def _binned(
-    bins: np.ndarray, token: np.ndarray, columns: np.ndarray
+    bins: np.ndarray, token: np.ndarray, columns: np.ndarray, n_bins: int
 ) -> tuple[Integer[np.ndarray, " bin"], Float[np.ndarray, "bin column"]]:
     """The bins that occur, and for each the sum of the columns over its tokens."""
-    order = np.argsort(bins, kind="stable")
+    # Numbers of 16 bits are sorted by their digits, several times as fast.
+    narrow = np.uint16 if n_bins <= 2**16 else np.int64
+    order = np.argsort(bins.astype(narrow), kind="stable")
     ordered = bins[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
     sums = embedding_bag(
