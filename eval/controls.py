@@ -76,40 +76,37 @@ def under_controls(
     wanted = tuple(controls)
     if "random_twin" not in wanted:
         raise ValueError(f"{metric}: random_twin must be among the controls; got {wanted}")
-    start = perf_counter()
-    try:
-        found = measure(bench.reader) or _nothing(NO_SITES)
-    except NoValue as reason:
-        found = _nothing(str(reason))
-    seconds = bench.reader.end_to_end.seconds + perf_counter() - start
+    found, seconds = _of_run(bench.reader, measure)
     beside = {name: _measured(bench.controls.get(name, NOT_MADE), measure) for name in wanted}
     beside |= references or {}
     sites, said = bench.reader.sites(), _said(bench, found, flags or {})
+    about = {"metric": metric, "split": bench.split, "better": better, "seconds": seconds}
+    about["tokens"] = len(bench.stream.tokens)
     scores = []
     for site, interval in found.items():
         held = {
             name: _held(other, site, bench.controls.get(name)) for name, other in beside.items()
         }
-        scores.append(
-            Score.of(
-                interval,
-                metric=metric,
-                site=site,
-                unit_family=sites[site].kind if site in sites else None,
-                split=bench.split,
-                seconds=seconds,
-                tokens=len(bench.stream.tokens),
-                better=better,
-                controls=held,
-                flags=(
-                    *as_good(interval, held, better),
-                    *said[site],
-                    *_remarks(bench, site, held),
-                    *bench.stream.flags,
-                ),
-            )
+        known = (
+            *as_good(interval, held, better),
+            *said[site],
+            *_remarks(bench, site, held),
+            *bench.stream.flags,
         )
+        kind = sites[site].kind if site in sites else None
+        more = {"site": site, "unit_family": kind, "controls": held}
+        scores.append(Score.of(interval, flags=known, **more, **about))
     return scores
+
+
+def _of_run(reader: Reader, measure: Measure) -> tuple[Found, float]:
+    """What a measure finds of the run, and the seconds of all it rests on."""
+    start = perf_counter()
+    try:
+        found = measure(reader) or _nothing(NO_SITES)
+    except NoValue as reason:
+        found = _nothing(str(reason))
+    return found, reader.end_to_end.seconds + perf_counter() - start
 
 
 def _said(

@@ -2,8 +2,8 @@
 
 What units did is wanted in two orders: by token (probes) and by unit (rules, labels). A sparse site
 is kept as its active places, in both orders; a dense one as numbers of 16 bits, ordered by token.
-Files are mapped for as long as it takes to copy from them: those of all systems that are compared
-would together not fit memory.
+Of files only what is asked for is copied: those of all systems that are compared would together
+not fit memory.
 """
 
 import shutil
@@ -80,8 +80,10 @@ class Harvest:
     def add_rows(self, rows: Float[np.ndarray, "token unit"]) -> None:
         """Take in the next tokens, all units of each."""
         if self.sparse:
-            row, unit = np.nonzero(rows)
-            return self._add_active(unit, rows[row, unit], np.bincount(row, minlength=len(rows)))
+            # Places in a flat array of truth values are found several times as fast as in a table.
+            there = rows != 0
+            row, unit = np.divmod(np.flatnonzero(there), rows.shape[1])
+            return self._add_active(unit, rows[there], np.bincount(row, minlength=len(rows)))
         self._write("dense", np.clip(rows, -LARGEST, LARGEST).astype(np.float16))
         self.n_tokens += len(rows)
 
@@ -101,6 +103,12 @@ class Harvest:
         if self.sparse:
             self._order_by_unit()
         return self
+
+    def _copy(self, name: str, bounds: np.ndarray) -> np.ndarray:
+        """A file's numbers from the first of the bounds to the last: ten times quicker than mapping."""
+        dtype = np.dtype(FILES[name])
+        about = {"count": bounds[-1] - bounds[0], "offset": bounds[0] * dtype.itemsize}
+        return np.fromfile(self._folder / name, dtype, **about)
 
     def _read(self, name: str) -> np.ndarray:
         """A file's numbers, mapped: to be copied from and dropped. An empty one cannot be mapped."""
@@ -134,8 +142,7 @@ class Harvest:
 
     def _active_at(self, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Units and values at the active places of consecutive tokens."""
-        at = slice(bounds[0], bounds[-1])
-        return self._read("units")[at], self._read("values")[at]
+        return self._copy("units", bounds), self._copy("values", bounds)
 
     def activations(self, first: int, last: int) -> Activations:
         """The tokens `first` … `last` - 1 as one row of a model's recording."""
@@ -192,9 +199,33 @@ class Harvest:
             values = np.asarray(self._read("dense")[:, unit], dtype=np.float32)
             places = np.flatnonzero(values).astype(np.int32)
             return places, values[places]
-        at = slice(self._by_unit[unit], self._by_unit[unit + 1])
-        tokens, values = self._read("tokens_by_unit"), self._read("values_by_unit")
-        return np.array(tokens[at]), np.array(values[at])
+        return self._of_units(unit, unit + 1)
+
+    def _of_units(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and values at the active places of consecutive units of a sparse site."""
+        bounds = self._by_unit[first : last + 1]
+        return self._copy("tokens_by_unit", bounds), self._copy("values_by_unit", bounds)
+
+    def by_unit(
+        self, most: int
+    ) -> Iterator[
+        tuple[
+            Integer[np.ndarray, " place"],
+            Int32[np.ndarray, " place"],
+            Float32[np.ndarray, " place"],
+        ]
+    ]:
+        """Unit, token and value at all active places of a sparse site, ordered by unit.
+
+        About `most` places at a time; those of a unit are never split.
+        """
+        first = 0
+        while first < self.n_units:
+            enough = np.searchsorted(self._by_unit, self._by_unit[first] + most)
+            last = min(int(enough), self.n_units)
+            held = np.diff(self._by_unit[first : last + 1])
+            yield np.repeat(np.arange(first, last), held), *self._of_units(first, last)
+            first = last
 
     def density(self) -> Float[np.ndarray, " unit"]:
         """Share of tokens on which each unit is not 0."""

@@ -150,7 +150,7 @@ def strongest(
     most = int(counts.max(initial=0))
     if most == rows.shape[1] and (counts == most).all():
         return rows
-    _, places = rows.abs().topk(most, dim=1)
+    _, places = (rows.abs() if signed else rows).topk(most, dim=1)
     kept = torch.arange(most) < torch.from_numpy(np.asarray(counts))[:, None]
     values = torch.where(kept, rows.gather(1, places), 0)
     return torch.zeros_like(rows).scatter_(1, places, values)

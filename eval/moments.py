@@ -52,7 +52,8 @@ class Moments:
         off = value - mean[unit]
         silent = tokens - np.bincount(unit, minlength=width)
         central = [np.bincount(unit, off**p, width) + silent * (-mean) ** p for p in (2, 3, 4)]
-        np.add.at(self.histogram, (unit, bin_of(value)), 1)
+        cells = np.bincount(unit * BINS + bin_of(value), minlength=self.histogram.size)
+        self.histogram += cells.reshape(self.histogram.shape).astype(np.int32)
         last = np.full(width, -1)
         last[unit] = row
         self._remember(unit, row, np.abs(value), last)

@@ -1,6 +1,6 @@
 """What every metric is given: one run reading held-out text, its random twin, and n-grams."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
@@ -14,6 +14,7 @@ from pellucid.eval.controls import CONTROLS, NOT_MADE, System
 from pellucid.eval.labels import LabelTable
 from pellucid.eval.latents.known import OTHER_CORPUS, Known
 from pellucid.eval.ngram import NGram
+from pellucid.eval.once import once
 from pellucid.eval.reader import Predictions, Reader
 from pellucid.eval.siblings import NO_SEEDS, Sibling
 from pellucid.eval.stream import Stream
@@ -49,7 +50,7 @@ class Workbench:
     """the run's, for metrics that write texts of their own"""
     _ngrams: dict[int, Predictions] = field(default_factory=dict)
     _fitted: dict[int, NGram] = field(default_factory=dict)
-    _found: dict[tuple[str, int], tuple[System, Any]] = field(default_factory=dict)
+    _found: dict[int, tuple[System, dict[Hashable, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = dict.fromkeys(CONTROLS, NOT_MADE)
@@ -65,12 +66,10 @@ class Workbench:
         return self.labelled()
 
     def once(self, name: str, system: System, find: Callable[[System], Found]) -> Found:
-        """What several metrics rest on, found once of each system."""
-        key = name, id(system)
-        if key not in self._found:
-            # With the system itself, so that no other can come to have its number.
-            self._found[key] = system, find(system)
-        return self._found[key][1]
+        """What several scores rest on, found once of each system; a NoValue is kept too."""
+        # With the system itself, so that no other can come to have its number.
+        kept = self._found.setdefault(id(system), (system, {}))[1]
+        return once(kept, name, lambda: find(system))
 
     def ngram(self, order: int) -> Predictions:
         """What the n-gram of the training tokens pays for the same stream."""

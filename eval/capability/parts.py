@@ -31,12 +31,11 @@ def by_part(
     of each part which way is better. `flags` are said of the whole. `tokens` were read where that
     was not the stream, of which nothing is then said. Raises NoValue where the measure does.
     """
-    taken: dict[int, Found | NoValue] = {}
     scores = []
     for way in ("higher", "lower", None):
 
         def some(system: System, way: Better = way) -> Found:
-            found = _once(taken, measure, system)
+            found = bench.once(metric, system, measure)
             return {part: value for part, value in found.items() if better(part) == way}
 
         if not some(bench.reader):
@@ -50,18 +49,6 @@ def by_part(
         scores = [replace(score, tokens=tokens, flags=kept(score)) for score in scores]
     named = [_named(score) for score in scores]
     return [replace(s, flags=(*s.flags, *flags)) if s.metric == metric else s for s in named]
-
-
-def _once(taken: dict[int, Found | NoValue], measure: Measure, system: System) -> Found:
-    if id(system) not in taken:
-        try:
-            taken[id(system)] = measure(system)
-        except NoValue as reason:
-            taken[id(system)] = reason
-    found = taken[id(system)]
-    if isinstance(found, NoValue):
-        raise found
-    return found
 
 
 def _named(score: Score) -> Score:

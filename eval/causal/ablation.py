@@ -52,6 +52,13 @@ class Ablator:
         chosen = by_site(units)
         return lambda at: {site: self._edit(kind, site, n, at) for site, n in chosen.items()}
 
+    def held(self, units: Iterable[Unit]) -> tuple[float, ...]:
+        """The means that some units are held at, in the order of sites and numbers."""
+        return tuple(
+            float(self.means[unit.site][self.units[unit.site].index(unit.number)])
+            for unit in sorted(set(units))
+        )
+
     def _edit(self, kind: Kind, site: str, numbers: list[int], at: slice):
         if kind == "zero":
             return ablate(numbers)

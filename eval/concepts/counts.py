@@ -8,6 +8,7 @@ indicator with the labels, two labels in one column; the rest by their places, a
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -66,23 +67,7 @@ def count(
 
 def blocks(harvest: Harvest) -> Iterator[Places]:
     """All active places of a sparse site, unit by unit, some units at a time."""
-    held: list[tuple[int, np.ndarray, np.ndarray]] = []
-    size = 0
-    for unit in range(harvest.about.n_units):
-        token, value = harvest.active(unit)
-        held.append((unit, token, value))
-        size += len(token)
-        if size >= PLACES:
-            yield _joined(held)
-            held, size = [], 0
-    if held:
-        yield _joined(held)
-
-
-def _joined(held: list[tuple[int, np.ndarray, np.ndarray]]) -> Places:
-    units, tokens, values = zip(*held)
-    unit = np.repeat(np.array(units), [len(token) for token in tokens])
-    return Places(unit, np.concatenate(tokens), np.concatenate(values))
+    return (Places(*found) for found in harvest.by_unit(PLACES))
 
 
 class _Counting:
@@ -96,6 +81,10 @@ class _Counting:
         self.cut: dict[tuple[int, int], int] = {}
         """first threshold counted by places, by sign and block of a dense site"""
 
+    @cached_property
+    def packed(self) -> torch.Tensor:
+        return _packed(self.columns)
+
     def places(self, places: Places) -> None:
         """Take in places."""
         _, n_signs, n_levels, n_units, n_columns = self.counts.shape
@@ -103,13 +92,13 @@ class _Counting:
         unit, token, value = (part[at] for part in places)
         sign = (value < 0).astype(np.int64) if n_signs == 2 else np.zeros(len(unit), np.int64)
         strength = np.abs(value) if n_signs == 2 else value
-        level = np.full(len(unit), -1)
-        for i in range(n_levels):
-            level += strength > self.thresholds[sign, unit, i]
+        level, which = np.full(len(unit), -1), sign * n_units + unit
+        for bar in self.thresholds.reshape(-1, n_levels).T:
+            level += strength > np.ascontiguousarray(bar).take(which)
         cell = ((self.half[token] * n_signs + sign) * n_levels + level) * n_units + unit
-        above = level >= 0
-        bins, sums = _binned(cell[above], token[above], self.columns)
-        self.counts.reshape(-1, n_columns)[bins] += sums.astype(np.int32)
+        above, n_cells = level >= 0, self.counts.size // n_columns
+        bins, sums = _binned(cell[above], token[above], self.packed, n_cells, n_columns)
+        self.counts.reshape(-1, n_columns)[bins] += sums
 
     def rows(self, start: int, rows: np.ndarray) -> None:
         """Take in all units on the tokens from `start` on, fewer than FIELD of them."""
@@ -159,9 +148,10 @@ class _Counting:
 
 def _packed(columns: np.ndarray) -> torch.Tensor:
     """Two columns in one: the second counts in units of FIELD."""
-    values = torch.from_numpy(columns).float()
-    values = torch.nn.functional.pad(values, (0, values.shape[1] % 2))
-    return values[:, 0::2] + FIELD * values[:, 1::2]
+    packed = columns[:, 0::2].astype(np.float32)
+    second = columns[:, 1::2]
+    packed[:, : second.shape[1]] += second * np.float32(FIELD)
+    return torch.from_numpy(packed)
 
 
 def _unpacked(sums: torch.Tensor, n_columns: int) -> np.ndarray:
@@ -171,16 +161,23 @@ def _unpacked(sums: torch.Tensor, n_columns: int) -> np.ndarray:
 
 
 def _binned(
-    bins: np.ndarray, token: np.ndarray, columns: np.ndarray
-) -> tuple[Integer[np.ndarray, " bin"], Float[np.ndarray, "bin column"]]:
+    bins: np.ndarray, token: np.ndarray, packed: torch.Tensor, n_bins: int, n_columns: int
+) -> tuple[Integer[np.ndarray, " bin"], Int32[np.ndarray, "bin column"]]:
     """The bins that occur, and for each the sum of the columns over its tokens."""
-    order = np.argsort(bins, kind="stable")
+    # Numbers of 16 bits are sorted by their digits, several times as fast.
+    narrow = np.uint16 if n_bins <= 2**16 else np.int64
+    order = np.argsort(bins.astype(narrow), kind="stable")
     ordered = bins[order]
     starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    # A bin of many tokens is summed in pieces: two counts share a number below FIELD.
+    pieces = -(-np.diff(starts, append=len(ordered)) // (FIELD - 1))
+    first = np.cumsum(pieces) - pieces
+    rank = np.arange(pieces.sum()) - np.repeat(first, pieces)
     sums = embedding_bag(
         torch.from_numpy(token[order].astype(np.int64)),
-        torch.from_numpy(columns).float(),
-        torch.from_numpy(starts),
+        packed,
+        torch.from_numpy(np.repeat(starts, pieces) + rank * (FIELD - 1)),
         mode="sum",
     )
-    return ordered[starts], sums.numpy()
+    sums = _unpacked(sums, n_columns)
+    return ordered[starts], np.add.reduceat(sums, first, axis=0, dtype=np.int32)

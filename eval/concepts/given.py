@@ -1,6 +1,5 @@
 """The labels that a workbench's units are compared with, and what needs no units to tell them."""
 
-import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -54,16 +53,10 @@ class Given:
         return ambiguous(self.truth, self.reader.stream)
 
 
-_given: dict[int, Given] = {}
-"""By the identity of a workbench, until it is gone: it has no hash to be a weak key."""
-
-
 def given(bench: Workbench) -> Given:
-    """What a workbench's metrics share, kept as long as it is. Raises NoValue without labels."""
-    if id(bench) not in _given:
-        _given[id(bench)] = Given(bench.reader, truth_of(bench), bench.seed)
-        weakref.finalize(bench, _given.pop, id(bench), None)
-    return _given[id(bench)]
+    """What a workbench's metrics share. Raises NoValue without labels."""
+    share = lambda reader: Given(reader, truth_of(bench), bench.seed)
+    return bench.once("given", bench.reader, share)
 
 
 def truth_of(bench: Workbench) -> Truth:

@@ -29,9 +29,11 @@ def fit(
         gradient = penalty * w + c * (x.T @ (p - y))
         hessian = (x.T * (c * p * (1 - p))) @ x + np.diag(penalty)
         step = np.linalg.solve(hessian, gradient)
-        while cost(w - step) > here + CLOSE and np.abs(step).max() > CLOSE:
+        there = cost(w - step)
+        while there > here + CLOSE and np.abs(step).max() > CLOSE:
             step = step / 2
-        w, here = w - step, cost(w - step)
+            there = cost(w - step)
+        w, here = w - step, there
         if np.abs(step).max() < CLOSE:
             break
     return w

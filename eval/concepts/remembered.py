@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.harvest import Harvest
-from pellucid.eval.score import NoValue
+from pellucid.eval.once import once
 
 Found = TypeVar("Found")
 
@@ -17,15 +17,8 @@ def remembered(find: Callable[..., Found]) -> Callable[..., Found]:
     kept: WeakKeyDictionary[Harvest, dict[Any, Any]] = WeakKeyDictionary()
 
     @wraps(find)
-    def once(harvest: Harvest, truth: Truth, **more: Any) -> Found:
+    def found(harvest: Harvest, truth: Truth, **more: Any) -> Found:
         mine, key = kept.setdefault(harvest, {}), (truth.fingerprint, *sorted(more.items()))
-        if key not in mine:
-            try:
-                mine[key] = find(harvest, truth, **more)
-            except NoValue as reason:
-                mine[key] = reason
-        if isinstance(mine[key], NoValue):
-            raise NoValue(str(mine[key]))
-        return mine[key]
+        return once(mine, key, lambda: find(harvest, truth, **more))
 
-    return once
+    return found

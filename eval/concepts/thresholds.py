@@ -35,8 +35,11 @@ def tops(harvest: Harvest, a: Integer[np.ndarray, " place"]) -> Float[np.ndarray
     here[a] = True
     for unit, values in _values(harvest, here):
         _check(values, unit)
+        # Units ascend: the places of each stand together.
+        first = np.flatnonzero(np.diff(unit, prepend=-1))
+        of, most = unit[first], np.maximum.reduceat
         for s, sign in enumerate(signs):
-            np.maximum.at(top[s], unit, sign * values)
+            top[s, of] = np.maximum(top[s, of], most(sign * values, first))
     return top
 
 

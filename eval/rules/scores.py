@@ -1,7 +1,5 @@
 """The metrics of this family, as the table of `eval/suite.py` lists them."""
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Bool
 
@@ -15,7 +13,7 @@ from pellucid.eval.rules.fit import Settings
 from pellucid.eval.rules.predictions import chosen, matched
 from pellucid.eval.rules.text import Text
 from pellucid.eval.rules.units import Sampled, sampled
-from pellucid.eval.score import NO_INTERVAL, NO_VALUE, NoValue, Score
+from pellucid.eval.score import NO_INTERVAL, NO_VALUE, Score
 from pellucid.eval.workbench import Workbench
 
 FAMILY = "dev"
@@ -34,20 +32,19 @@ OVER_UNITS = "the interval is over units, not documents"
 
 def rule_scores(bench: Workbench) -> list[Score]:
     """How well rules of at most 32, 64 and 128 bits predict units they were not fitted to see."""
-    tables = _remembered(lambda system: _sampled(bench, system))
-    reference = {site: table.density[table.living] for site, table in tables(bench.reader).items()}
+    ours = _sampled(bench, bench.reader)
+    reference = {site: table.density[table.living] for site, table in ours.items()}
+    flags = {site: (_drawn(table), OVER_UNITS) for site, table in ours.items()}
     scores = []
     for what, budget, over in _asked():
         name = f"rule:{what}_{budget}bits" + (f"_{over}" if over != "mass" else "")
 
         def measure(system: System, what=what, budget=budget, over=over) -> dict:
-            found = tables(system)
             return {
                 site: _average(table, what, budget, over, reference.get(site), bench.seed)
-                for site, table in found.items()
+                for site, table in _sampled(bench, system).items()
             }
 
-        flags = {site: (_drawn(table), OVER_UNITS) for site, table in tables(bench.reader).items()}
         scores += under_controls(bench, name, measure, better="higher", flags=flags)
     return scores
 
@@ -90,7 +87,7 @@ def _drawn(table: Sampled) -> str:
 
 def explained_loss_scores(bench: Workbench) -> list[Score]:
     """The headline: what is left of the loss when rules stand for the units."""
-    arms = _remembered(lambda system: _arms(bench, system))
+    arms = lambda system: bench.once("arms", system, lambda system: _arms(bench, system))
     plans = list(arms(bench.reader).explained)
     flags = {None: _covered(arms(bench.reader))}
     scores = []
@@ -248,22 +245,7 @@ def _labels(bench: Workbench) -> Bool[np.ndarray, "token label"] | None:
 
 
 def _sampled(bench: Workbench, system: System) -> dict[str, Sampled]:
-    settings = Settings(seed=bench.seed, places=3000)
-    return sampled(system, _text(bench), halves(bench.stream, bench.seed), settings, most=SAMPLE)
-
-
-def _remembered(make: Callable[[System], object]) -> Callable[[System], object]:
-    """The same, made once for each system; a reason why there is none is kept too."""
-    kept = {}
-
-    def made(system: System) -> object:
-        if id(system) not in kept:
-            try:
-                kept[id(system)] = make(system)
-            except NoValue as reason:
-                kept[id(system)] = reason
-        if isinstance(kept[id(system)], NoValue):
-            raise kept[id(system)]
-        return kept[id(system)]
-
-    return made
+    """What units drawn from each site have learned, for the rules' own scores and more."""
+    settings, is_a = Settings(seed=bench.seed, places=3000), halves(bench.stream, bench.seed)
+    learn = lambda system: sampled(system, _text(bench), is_a, settings, most=SAMPLE)
+    return bench.once("rules", system, learn)

@@ -35,6 +35,20 @@ def test_what_was_put_in_comes_out(density):
         np.testing.assert_array_equal(found, values[places, unit])
 
 
+def test_places_by_unit_are_all_there_and_no_unit_is_split():
+    values = made_up(0.05)
+    kept = Harvest.of(values)
+    unit, token = np.nonzero(values.T)
+    for most, n_blocks in ((1, 8), (1000, 3), (10**9, 1)):
+        held = list(kept.by_unit(most))
+        assert len(held) == n_blocks
+        assert len({int(u) for units, _, _ in held for u in set(units)}) == 8
+        units, tokens, found = (np.concatenate(part) for part in zip(*held, strict=True))
+        np.testing.assert_array_equal(units, unit)
+        np.testing.assert_array_equal(tokens, token)
+        np.testing.assert_array_equal(found, values[token, unit])
+
+
 def test_no_tokens_is_an_empty_harvest():
     kept = Harvest.of(np.zeros((0, 4), dtype=np.float32))
     assert kept.n_tokens == 0 and list(kept.chunks()) == []

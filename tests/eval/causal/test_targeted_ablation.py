@@ -6,6 +6,7 @@ import torch
 from support.causes import Caused
 from support.planted import stream_of
 
+from pellucid.eval.causal import targeted_ablation
 from pellucid.eval.causal.ablation import another_row, at_equal_damage, selectivity
 from pellucid.eval.causal.chosen import (
     Unit,
@@ -15,7 +16,7 @@ from pellucid.eval.causal.chosen import (
     of_next,
     ranked,
 )
-from pellucid.eval.causal.passes import rows_of
+from pellucid.eval.causal.passes import nats, rows_of
 from pellucid.eval.causal.resampled import over_documents
 from pellucid.eval.causal.targeted_ablation import (
     Plan,
@@ -196,6 +197,27 @@ def test_scores_stand_beside_the_twin_and_units_drawn_at_random():
         assert "random_units" in scores[name].controls
     assert scores["targeted_ablation_mean:one"].value > 10
     assert scores["targeted_ablation_mean"].controls["random_units"] == 0.0
+
+
+def test_kinds_share_the_passes_they_have_in_common(monkeypatch):
+    effects = [pushes(REALISES, 5.0), pushes(3, 0.0)]
+    readers = a_reader([CUED, OTHER], effects), a_reader([OTHER, CUED], effects)
+    alone = [score for name in NAMES for score in METRICS[name].measure(a_bench(*readers))]
+    bench = a_bench(*readers)
+    clean, edited = [], []
+
+    def counted(model, rows, stream, edits=None):
+        (edited if edits else clean).append(id(model))
+        return nats(model, rows, stream, edits)
+
+    monkeypatch.setattr(targeted_ablation, "nats", counted)
+    kinds = [name for name in NAMES if "quick" not in name]
+    taken = [score for name in kinds for score in METRICS[name].measure(bench)]
+    assert clean == [id(bench.reader.model), id(bench.twin.model)]
+    # Three kinds of the chosen unit, one of the drawn one, and no more for equal damage.
+    assert len(edited) < 3 * 4 * 2
+    values = {score.metric: (score.value, score.controls) for score in alone}
+    assert all(values[score.metric] == (score.value, score.controls) for score in taken)
 
 
 def test_the_same_seed_gives_the_same_scores():

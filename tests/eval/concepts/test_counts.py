@@ -60,3 +60,16 @@ def test_two_counts_share_a_float_at_their_largest():
         np.zeros(n, dtype=np.int8),
     )
     assert (found[0] == n).all() and (found[1] == 0).all()
+
+
+def test_a_sparse_unit_may_fire_more_often_than_a_shared_float_counts():
+    n = 2 * FIELD + 5
+    values = np.zeros((n, 6), dtype=np.float32)
+    values[:, 2], values[::3, 4] = 1, 0.5
+    kept = Harvest.of(values)
+    assert kept.sparse
+    columns, half = np.ones((n, 3), dtype=bool), np.zeros(n, dtype=np.int8)
+    bars = np.zeros((1, 6, 2), dtype=np.float32)
+    np.testing.assert_array_equal(
+        count(kept, bars, columns, half), direct(values, bars, columns, half)
+    )

@@ -87,6 +87,15 @@ def test_units_that_speak_their_rule_are_monosemantic():
     assert found.value > 0.8
 
 
+def test_rules_are_learned_once_for_all_that_is_asked_of_them(monkeypatch):
+    made, learned = bench([lambda t: t == 4], [noise]), []
+    tell = lambda system, *more, **named: learned.append(system) or sampled(system, *more, **named)
+    monkeypatch.setattr(scores, "sampled", tell)
+    scores.monosemantic_share(made)
+    rule_scores(made)
+    assert list(map(id, learned)) == [id(made.reader), id(made.twin)]
+
+
 def test_what_is_sampled_is_the_seeds():
     stream = common_text(12, 60)
     reader = Reader(
