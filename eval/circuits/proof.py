@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Integer
@@ -36,8 +35,9 @@ def proof(run: "Run", found: Found, text: Text) -> dict[str, Any]:
     # What takes longest first.
     jobs = (faithful.measure, *reversed(battery.CONTROLS.values()))
     workers = at_once(case.model, len(jobs))
-    cases = [case.apart() if workers > 1 else case for _ in jobs]
-    size, *groups = side_by_side(list(map(partial, jobs, cases)), workers)
+    # A copy is made by the job itself: of a large model there are no more than workers.
+    own = case.apart if workers > 1 else lambda: case
+    size, *groups = side_by_side([lambda job=job: job(own()) for job in jobs], workers)
     checks = [check for group in reversed(groups) for check in group]
     ratio = next((check.value for check in checks if check.name == NONSENSE), None)
     return {
