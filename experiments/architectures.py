@@ -52,8 +52,7 @@ Pellucid. Our own columns: held-out nats per token after 300 steps of `tiny`, an
 brackets, by `pellucid bench fillings json=experiments/results/first_steps.json`; and the time of a
 training step relative to a dense model of as many active parameters, then relative to what the
 filling's operations and bytes justify at the dense model's rates, by
-`pellucid bench models json=experiments/results/models.json`. Heads that see no order, or learn it from
-single positions, begin slower: `position=none` and `position=learned` are the only ones above the table.
+`pellucid bench models json=experiments/results/models.json`.
 
 `mlp=skip_topk`, `mlp=sae` and `stream=crosslayer` are what `pellucid posthoc` makes of a dense run (see
 [posthoc.md](posthoc.md)): their published results are of coders fitted to trained models. They train
@@ -77,7 +76,14 @@ def page(results: Path = RESULTS) -> str:
     trained, timed = (_rows(results / name) for name in ("first_steps.json", "models.json"))
     lines = [_line(HEADER), _line("---" for _ in HEADER)]
     lines += [_line(_cells(name, trained, timed)) for name in fillings()]
-    return "\n".join([INTRODUCTION, *lines, ""])
+    return "\n".join([INTRODUCTION, *_above(trained), *lines, ""])
+
+
+def _above(trained: Rows) -> list[str]:
+    """A paragraph that names what does not beat its bigram table, where anything does not."""
+    known = {name: trained[name] for name in fillings() if name in trained}
+    names = [f"`{name}`" for name, row in known.items() if row["loss"] > row["bigram"]]
+    return [f"Above the bigram table after these steps: {', '.join(names)}.", ""] if names else []
 
 
 def fillings() -> dict[str, type]:

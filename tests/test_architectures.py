@@ -20,6 +20,10 @@ def test_the_page_of_architectures_takes_what_was_measured(tmp_path):
     timed = {"variant": "mlp=topk", "step_ms": 30.0, "dense_ms": 20.0, "over_justified": 1.25}
     for name, row in (("first_steps", trained), ("models", timed)):
         (tmp_path / f"{name}.json").write_text(json.dumps({"rows": [row]}))
+    assert "Above the bigram table" not in architectures.page(tmp_path)
+    (tmp_path / "first_steps.json").write_text(json.dumps({"rows": [trained | {"bigram": 4.1}]}))
+    assert "table after these steps: `mlp=topk`.\n" in architectures.page(tmp_path)
+    (tmp_path / "first_steps.json").write_text(json.dumps({"rows": [trained]}))
     rows = {line.split(" | ")[0]: line for line in architectures.page(tmp_path).splitlines()}
     assert rows["| `mlp=topk`"].endswith("| 4.123 (4.500) | 1.50, 1.25 |")
     assert rows["| `mlp=solu`"].endswith("| not measured | not measured |")
