@@ -10,7 +10,7 @@ import torch
 
 from pellucid import cli
 from pellucid.errors import EXIT_USER, UserError
-from pellucid.eval.circuits import prune_edges
+from pellucid.eval.circuits import battery, prune_edges
 from pellucid.eval.circuits import run as circuit_run
 from pellucid.eval.circuits.battery import Repeats
 from pellucid.eval.circuits.edged import joined
@@ -44,8 +44,10 @@ def written(file: Path, pairs: list[dict[str, str]]) -> Path:
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    """A search of a few steps."""
+    """A search of a few steps, and of each control the fewest repetitions that say anything."""
     monkeypatch.setitem(PROFILES, "quick", Settings(steps=12, drawn=4, pairs=2, rounds=1))
+    few = Repeats(random_circuits=4, halves=4, fractions=2, draws=1)
+    monkeypatch.setattr(battery, "repeats_of", lambda profile: few)
     monkeypatch.setattr(circuit_run, "ROWS", 8)
 
 
