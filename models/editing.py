@@ -62,7 +62,8 @@ def _mixed(mixture: Mixture, old: Tensor) -> Tensor:
     """
     share, base = _parts(mixture, old)
     old, share = old.unflatten(0, (len(share), -1)), share[:, None]
-    return torch.addcmul((1 - share) * base, share, old).flatten(0, 1)
+    # Not addcmul: some processors round its sum once, and others (or the rest of a row) twice.
+    return (share * old + (1 - share) * base).flatten(0, 1)
 
 
 def _parts(mixture: Mixture, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,12 +52,16 @@ class LocalEngine:
         self.board = Board()
         self.lock = threading.Lock()
         self.stopping = False
+        self.fault: BaseException | None = None
         self.attempts = Attempts(folder)
         self.workers: dict[int, subprocess.Popen] = {}
         self.threads_of = [threading.Thread(target=self._serve, args=(i,)) for i in range(workers)]
 
     def run(self, watch: Callable[[Board], None] = lambda board: None) -> int:
-        """Run the queue to its end; 0, or 75 where a stop was asked for, or cells were left."""
+        """Run the queue to its end; 0, or 75 where a stop was asked for, or cells were left.
+
+        Raises what broke one of its threads, once the others have saved what they were at.
+        """
         for thread in self.threads_of:
             thread.start()
         try:
@@ -71,6 +75,8 @@ class LocalEngine:
             for thread in self.threads_of:
                 thread.join()
             watch(self.board)
+        if self.fault is not None:
+            raise self.fault
         return EXIT_RESUME if self.stopping or self.queue else EXIT_OK
 
     def stop(self, *_: Any) -> None:
@@ -82,14 +88,19 @@ class LocalEngine:
 
     def _serve(self, index: int) -> None:
         worker: _Worker | None = None
-        while (cells := self._next()) and not self.stopping:
-            try:
-                worker = self._run(cells, worker, index)
-            finally:
-                with self.lock:
-                    self.stacks.end(cells)
-        if worker:
-            worker.close()
+        try:
+            while (cells := self._next()) and not self.stopping:
+                try:
+                    worker = self._run(cells, worker, index)
+                finally:
+                    with self.lock:
+                        self.stacks.end(cells)
+        except BaseException as error:  # noqa: BLE001 - the thread that runs the engine raises it
+            self.fault = error
+            self.stop()
+        finally:
+            if worker:
+                worker.close()
 
     def _run(self, cells: list[Cell], worker: "_Worker | None", index: int) -> "_Worker | None":
         """Run what of some cells is to be run here; the worker, which may be another one then."""

@@ -41,7 +41,7 @@ class Stub:
 
     def __init__(self, plan: dict, asked: list):
         self.plan, self.asked, self.process = plan, asked, self
-        self.code = None
+        self.returncode = -9
 
     def ask(self, task: dict):
         tasks = task.get("stack", [task])
@@ -54,8 +54,14 @@ class Stub:
     def poll(self):
         return None
 
-    def wait(self):
-        return -9
+    def ending(self):
+        return "SIGKILL"
+
+    def terminate(self):
+        pass
+
+    def send_signal(self, signum):
+        pass
 
     def close(self):
         pass
@@ -109,6 +115,16 @@ def test_what_cannot_be_stacked_is_run_one_by_one_and_said_once(ran):
 def test_a_worker_that_dies_leaves_cells_that_go_on_one_by_one(ran):
     _, code, asked, folder = ran(stack=lambda names: None)
     assert code == 0 and asked == [FOUR, *ALONE] and not list(folder.failures.iterdir())
+
+
+def test_what_breaks_the_engine_itself_is_raised(ran):
+    """A thread that ends takes its cells along: without them the grid is not done."""
+
+    def full(names):
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space left"):
+        ran(stack=full)
 
 
 def test_what_another_runner_holds_is_left_out(ran, tmp_path, monkeypatch):
