@@ -10,11 +10,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from pellucid.errors import RunError
 from pellucid.eval import score, units_page
+from pellucid.eval.aside import aside
 from pellucid.eval.controls import NO_DENSE, NOT_MADE, System, made_units
 from pellucid.eval.labels.choose import labelling
 from pellucid.eval.latents.known import known_of
 from pellucid.eval.latents.labels import table_of
 from pellucid.eval.permuted import permuted_weights, rebuilt
+from pellucid.eval.processes import begun, spare
 from pellucid.eval.reader import Reader
 from pellucid.eval.score import Score
 from pellucid.eval.siblings import NO_SEEDS, Sibling, check_siblings
@@ -67,11 +69,13 @@ def evaluate(
     if split == "test":
         now = datetime.now(UTC).isoformat(timespec="seconds")
         run.folder.note_opening(at=now, step=run.step, suite=suite)
-    with tracking(progress) as track:
-        about_bench = {"dense": dense, "seeds": seeds, "labels": labels, "track": track}
-        bench = workbench(run, suite=suite, split=split, seed=seed, **about_bench)
-        scores = [one for name, metric in chosen.items() for one in taken(bench, name, metric)]
-        scores += beside
+    how = {"suite": suite, "split": split, "seed": seed, "labels": labels, "dense": dense}
+    with tracking(progress) as track, begun(spare() if SUITES[suite].shared else 0):
+        other = aside(run, list(chosen), **how)
+        bench = workbench(run, seeds=seeds, track=track, **how)
+        here = {n: taken(bench, n, metric) for n, metric in chosen.items() if n not in other.names}
+        found = here | other.scores(track)
+        scores = [one for name in chosen for one in found[name]] + list(beside)
         units = units_page.pack(bench.reader, run.tokenizer, split=split, **about)
     # Units first: scores without the units they speak of would be the worse half to be left with.
     compact = files.dump(units, "units.json", RunError, indent=None)

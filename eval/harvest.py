@@ -9,9 +9,10 @@ not fit memory.
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,8 @@ class Harvest:
     def __init__(self, about: About, *, sparse: bool) -> None:
         self.about, self.sparse = about, sparse
         self.n_tokens = 0
+        self.remembered: dict[Hashable, Any] = {}
+        """what several metrics rest on, found once"""
         self._folder = Path(tempfile.mkdtemp(prefix="pellucid-harvest-"))
         self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         names = ("values", "units") if sparse else ("dense",)
@@ -66,6 +69,10 @@ class Harvest:
         for first in range(0, len(values), CHUNK):
             made.add_rows(values[first : first + CHUNK])
         return made.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process of this machine: its files stay those of this one, which removes them."""
+        return self.__dict__ | {"_files": {}, "_remove": None}
 
     def add(self, acts: Activations) -> None:
         """Take in the next tokens, as a model has recorded them `(batch, token, …)`."""

@@ -59,6 +59,8 @@ class Metric(NamedTuple):
     """suites that it runs in; one of none runs where it is asked for"""
     uses: tuple[str, ...] = ()
     """`labels` or `tasks`, of the family that goes with the split; or one family: `labels:loop`"""
+    alone: bool = False
+    """looks at models alone, not at what units did on the stream: another process may take it"""
 
 
 METRICS: dict[str, Metric] = {
@@ -84,13 +86,13 @@ METRICS: dict[str, Metric] = {
     "latent_interchange": Metric(latent_interchange),
     "seed_consistency": Metric(seed_consistency_scores, ()),
     "tasks_quick": Metric(tasks_quick, ("quick",), uses=("tasks",)),
-    "tasks": Metric(tasks, uses=("tasks",)),
-    "minimal_pairs": Metric(minimal_pairs),
+    "tasks": Metric(tasks, uses=("tasks",), alone=True),
+    "minimal_pairs": Metric(minimal_pairs, alone=True),
     "cross_entropy_by_class": Metric(cross_entropy_by_class, QUICK),
     "identifier_recall": Metric(identifier_recall, QUICK),
-    "induction": Metric(induction),
-    "calibration": Metric(calibration),
-    "sample_validity": Metric(sample_validity),
+    "induction": Metric(induction, alone=True),
+    "calibration": Metric(calibration, alone=True),
+    "sample_validity": Metric(sample_validity, alone=True),
     **{name: Metric(c.measure, SINCE[c.since], c.uses) for name, c in CONCEPTS.items()},
     **{name: Metric(*line) for name, line in CAUSAL.items()},
 }
@@ -108,13 +110,17 @@ class Suite:
     """units of each site whose contexts are kept"""
     controls: tuple[str, ...] = CONTROLS
     """controls that are made"""
+    shared: bool = True
+    """whether jobs are shared with further processes, which take seconds to begin"""
 
 
 QUICKLY_MADE = ("random_twin", "rotated_units", "dense_neurons")
 """Controls of the quick suite: each further one costs another reading, or another set of units."""
 SUITES = {
     # For grids of many cells that nothing is to be learned from but that they work.
-    "smoke": Suite(tokens=32_768, ngram_tokens=1_000_000, shown=16, controls=QUICKLY_MADE[:1]),
+    "smoke": Suite(
+        tokens=32_768, ngram_tokens=1_000_000, shown=16, controls=QUICKLY_MADE[:1], shared=False
+    ),
     "quick": Suite(
         tokens=131_072,
         ngram_tokens=4_000_000,

@@ -5,10 +5,8 @@ goes to its own log; answers go to the process that asked. It ends with that pro
 it saves the cell it is at.
 """
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -16,16 +14,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pellucid.sweep import stacks
 from pellucid.sweep.job import NONFINITE
+from pellucid.training.signals import end_with_parent
 
 if TYPE_CHECKING:
     from pellucid.run import RunFolder
 
-PR_SET_PDEATHSIG = 1
-
 
 def main() -> int:
     """Serve until the input ends."""
-    _end_with_parent()
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "w")
     import torch
 
@@ -144,15 +141,6 @@ class _to:
 def _answer(to: TextIO, **words: Any) -> None:
     to.write(json.dumps(words) + "\n")
     to.flush()
-
-
-def _end_with_parent() -> None:
-    """Have the system send SIGTERM when the process that asked is gone, also after kill -9."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """SIGTERM, SIGUSR1 and SIGINT ask the run to save and stop; a second signal ends it at once."""
 
+import ctypes
 import os
 import signal
+import sys
 from types import FrameType
 
 CAUGHT = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+PR_SET_PDEATHSIG = 1
 
 
 class StopRequest:
@@ -29,3 +32,12 @@ class StopRequest:
         if self.name is not None:
             os._exit(128 + number)
         self.name = signal.Signals(number).name
+
+
+def end_with_parent() -> None:
+    """Have the system send SIGTERM when the process that began this one is gone, also by SIGKILL."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)

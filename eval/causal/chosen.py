@@ -56,6 +56,7 @@ def ranked(
     units keep the order of sites and numbers. Raises NoValue where there are no units.
     """
     found: list[list[tuple[Unit, float]]] = [[] for _ in truth.names]
+    f1_on_a.ahead(harvest.values(), truth)
     for site, kept in harvest.items():
         scores = f1_on_a(kept, truth)
         for label, column in enumerate(scores.T):

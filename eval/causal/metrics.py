@@ -3,6 +3,7 @@
 from pellucid.eval.causal import interchange, logit_share, steering, targeted_ablation
 
 QUICK, STANDARD = ("quick",), ("standard", "full")
+ALONE = True
 LABELS, TASKS = ("labels:dev",), ("tasks:dev",)
 
 CAUSAL = {
@@ -22,9 +23,10 @@ CAUSAL = {
     ),
     "steering": (steering.steering, STANDARD, LABELS),
     "interchange_accuracy_quick": (interchange.interchange_accuracy_quick, QUICK, TASKS),
-    "interchange_accuracy": (interchange.interchange_accuracy, STANDARD, TASKS),
+    "interchange_accuracy": (interchange.interchange_accuracy, STANDARD, TASKS, ALONE),
     "logit_share": (logit_share.logit_share, STANDARD, ()),
     logit_share.MEAN: (logit_share.cross_entropy_through_units_mean, STANDARD, ()),
     logit_share.ZERO: (logit_share.cross_entropy_through_units_zero, STANDARD, ()),
 }
-"""By name: what measures it, the suites it runs in, and the families of labels and tasks it uses."""
+"""By name: what measures it, the suites it runs in, the families of labels and tasks it uses, and
+whether it looks at models alone."""

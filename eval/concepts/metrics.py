@@ -56,16 +56,19 @@ def by_site(
 
 def coverage(system: System, truth: Truth, *, seed: int) -> Found:
     """Mean over labels of the best unit's F1 (arXiv 2408.00113, its choice made on other text)."""
+    compared.ahead(system.harvest.values(), truth)
     return by_site(system, lambda kept: mean_f1(compared(kept, truth).picked, seed=seed))
 
 
 def reconstruction(system: System, truth: Truth, *, seed: int) -> Found:
     """Mean F1 of predicting a label wherever a unit fires that is precise for it on half A."""
+    compared.ahead(system.harvest.values(), truth)
     return by_site(system, lambda kept: mean_f1(compared(kept, truth).reconstructed, seed=seed))
 
 
 def gain(system: System, truth: Truth, token_only: Floor, *, seed: int) -> Found:
     """Mean over labels of (F1 - F1 of the current token) / (1 - F1 of the current token)."""
+    compared.ahead(system.harvest.values(), truth)
     floor = f1s(truth.table(token_only.says))
     room = 1 - floor >= ROOM
 
@@ -83,6 +86,7 @@ def normalised(
 
     Floor and ceiling are the run's for all controls: a twin's own probe would flatter the twin.
     """
+    compared.ahead(system.harvest.values(), truth)
     low = f1s(truth.table(floor.says))
 
     def measure_at(name: str) -> Callable[[Harvest], Interval]:
@@ -112,11 +116,13 @@ def open_coverage(
     system: System, truth: Truth, is_open: Bool[np.ndarray, "token label"], *, seed: int
 ) -> Found:
     """Coverage on tokens whose own token leaves the label open."""
+    compared.ahead(system.harvest.values(), truth)
     return by_site(system, lambda kept: mean_f1(on_open_tokens(kept, truth, is_open), seed=seed))
 
 
 def density_coverage(system: System, truth: Truth, density: float, *, seed: int) -> Found:
     """Coverage by units that are made to fire on this share of tokens."""
+    coverage_at_densities.ahead(system.harvest.values(), truth)
 
     def measure(kept: Harvest) -> Interval:
         found = coverage_at_densities(kept, truth)[density]
@@ -132,6 +138,7 @@ def density_coverage(system: System, truth: Truth, density: float, *, seed: int)
 
 def drawn_coverage(system: System, truth: Truth, n: int, *, seed: int) -> Found:
     """Expected coverage of n units drawn at random from the site, dead ones among them."""
+    by_unit.ahead(system.harvest.values(), truth)
 
     def measure(kept: Harvest) -> Interval:
         found = by_unit(kept, truth).curve
@@ -144,6 +151,7 @@ def drawn_coverage(system: System, truth: Truth, n: int, *, seed: int) -> Found:
 
 def unit_f1(system: System, truth: Truth, *, living: bool, seed: int) -> Found:
     """Mean over units of the F1 with the label that fits each best: all units, or the living."""
+    by_unit.ahead(system.harvest.values(), truth)
 
     def measure(kept: Harvest) -> Interval:
         found = by_unit(kept, truth)
@@ -157,6 +165,7 @@ def unit_f1(system: System, truth: Truth, *, living: bool, seed: int) -> Found:
 
 def k_sparse(system: System, truth: Truth, k: int, *, precision: bool, seed: int) -> Found:
     """Mean over labels of the AUROC, or the AUPRC, of a probe of k units."""
+    probed.ahead(system.harvest.values(), truth)
 
     def measure(kept: Harvest) -> Interval:
         found = probed(kept, truth)
@@ -170,6 +179,7 @@ def median_k_star(
     system: System, truth: Truth, ceilings: Mapping[str, Ceiling], *, seed: int
 ) -> Found:
     """Median over labels of the fewest units that rank 95 % as well as all channels at that depth."""
+    probed.ahead(system.harvest.values(), truth)
 
     def measure_at(name: str) -> Callable[[Harvest], Interval]:
         def measure(kept: Harvest) -> Interval:
@@ -195,6 +205,7 @@ def median_k_star(
 
 def absorption(system: System, truth: Truth, *, seed: int) -> Found:
     """Mean over pairs of labels, one implying the other, of the rate of absorption."""
+    behaviour.ahead(system.harvest.values(), truth)
 
     def measure(kept: Harvest) -> Interval:
         pairs = behaviour(kept, truth).pairs
@@ -208,6 +219,7 @@ def absorption(system: System, truth: Truth, *, seed: int) -> Found:
 
 def splitting(system: System, truth: Truth, *, seed: int) -> Found:
     """Mean over labels of the number of units that each add more than 0.03 to its F1."""
+    behaviour.ahead(system.harvest.values(), truth)
     return by_site(
         system,
         lambda kept: over_labels(
@@ -218,6 +230,7 @@ def splitting(system: System, truth: Truth, *, seed: int) -> Found:
 
 def fms(system: System, truth: Truth, without: int, *, seed: int) -> Found:
     """Mean over labels of FMS@p."""
+    site_fms.ahead(system.harvest.values(), truth)
     return by_site(system, lambda kept: over_labels(site_fms(kept, truth)[without], seed=seed))
 
 

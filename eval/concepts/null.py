@@ -9,6 +9,7 @@ from pellucid.eval.bootstrap import Interval
 from pellucid.eval.concepts.compared import thresholds_of
 from pellucid.eval.concepts.counts import count
 from pellucid.eval.concepts.picks import Pick, best, f1_of, fires
+from pellucid.eval.concepts.remembered import remembered
 from pellucid.eval.concepts.resampled import f1s
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.harvest import Harvest
@@ -19,6 +20,7 @@ NUMBERS = 2**26
 """Counts made at once."""
 
 
+@remembered
 def permutation_null(harvest: Harvest, truth: Truth, *, seed: int, draws: int = DRAWS) -> Interval:
     """95th percentile over permutations of the mean over labels of the best unit's F1."""
     thresholds = thresholds_of(harvest, truth)

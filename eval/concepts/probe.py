@@ -6,6 +6,7 @@ not fitted on.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from pellucid.eval.concepts.logistic import auroc, fit_many
 from pellucid.eval.concepts.picks import f1
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.harvest import Harvest
+from pellucid.eval.processes import each
 from pellucid.eval.reader import Reader
 from pellucid.eval.score import NoValue
 
@@ -42,10 +44,14 @@ def ceilings(inputs: Mapping[str, Harvest], truth: Truth, *, seed: int) -> dict[
     if not inputs:
         raise NoValue("what the layers read was not kept")
     at = np.flatnonzero(np.isin(truth.document, _documents(truth, seed)))
-    every = lambda harvest: columns_at(harvest, np.arange(harvest.about.n_units), at)
     # Sites that read the same share a probe.
-    found = {kept: probed(every(kept), at, truth) for kept in dict.fromkeys(inputs.values())}
+    read = list(dict.fromkeys(inputs.values()))
+    found = dict(zip(read, each([partial(_probed, kept, at, truth) for kept in read]), strict=True))
     return {site: found[kept] for site, kept in inputs.items()}
+
+
+def _probed(harvest: Harvest, at: np.ndarray, truth: Truth) -> Ceiling:
+    return probed(columns_at(harvest, np.arange(harvest.about.n_units), at), at, truth)
 
 
 def inputs_of(reader: Reader) -> dict[str, Harvest]:

@@ -52,6 +52,7 @@ def _beside_coverage(shared: Given) -> dict[str, Found]:
     for name, floor in floors._asdict().items():
         value = float(f1s(truth.table(floor.says)).mean())
         found[f"floor_{name}"] = dict.fromkeys(shared.reader.sites(), _bare(value))
+    permutation_null.ahead(shared.reader.harvest.values(), truth, seed=shared.seed)
     null = lambda kept: permutation_null(kept, truth, seed=shared.seed)
     found["permutation_null"] = metrics.by_site(shared.reader, null)
     try:

@@ -11,12 +11,15 @@ stand at their mean in both arms, and the score says how many they are.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from pellucid.eval.bootstrap import Interval, ratio
 from pellucid.eval.harvest import CHUNK, Harvest
+from pellucid.eval.processes import each
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules.allocate import allocate
 from pellucid.eval.rules.fit import Learned, Settings, learn
@@ -25,6 +28,9 @@ from pellucid.eval.rules.text import Text
 from pellucid.eval.score import NoValue
 from pellucid.eval.stream import Stream
 from pellucid.models import UnitSite
+
+AT_ONCE = 64
+"""Units whose rules are learned by one process before it takes others."""
 
 Labels = Bool[np.ndarray, "token label"] | None
 
@@ -79,10 +85,8 @@ def measure(
     text = Text.of(stream, context=reader.context, vocab_size=vocab, labels=labels)
     harvest, (means, weights) = reader.harvest, _importance(reader, is_a)
     chosen = _most_important(weights, limits.units)
-    learned = {
-        name: list(learn(harvest[name], text, is_a, stream.document, units, settings))
-        for name, units in chosen.items()
-    }
+    about = {"text": text, "is_a": is_a, "document": stream.document, "settings": settings}
+    learned = {name: _learned(harvest[name], units, about) for name, units in chosen.items()}
     scored = _scored(stream, is_a, limits.tokens)
     seen = Text.of(
         scored.stream,
@@ -107,6 +111,13 @@ def measure(
         covered=float(sum(weights[n][u].sum() for n, u in chosen.items()) / total),
         bits={plan: bits for plan, (_, bits) in plans.items()},
     )
+
+
+def _learned(harvest: Harvest, units: np.ndarray, about: Mapping[str, Any]) -> list[Learned]:
+    """Rules of a site's units, in their order: some at a time, in all processes there are."""
+    some = [units[first : first + AT_ONCE] for first in range(0, len(units), AT_ONCE)]
+    found = each([partial(learn, harvest, units=part, **about) for part in some])
+    return [one for part in found for one in part]
 
 
 def _plans(learned, weights, text: Text, settings: Settings, n_units: int) -> dict[str, tuple]:

@@ -1,6 +1,6 @@
 """Learning the rules of one site's units, from half A alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,15 +49,16 @@ def learn(
     settings: Settings,
     *,
     block: int = 64,
-) -> Iterator[Learned]:
+) -> list[Learned]:
     """Rules of some units, in their order. `document` keeps the two parts of half A apart."""
-    places = np.flatnonzero(is_a)
+    places, learned = np.flatnonzero(is_a), []
     checks = _checks(document[places], settings.seed)
     for first in range(0, len(units), block):
         some = [int(unit) for unit in units[first : first + block]]
         columns = harvest.columns(some)[places].T
         for unit, values in zip(some, columns, strict=True):
-            yield learn_unit(unit, values, text, places, checks, settings)
+            learned.append(learn_unit(unit, values, text, places, checks, settings))
+    return learned
 
 
 def _checks(document: np.ndarray, seed: int) -> Bool[np.ndarray, " place"]:

@@ -1,0 +1,189 @@
+"""Jobs that keep one core busy are shared with further processes, where there are cores for them.
+
+Rules, counts and probes are many short steps under Python's lock: further threads do not help them.
+A further process is begun once for an evaluation and is given jobs, functions with all they need,
+through its input. Which process takes a job changes nothing that it finds: each computes with one
+thread of torch's. What cannot be sent, or was lost with a process, is done here.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+from pellucid.training.signals import end_with_parent
+
+Found = TypeVar("Found")
+Job = Callable[[], Found]
+"""A `functools.partial` of a function of a module, so that it can be sent."""
+
+MOST = 3
+"""Further processes at most: each holds torch, some 300 MB."""
+SERVE = "from pellucid.eval.processes import serve; serve({})"
+
+
+class Outcome(NamedTuple):
+    """What a job found, or what it raised."""
+
+    found: Any
+    raised: Exception | None = None
+
+    def get(self) -> Any:
+        if self.raised is not None:
+            raise self.raised
+        return self.found
+
+
+class Lost(Exception):
+    """A job was not done: it cannot be sent, or the process is gone."""
+
+
+class _Other:
+    """A further process, and the thread here that waits for it."""
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1)
+        self.line, theirs = Pipe()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", SERVE.format(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+
+    def ask(self, job: Job) -> Outcome:
+        """Have it do a job. Raises Lost."""
+        try:
+            self.line.send(job)
+            outcome = self.line.recv()
+        except Exception as error:  # whatever a part of the job says of being sent
+            raise Lost from error
+        if outcome is None:
+            raise Lost
+        return outcome
+
+    def close(self) -> None:
+        """End it, whatever it is at."""
+        self.process.kill()
+        self.thread.shutdown()
+        self.line.close()
+        self.process.wait()
+
+
+_others: list[_Other] = []
+
+
+def others() -> int:
+    """How many further processes there are now."""
+    return len(_others)
+
+
+def spare() -> int:
+    """How many further processes the threads that torch was given leave room for."""
+    return 0 if sys.platform == "win32" else min(torch.get_num_threads() - 1, MOST)
+
+
+@contextmanager
+def begun(number: int) -> Iterator[None]:
+    """Share jobs with so many further processes for a while."""
+    mine = [_Other() for _ in range(number)]
+    _others.extend(mine)
+    try:
+        yield
+    finally:
+        for other in mine:
+            _others.remove(other)
+            other.close()
+
+
+def each(jobs: Sequence[Job[Found]]) -> list[Found]:
+    """What each job finds, in their order; raises what the first that raised did."""
+    left, back, outcomes = deque(enumerate(jobs)), deque(), {}
+
+    def take(do: Callable[[Job], Outcome], following: Callable[[], tuple[int, Job]]) -> None:
+        while left:
+            with suppress(IndexError):  # another took the last one
+                index, job = following()
+                try:
+                    outcomes[index] = do(job)
+                except Lost:
+                    back.append((index, job))
+
+    some = _others if len(jobs) > 1 else []
+    waiting = [other.thread.submit(take, other.ask, left.pop) for other in some]
+    with one_thread():
+        take(_here, left.popleft)
+        for future in waiting:
+            # One that has not begun waits behind a longer job, and has nothing left to do.
+            if not future.cancel():
+                future.result()
+        outcomes |= {index: _here(job) for index, job in back}
+    return [outcomes[index].get() for index in range(len(jobs))]
+
+
+class Later:
+    """A job that was begun in another process. Raises ValueError where there is none."""
+
+    def __init__(self, job: Job) -> None:
+        if not _others:
+            raise ValueError("no other process was begun")
+        self.outcome: Future[Outcome] = _others[0].thread.submit(_others[0].ask, job)
+
+    def get(self) -> Any:
+        """What the job finds, once it has; raises what it raised, or Lost where it was not done."""
+        return self.outcome.result().get()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread of torch's."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _here(job: Job) -> Outcome:
+    try:
+        return Outcome(job())
+    except Exception as error:  # noqa: BLE001 - raised in the order of the jobs
+        return Outcome(None, error)
+
+
+def serve(number: int) -> None:
+    """Do the jobs that come through a file descriptor, until it is closed at the other end."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asked
+    import pellucid.eval.evaluate  # noqa: F401 - imported while there is no job yet
+
+    torch.set_num_threads(1)
+    with Connection(number) as line:
+        while True:
+            try:
+                job = line.recv()
+            except EOFError:
+                return
+            except Exception:  # noqa: BLE001 - such as a class that only the process that asked knows
+                line.send(None)
+                continue
+            _answer(line, _here(job))
+
+
+def _answer(line: Connection, outcome: Outcome) -> None:
+    try:
+        line.send(outcome)
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - what cannot be sent is found again where it was asked for
+        line.send(None)

@@ -1,0 +1,141 @@
+"""Jobs are shared with another process, and nothing that they find depends on which one did them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.jobs import fatal, process, raising, touched, unsendable, waiting
+
+from pellucid.eval.harvest import Harvest
+from pellucid.eval.processes import Later, Lost, begun, each, others, spare
+from pellucid.eval.score import NoValue
+
+
+@pytest.fixture(scope="module")
+def other():
+    with begun(1):
+        yield
+
+
+def test_without_others_jobs_are_done_here_in_order():
+    assert others() == 0 and each([]) == []
+    assert each([partial(divmod, 17, by) for by in (5, 3)]) == [(3, 2), (5, 2)]
+    with pytest.raises(ValueError, match="no other process"):
+        Later(process)
+
+
+def test_there_is_a_process_for_every_further_thread():
+    before = torch.get_num_threads()
+    try:
+        for threads, expected in ((1, 0), (2, 1), (4, 3), (64, 3)):
+            torch.set_num_threads(threads)
+            assert spare() == expected
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_two_jobs_are_done_at_once_and_come_back_in_order(other, tmp_path):
+    """The first waits for the last: one process alone would wait for ever."""
+    here, there = each([partial(waiting, tmp_path / "done"), partial(touched, tmp_path / "done")])
+    assert here == os.getpid() != there
+
+
+def test_a_later_job_is_done_by_the_other_process(other):
+    assert Later(process).get() != os.getpid()
+    with pytest.raises(NoValue, match="no such thing"):
+        Later(partial(raising, "no such thing")).get()
+    with pytest.raises(Lost):
+        Later(lambda: 1).get()
+
+
+def test_other_jobs_do_not_wait_behind_a_later_one(other, tmp_path):
+    later = Later(partial(waiting, tmp_path / "done"))
+    assert each([process] * 3) == [os.getpid()] * 3
+    assert each([partial(touched, tmp_path / "done")]) == [os.getpid()]
+    assert later.get() != os.getpid()
+
+
+def test_the_first_job_that_raised_is_told(other):
+    jobs = [process, *(partial(raising, f"reason {i}") for i in range(4))]
+    for _ in range(5):
+        with pytest.raises(NoValue, match="reason 0"):
+            each(jobs)
+
+
+def test_what_cannot_be_sent_is_done_here(other, tmp_path):
+    wait, touch = partial(waiting, tmp_path / "done"), partial(touched, tmp_path / "done")
+    assert each([process, lambda: 3])[1] == 3
+    # The other process takes the last first: it finds what it cannot send, and goes on.
+    made = each([wait, touch, unsendable])
+    assert made[0] == os.getpid() and callable(made[2])
+
+
+def test_jobs_of_a_process_that_dies_are_done_here(monkeypatch):
+    monkeypatch.setattr("pellucid.eval.processes._others", [])  # that of the other tests lives on
+    with begun(1):
+        assert each([partial(fatal, os.getpid())] * 4) == ["done here"] * 4
+        with pytest.raises(Lost):
+            Later(partial(fatal, os.getpid())).get()
+        assert each([process, process]) == [os.getpid()] * 2
+
+
+def test_the_other_computes_with_one_thread_and_so_does_this_one(other, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert Later(torch.get_num_threads).get() == 1
+        assert each([torch.get_num_threads] * 3) == [1, 1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_harvest_is_read_by_another_process_and_stays(other):
+    values = np.random.default_rng(0).standard_normal((300, 40)).astype(np.float16)
+    for sparse in (False, True):
+        kept = Harvest.of(np.where(np.arange(40) < 4, values, 0) if sparse else values)
+        assert kept.sparse == sparse
+        there = Later(partial(kept.columns, [3, 1])).get()
+        assert np.array_equal(there, kept.columns([3, 1]))
+        assert np.array_equal(Later(partial(kept.rows, 7, 9)).get(), kept.rows(7, 9))
+
+
+SCRIPT = """
+from support.jobs import process
+from pellucid.eval.processes import Later, begun
+import time
+with begun(1):
+    print(Later(process).get(), flush=True)
+    Later(__import__("functools").partial(time.sleep, 600)).outcome.result()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_the_other_process_ends_with_one_that_was_killed():
+    """Also in the middle of a job."""
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", SCRIPT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | paths) as asking:
+        number = int(asking.stdout.readline())
+        time.sleep(0.2)
+        asking.send_signal(signal.SIGKILL)
+    until = time.monotonic() + 60
+    while _alive(number):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _alive(number: int) -> bool:
+    """Whether a process runs; one that nobody has waited for has ended."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
