@@ -14,7 +14,8 @@ def once(kept: MutableMapping[Hashable, Any], key: Hashable, find: Callable[[], 
         try:
             kept[key] = find()
         except NoValue as reason:
-            kept[key] = reason
+            # Without its traceback, which would keep all that was at hand when it was raised.
+            kept[key] = NoValue(str(reason))
     if isinstance(kept[key], NoValue):
         raise NoValue(str(kept[key]))
     return kept[key]

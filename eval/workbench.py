@@ -48,9 +48,10 @@ class Workbench:
     """runs that differ from this one in the seed alone, or why there are none"""
     tokenizer: Tokenizer | None = None
     """the run's, for metrics that write texts of their own"""
-    _ngrams: dict[int, Predictions] = field(default_factory=dict)
-    _fitted: dict[int, NGram] = field(default_factory=dict)
-    _found: dict[int, tuple[System, dict[Hashable, Any]]] = field(default_factory=dict)
+    # Not for `dataclasses.replace` to hand on: what was found rests on the fields above.
+    _ngrams: dict[int, Predictions] = field(default_factory=dict, init=False)
+    _fitted: dict[int, NGram] = field(default_factory=dict, init=False)
+    _found: dict[int, tuple[System, dict[Hashable, Any]]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         missing = dict.fromkeys(CONTROLS, NOT_MADE)

@@ -114,6 +114,6 @@ class RayTask:
             return f"exit code {self.ray.get(self.reference)}"
         except self.ray.exceptions.RayTaskError as error:
             # Before it there may be a whole traceback of the worker's.
-            return last_line(str(error.cause))
+            return last_line(str(error.cause)) or type(error.cause).__name__
         except self.ray.exceptions.RayError as error:
             return str(error).strip().splitlines()[0]

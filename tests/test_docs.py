@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.planted_parts import SAYS_1, planted, planted_case
 
 from pellucid import kernels
 from pellucid.cli import main
+from pellucid.eval.circuits.battery import Repeats
 from pellucid.eval.circuits.settings import PROFILES, Settings
 from pellucid.experiments import run_config
 from pellucid.report import comparison
@@ -115,3 +117,16 @@ def test_the_page_of_circuits_runs_from_top_to_bottom(tmp_path, monkeypatch, cap
     (code,) = blocks("circuits.md")
     exec(compile(code, "docs/circuits.md", "exec"), {"RUN": Path("runs/topk")})
     assert re.match(r"\d+ of \d+ \[", capsys.readouterr().out)
+
+
+def test_the_page_of_the_controls_of_circuits_runs():
+    def find(*_):
+        return planted_case(planted(SAYS_1), ["blocks.0.mlp:0"]).circuit
+
+    few = Repeats(random_circuits=4, halves=4, fractions=2, draws=1)
+    case = planted_case(planted(SAYS_1), ["blocks.0.mlp:0"], repeats=few, find=find)
+    names = {"case": case}
+    (code,) = blocks("circuit-controls.md")
+    exec(compile(code, "docs/circuit-controls.md", "exec"), names)
+    assert {"ablation_zero", "nonsense_mapping"} <= {check.name for check in names["checks"]}
+    assert names["size"]["nodes"] == 1

@@ -124,17 +124,17 @@ def margins_of(
     inner = unwrap(model)
     if share is None:
         return asked.margins(inner.logits_at(tokens, last))
-    edits, copies = edits_of(nodes, share, base), len(share) if share.ndim == 2 else 1
+    copies = len(share) if share.ndim == 2 else 1
     if _alike(inner, base):
         rows = beginnings_of(tokens, last)
         held = asked.scales and tuple(s.flatten(0, 1)[rows.first][:, None] for s in asked.scales)
+        edits = edits_of(nodes, share, base)
         with replace(asked, scales=held).norms(model), intervene(model, edits):
             return asked.margins(inner.logits_of(rows, copies))
     if copies > 1:
         tokens, last = tokens.repeat(copies, 1), last.repeat(copies)
-        repeated = {site: _repeated(value, copies) for site, value in base.items()}
-        edits = edits_of(nodes, share, repeated)
-    with asked.norms(model), intervene(model, edits):
+        base = {site: _repeated(value, copies) for site, value in base.items()}
+    with asked.norms(model), intervene(model, edits_of(nodes, share, base)):
         return asked.margins(inner.logits_at(tokens, last))
 
 

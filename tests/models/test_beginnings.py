@@ -90,3 +90,18 @@ def test_rows_longer_than_the_context_are_refused_as_ever():
     model.config = replace(model.config, context=4)
     with pytest.raises(ValueError, match="the tokens are 5 long"):
         model.logits_of(beginnings_of(TOKENS, LAST))
+
+
+def test_slopes_of_what_is_spread_are_summed_in_a_fixed_order_off_a_cpu():
+    """torch names the slope of `index_select` among what a GPU sums in any order."""
+    rows = beginnings_of(TOKENS, LAST)
+    for device, summed in (("cpu", "IndexSelect"), ("meta", "Index")):
+        on = replace(rows, of=rows.of.to(device), first=rows.first.to(device))
+        x = torch.zeros(UNLIKE, 2, 1, 4, device=device, requires_grad=True)
+        read = on.spread(x)
+        assert read.shape == (5, 2, 5, 4)
+        names, step = [], read.grad_fn
+        while step is not None:
+            names.append(step.name())
+            step = step.next_functions[0][0] if step.next_functions else None
+        assert f"{summed}Backward0" in names

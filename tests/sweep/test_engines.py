@@ -216,17 +216,17 @@ NOBODY = "slurm_load_partitions: Unable to contact slurm controller (connect fai
 
 
 @pytest.mark.parametrize(
-    ("sinfo", "said"),
+    ("sinfo", "answer", "said"),
     [
-        (f"echo 'sinfo: error: once more' >&2; echo '{NOBODY}' >&2; exit 1", re.escape(NOBODY)),
-        ("exit 3", "sinfo ended with exit code 3"),
-        ("exec sleep 60", "sinfo waited 0.5 s"),
+        (f"echo 'sinfo: error: once more' >&2; echo '{NOBODY}' >&2; exit 1", 60, re.escape(NOBODY)),
+        ("exit 3", 60, "sinfo ended with exit code 3"),
+        ("exec sleep 60", 0.5, "sinfo waited 0.5 s"),
     ],
 )
 def test_a_slurm_whose_controller_is_silent_is_told(
-    sinfo, said, installed, programs, tmp_path, monkeypatch
+    sinfo, answer, said, installed, programs, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(on_slurm, "ANSWER", 0.5)
+    monkeypatch.setattr(on_slurm, "ANSWER", answer)
     (programs / "sinfo").write_text(f"#!/bin/sh\n{sinfo}\n")
     with pytest.raises(UserError, match=f"^no controller of Slurm answers: {said}$"):
         sweep(GRID, tmp_path / "out", engine="slurm")
@@ -261,15 +261,26 @@ def test_a_cluster_that_cannot_be_joined_is_told_before_anything_is_written(tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_the_reason_is_the_last_line_of_what_ray_says():
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (
+            RuntimeError("failed to import:\n\n  File …\nModuleNotFoundError: no x\n"),
+            "ModuleNotFoundError: no x",
+        ),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_the_reason_is_the_last_line_of_what_ray_says(cause, said):
     class TaskError(Exception):
-        cause = RuntimeError("failed to import:\n\n  File …\nModuleNotFoundError: no x\n")
+        def __init__(self):
+            self.cause = cause
 
     def get(_):
         raise TaskError
 
     ray = SimpleNamespace(get=get, exceptions=SimpleNamespace(RayTaskError=TaskError))
-    assert on_ray.RayTask(ray, None).reason() == "ModuleNotFoundError: no x"
+    assert on_ray.RayTask(ray, None).reason() == said
 
 
 def test_how_many_cells_run_at_once():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.small import small_model
 
-from pellucid.eval.circuits import lengths, prune
+from pellucid.eval.circuits import lengths, objective, prune
 from pellucid.eval.circuits.bases import means, resampled
 from pellucid.eval.circuits.lengths import groups, margins_by_length, of_rows
 from pellucid.eval.circuits.nodes import nodes_of
@@ -82,3 +82,15 @@ def test_training_of_masks_reads_little_padding(asked, monkeypatch):
     prune.trained_masks(model, nodes, asked, base, Settings(steps=1), 0)
     least = 2 * int((LAST + 1).sum())
     assert least <= sum(read) <= 1.05 * least < 2 * asked.tokens.numel() / 2
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_a_pass_makes_its_edits_once(by_row, asked, monkeypatch):
+    model, made, edits_of = small_model("topk"), [], objective.edits_of
+    nodes = nodes_of(model)
+    base = means(model, nodes, [asked.tokens])
+    if by_row:
+        base = resampled(model, nodes, asked.tokens, asked.partner, asked.last)
+    monkeypatch.setattr(objective, "edits_of", lambda *a: made.append(a) or edits_of(*a))
+    margins_of(model, nodes, asked, torch.ones(2, len(nodes)).double(), base)
+    assert len(made) == 1

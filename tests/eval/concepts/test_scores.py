@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from support.small import VOCAB, small_model
 from pellucid.eval.concepts import CONCEPTS, given
 from pellucid.eval.labels import Label, LabelTable
 from pellucid.eval.reader import Reader
+from pellucid.eval.score import NoValue
 from pellucid.eval.workbench import Workbench
 
 CONTEXT = 24
@@ -64,6 +66,13 @@ def test_what_is_shared_goes_with_its_workbench():
     del made
     gc.collect()
     assert shared() is None
+
+
+def test_a_workbench_with_other_labels_shares_nothing():
+    made = bench()
+    assert len(given.given(made).truth.names) == 3
+    with pytest.raises(NoValue, match="they are gone"):
+        given.given(replace(made, labelled=lambda: "they are gone"))
 
 
 @pytest.mark.parametrize("name", CONCEPTS)
