@@ -1,13 +1,13 @@
 """How much of the logits flows through units directly, and what is predicted without the rest."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from pellucid.eval.bootstrap import Interval
@@ -89,20 +89,16 @@ def measure(system: System, texts: Texts) -> dict[str, Found]:
     half A. Of the cross-entropy, the rest is held at its mean on half A, or at 0.
     """
     splitter = Splitter(system.model, system.sites())
-    base = baselines(splitter.split(texts.a), texts.a)
-    document = system.stream.document[texts.b.places]
-    n = system.stream.n_documents
-    targets = torch.from_numpy(system.stream.targets()[texts.b.places])
-    sums = {name: np.zeros((n, 2)) for name in (*splitter.write, None, MEAN, ZERO)}
-    for split in splitter.split(texts.b):
-        at, scored = split.at, texts.b.scored[split.at]
-        for name, values in _by_token(split, base, targets[at]).items():
-            for i, value in enumerate(values):
-                weights = np.asarray(value, dtype=np.float64)[scored]
-                sums[name][:, i] += np.bincount(document[at][scored], weights, n)
+    base = baselines(splitter.split(texts.a), int(texts.a.scored.sum()))
+    counted = texts.b.places[texts.b.scored]
+    targets = torch.from_numpy(system.stream.targets()[counted])
+    values = _by_token(splitter.split(texts.b), base, targets)
+    document, n = system.stream.document[counted], system.stream.n_documents
+    by_document = lambda value: np.bincount(document, value, n)
+    sums = {name: np.stack([*map(by_document, two)], axis=1) for name, two in values.items()}
     share = lambda drawn: 1 - np.sqrt(drawn[:, 0] / drawn[:, 1])
     mean = lambda drawn: drawn[:, 0] / drawn[:, 1]
-    held = np.bincount(document[texts.b.scored], minlength=n).astype(np.float64)
+    held = np.bincount(document, minlength=n).astype(np.float64)
     about = {"seed": texts.seed, "weights": held}
     shares = {name: over_documents(sums[name], share, **about) for name in (None, *splitter.write)}
     found = {name: {None: over_documents(sums[name], mean, **about)} for name in (MEAN, ZERO)}
@@ -119,34 +115,38 @@ def whole_cross_entropy(system: System, texts: Texts) -> Interval:
     return over_documents(sums, mean, seed=texts.seed, weights=held)
 
 
-def baselines(splits: Iterator[Split], rows: Rows) -> Baselines:
-    """Means over the tokens that count."""
-    logits, parts, n = 0.0, {}, int(rows.scored.sum())
+def baselines(splits: Iterable[Split], n: int) -> Baselines:
+    """Means over the tokens that count, of which there are `n`."""
+    logits, parts = 0.0, {}
     for split in splits:
-        here = torch.from_numpy(rows.scored[split.at]).to(split.logits.device)
-        logits = logits + split.logits[here].sum(0)
-        for name, part in split.parts.items():
-            parts[name] = parts.get(name, 0.0) + part[here].sum(0)
+        logits = logits + split.logits.sum(0)
+        for name, part in split.parts:
+            parts[name] = parts.get(name, 0.0) + part.sum(0)
     return Baselines(logits / n, {name: total / n for name, total in parts.items()})
 
 
 def _by_token(
-    split: Split, base: Baselines, targets: Tensor
-) -> Mapping[str | None, tuple[Float[np.ndarray, "row column"], ...]]:
+    splits: Iterable[Split], base: Baselines, targets: Integer[Tensor, " token"]
+) -> dict[str | None, Float[np.ndarray, "two token"]]:
     """Of every token: squared rest and squared logits by site and as a whole; costs, and ones."""
+    found = [_of_some(split, base, targets[split.at]) for split in splits]
+    return {name: np.concatenate([some[name] for some in found], axis=1) for name in found[0]}
+
+
+def _of_some(
+    split: Split, base: Baselines, targets: Integer[Tensor, " token"]
+) -> dict[str | None, Float[np.ndarray, "two token"]]:
     around = split.logits - base.logits
-    squared = around.square().sum(-1).cpu().numpy()
+    squared = around.square().sum(-1)
     found, rest, through = {}, around.clone(), torch.zeros_like(around)
-    for name, part in split.parts.items():
+    for name, part in split.parts:
         moved = part - base.parts[name]
-        found[name] = (around - moved).square().sum(-1).cpu().numpy(), squared
+        found[name] = (around - moved).square().sum(-1), squared
         rest -= moved
         through += part
-    found[None] = rest.square().sum(-1).cpu().numpy(), squared
+    found[None] = rest.square().sum(-1), squared
     kept = base.logits - sum(base.parts.values())
     for name, logits in ((MEAN, through + kept), (ZERO, through)):
-        cost = F.cross_entropy(
-            logits.flatten(0, 1), targets.flatten().to(logits.device), reduction="none"
-        )
-        found[name] = cost.view(targets.shape).cpu().numpy(), np.ones(targets.shape)
-    return found
+        cost = F.cross_entropy(logits, targets.to(logits.device), reduction="none")
+        found[name] = cost, torch.ones_like(cost)
+    return {name: torch.stack(two).double().cpu().numpy() for name, two in found.items()}

@@ -14,7 +14,7 @@ from pellucid.eval.causal.logit_share import (
     logit_share,
     measure,
 )
-from pellucid.eval.causal.through_units import scale_of, written_by
+from pellucid.eval.causal.through_units import Splitter, scale_of, written_by
 from pellucid.eval.reader import Reader
 from pellucid.eval.workbench import Workbench
 from pellucid.models import Activations, ModelConfig, Transformer, record
@@ -94,9 +94,8 @@ def a_transformer(norm: str, mlp: str = "topk") -> Transformer:
 def test_the_last_stream_at_its_scale_is_all_of_the_logits(norm):
     model, tokens = a_transformer(norm), torch.from_numpy(TEXT.tokens[:32])[None]
     with record(model, ["blocks.1.stream"]) as trace:
-        logits = model(tokens).logits
-    logits = logits - logits.mean(-1, keepdim=True)
-    stream = trace["blocks.1.stream"].values
+        logits = model(tokens).logits[0]
+    stream = trace["blocks.1.stream"].values[0]
     scale, center = scale_of(model, logits, stream)
     assert center == (norm == "layer")
     spread = stream.var(-1, correction=0) if center else stream.square().mean(-1)
@@ -119,6 +118,44 @@ def test_an_empty_slot_writes_nothing():
     sparse = Activations(torch.tensor([[[2.0, 0.0]]]), torch.tensor([[[1, -1]]]).int(), 3)
     directions = torch.tensor([[1.0, 0.0], [0.0, 3.0], [5.0, 5.0]])
     assert written_by(sparse, directions).tolist() == [[[0.0, 6.0]]]
+
+
+def watched(model, monkeypatch) -> list[int]:
+    """How many vectors are taken to logits by each call, written down as it happens."""
+    made, direct = [], model.direct_logits
+    monkeypatch.setattr(model, "direct_logits", lambda d: made.append(len(d)) or direct(d))
+    return made
+
+
+def test_logits_are_taken_apart_a_few_tokens_at_a_time(monkeypatch):
+    model = a_transformer("rms")
+    made = watched(model, monkeypatch)
+    bench = a_bench(model)
+    texts = Texts.of(bench)
+    at_once = measure(bench.reader, texts)
+    assert texts.b.scored.sum() > 4 * 256 and max(made) == 256
+    # A larger vocabulary has fewer tokens at once: here 5. The numbers stay.
+    monkeypatch.setattr("pellucid.eval.causal.through_units.NUMBERS", 5 * VOCAB)
+    made.clear()
+    for metric, found in measure(bench.reader, texts).items():
+        for site, interval in found.items():
+            value = at_once[metric][site].value
+            assert interval.value == pytest.approx(value, rel=1e-5, abs=1e-6)
+    assert max(made) == 5
+
+
+def test_the_parts_of_the_logits_are_made_one_by_one(monkeypatch):
+    model = a_transformer("rms")
+    made = watched(model, monkeypatch)
+    splitter, rows, seen = Splitter(model, model.sites()), Texts.of(a_bench(model)).b, 0
+    for split in splitter.split(rows):
+        made.clear()
+        for n, (_, part) in enumerate(split.parts, 1):
+            assert len(made) == n and part.shape == split.logits.shape
+        assert n == len(splitter.write) > 1
+        assert split.at == slice(seen, seen + len(split.logits))
+        seen = split.at.stop
+    assert seen == rows.scored.sum()
 
 
 def test_scores_of_a_transformer_stand_beside_its_twin():
