@@ -28,7 +28,7 @@ def generated_data(tmp_path_factory) -> TokenData:
 def few_rules():
     """Rules of few units: whole evaluations are about more than rules."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pellucid.eval.rules.scores.SAMPLE", 3)
+        patch.setattr("pellucid.eval.rules.scores.SAMPLE", 2)
         yield
 
 

@@ -92,9 +92,10 @@ def test_unit_statistics_of_every_family_are_those_of_its_activations(scored, ml
     run, listed = scored(mlp)
     scores = {(s.metric, s.site): s for s in listed}
     reader = workbench(run).reader
-    tokens, rows = reader.stream.tokens, []
-    for start in range(0, len(tokens), 32):
-        rows.append(site_values(run.model, torch.from_numpy(tokens[None, start : start + 32])))
+    tokens = torch.from_numpy(reader.stream.tokens)
+    whole = len(tokens) // 32 * 32
+    parts = [*tokens[:whole].view(-1, 32).split(16), tokens[None, whole:]]
+    rows = [site_values(run.model, part) for part in parts if part.numel()]
     for name in ("blocks.0.mlp", "blocks.1.mlp"):
         values = torch.cat([row[name] for row in rows]).numpy()
         signed_dense = mlp == "dense"
@@ -121,7 +122,7 @@ def site_values(model, tokens):
     names = [name for name, site in model.sites().items() if site.kind == "mlp"]
     with record(model, names) as trace, torch.no_grad():
         model(tokens)
-    return {name: trace[name].to_dense()[0] for name in names}
+    return {name: trace[name].to_dense().flatten(0, 1) for name in names}
 
 
 @pytest.mark.parametrize("mlp", FAMILIES)
