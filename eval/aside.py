@@ -1,7 +1,7 @@
 """Metrics of models alone are taken by another process, while this one is busy with units."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as everywhere
 
 from pellucid.eval.processes import Later, Lost, one_thread, others
 from pellucid.eval.score import Score
 from pellucid.eval.sightings import Track
-from pellucid.eval.suite import METRICS
+from pellucid.eval.suite import METRICS, SUITES, Metric, Suite
 from pellucid.eval.taking import permitted, taken
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Aside:
         try:
             for later in track([self.begun], "tasks and texts, in another process", 1):
                 found = later.get()
-        except Lost:
+        except Exception:  # noqa: BLE001 - such as of labels that only this process can import
             with one_thread():
                 return self.here()
         return found
@@ -73,14 +74,29 @@ class Aside:
 def aside(run: "Run", names: Sequence[str], *, dense: "Run | None", **how: Any) -> Aside:
     """Begin those of some metrics that look at models alone, where there is a process for it.
 
-    Not of a model on an accelerator, which is shared by all processes, nor of a very large one.
+    Not of a model on an accelerator, which is shared by all processes, nor of a very large one, nor
+    of one that does here what its weights do not tell.
     """
     alone = tuple(name for name in names if METRICS[name].alone)
     here = partial(_taken, run, alone, dense=dense, **how)
-    if not others() or not alone or not _small(run.model):
+    models = [run.model] if dense is None else [run.model, dense.model]
+    if not others() or not alone or not all(_small(m) and _as_loaded(m) for m in models):
         return Aside((), None, here)
-    saved = {"dense": None if dense is None else Saved.of(dense), **how}
-    return Aside(alone, Later(partial(_loaded, Saved.of(run), alone, **saved)), here)
+    table = {"metrics": {name: METRICS[name] for name in alone}, "limits": SUITES[how["suite"]]}
+    saved = {"dense": None if dense is None else Saved.of(dense), **table, **how}
+    return Aside(alone, Later(partial(_loaded, Saved.of(run), **saved)), here)
+
+
+def _as_loaded(model: nn.Module) -> bool:
+    """Whether nothing is recorded or edited in the model, hooked to it or put in place of a pass."""
+    if everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks:
+        return False
+    if torch.is_autocast_enabled("cpu") or any(s.state.in_use for s in model.sites().values()):
+        return False
+    return not any(
+        part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
+        for part in model.modules()
+    )
 
 
 def _small(model: nn.Module) -> bool:
@@ -90,18 +106,34 @@ def _small(model: nn.Module) -> bool:
 
 
 def _digest(run: "Run") -> str:
+    """Of all that a model computes with: also what is no weight, such as a number of units kept."""
     found = blake2b(repr(run.config).encode())
-    for name, weight in run.model.state_dict().items():
+    for name, part in run.model.named_modules():
+        plain = {key: repr(value) for key, value in vars(part).items() if _is_plain(value)}
+        found.update(repr((name, type(part).__qualname__, sorted(plain.items()))).encode())
+    for name, weight in (*run.model.named_parameters(), *run.model.named_buffers()):
         found.update(name.encode())
-        found.update(weight.reshape(-1).view(torch.uint8).numpy())
+        found.update(weight.detach().reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()
 
 
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str) or is_dataclass(value)
+
+
 def _loaded(
-    saved: Saved, names: tuple[str, ...], *, dense: Saved | None, **how: Any
+    saved: Saved,
+    *,
+    metrics: Mapping[str, Metric],
+    limits: Suite,
+    dense: Saved | None,
+    **how: Any,
 ) -> dict[str, list[Score]]:
+    """The scores of saved runs. Raises Lost where metrics or the suite are others than were asked."""
+    if SUITES.get(how["suite"]) != limits or not metrics.items() <= METRICS.items():
+        raise Lost
     run, beside = saved.load(), None if dense is None else dense.load()
-    return _taken(run, names, dense=beside, **how)
+    return _taken(run, tuple(metrics), dense=beside, **how)
 
 
 def _taken(run: "Run", names: tuple[str, ...], **how: Any) -> dict[str, list[Score]]:

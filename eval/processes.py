@@ -7,13 +7,13 @@ thread of torch's. What cannot be sent, or was lost with a process, is done here
 """
 
 import os
-import signal
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeVar
@@ -28,7 +28,13 @@ Job = Callable[[], Found]
 
 MOST = 3
 """Further processes at most: each holds torch, some 300 MB."""
-SERVE = "from pellucid.eval.processes import serve; serve({})"
+SERVE = """
+import torch
+torch.set_default_dtype({dtype})
+torch.set_float32_matmul_precision({precision!r})
+from pellucid.eval.processes import serve
+serve({number})
+"""
 
 
 class Outcome(NamedTuple):
@@ -54,11 +60,7 @@ class _Other:
         self.thread = ThreadPoolExecutor(1)
         self.line, theirs = Pipe()
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", SERVE.format(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
+            self.process = _served(theirs.fileno())
 
     def ask(self, job: Job) -> Outcome:
         """Have it do a job. Raises Lost."""
@@ -73,18 +75,35 @@ class _Other:
 
     def close(self) -> None:
         """End it, whatever it is at."""
-        self.process.kill()
+        if self.process is not None:
+            self.process.kill()
         self.thread.shutdown()
         self.line.close()
-        self.process.wait()
+        if self.process is not None:
+            self.process.wait()
 
 
-_others: list[_Other] = []
+def _served(number: int) -> subprocess.Popen | None:
+    """A process that serves; None where the system has none to give, so that its jobs are lost."""
+    about = {"dtype": torch.get_default_dtype(), "precision": torch.get_float32_matmul_precision()}
+    # Modules are found as they are here: -P keeps those of the working folder out.
+    path = os.pathsep.join(place for place in sys.path if isinstance(place, str))
+    command = [sys.executable or "", "-P", "-c", SERVE.format(number=number, **about)]
+    env = os.environ | {"PYTHONPATH": path}
+    try:
+        # In a session of its own: a Ctrl-C in the terminal is for the process that asks alone.
+        return subprocess.Popen(command, pass_fds=[number], env=env, start_new_session=True)
+    except OSError:
+        return None
+
+
+_others: ContextVar[tuple[_Other, ...]] = ContextVar("others", default=())
+"""Each thread has its own: of two evaluations at once, one ends before the other."""
 
 
 def others() -> int:
-    """How many further processes there are now."""
-    return len(_others)
+    """How many further processes there are now, for this thread."""
+    return len(_others.get())
 
 
 def spare() -> int:
@@ -95,13 +114,13 @@ def spare() -> int:
 @contextmanager
 def begun(number: int) -> Iterator[None]:
     """Share jobs with so many further processes for a while."""
-    mine = [_Other() for _ in range(number)]
-    _others.extend(mine)
+    mine = tuple(_Other() for _ in range(number))
+    before = _others.set((*_others.get(), *mine))
     try:
         yield
     finally:
+        _others.reset(before)
         for other in mine:
-            _others.remove(other)
             other.close()
 
 
@@ -118,7 +137,7 @@ def each(jobs: Sequence[Job[Found]]) -> list[Found]:
                 except Lost:
                     back.append((index, job))
 
-    some = _others if len(jobs) > 1 else []
+    some = _others.get() if len(jobs) > 1 else ()
     waiting = [other.thread.submit(take, other.ask, left.pop) for other in some]
     with one_thread():
         take(_here, left.popleft)
@@ -134,9 +153,10 @@ class Later:
     """A job that was begun in another process. Raises ValueError where there is none."""
 
     def __init__(self, job: Job) -> None:
-        if not _others:
+        if not others():
             raise ValueError("no other process was begun")
-        self.outcome: Future[Outcome] = _others[0].thread.submit(_others[0].ask, job)
+        first = _others.get()[0]
+        self.outcome: Future[Outcome] = first.thread.submit(first.ask, job)
 
     def get(self) -> Any:
         """What the job finds, once it has; raises what it raised, or Lost where it was not done."""
@@ -146,12 +166,16 @@ class Later:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Compute with one thread of torch's."""
-    before = torch.get_num_threads()
+    _before.append(torch.get_num_threads())
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(_before.pop())
+
+
+_before: list[int] = []
+"""Threads that torch had: the last of several blocks to end, in any order, gives them back."""
 
 
 def _here(job: Job) -> Outcome:
@@ -164,7 +188,6 @@ def _here(job: Job) -> Outcome:
 def serve(number: int) -> None:
     """Do the jobs that come through a file descriptor, until it is closed at the other end."""
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the process that asked
     import pellucid.eval.evaluate  # noqa: F401 - imported while there is no job yet
 
     torch.set_num_threads(1)

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import torch
 from support.jobs import fatal, process, raising, touched, unsendable, waiting
 
 from pellucid.eval.harvest import Harvest
-from pellucid.eval.processes import Later, Lost, begun, each, others, spare
+from pellucid.eval.processes import Later, Lost, begun, each, one_thread, others, spare
 from pellucid.eval.score import NoValue
 
 
@@ -78,7 +80,8 @@ def test_what_cannot_be_sent_is_done_here(other, tmp_path):
 
 
 def test_jobs_of_a_process_that_dies_are_done_here(monkeypatch):
-    monkeypatch.setattr("pellucid.eval.processes._others", [])  # that of the other tests lives on
+    none = ContextVar("none", default=())  # that of the other tests lives on
+    monkeypatch.setattr("pellucid.eval.processes._others", none)
     with begun(1):
         assert each([partial(fatal, os.getpid())] * 4) == ["done here"] * 4
         with pytest.raises(Lost):
@@ -95,6 +98,58 @@ def test_the_other_computes_with_one_thread_and_so_does_this_one(other, tmp_path
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_last_of_two_blocks_gives_the_threads_back():
+    """As evaluations in two threads end, neither inside the other."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        one, two = one_thread(), one_thread()
+        one.__enter__()
+        two.__enter__()
+        one.__exit__(None, None, None)
+        assert torch.get_num_threads() == 1
+        two.__exit__(None, None, None)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_another_thread_has_none_of_this_one(other):
+    """It would lose them, in the middle of its jobs, where this one is done."""
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(others).result() == 0 < others()
+
+
+@pytest.mark.parametrize("executable", ["/no/such/python", "", None])
+def test_jobs_are_done_here_where_there_is_no_process_to_be_had(monkeypatch, executable):
+    monkeypatch.setattr("pellucid.eval.processes._others", ContextVar("none", default=()))
+    monkeypatch.setattr(sys, "executable", executable)
+    with begun(2):
+        assert each([process] * 5) == [os.getpid()] * 5
+        with pytest.raises(Lost):
+            Later(process).get()
+
+
+def test_a_ctrl_c_in_the_terminal_is_not_for_the_other_process(other):
+    assert Later(os.getpgrp).get() != os.getpgrp()
+
+
+@pytest.mark.slow
+def test_the_other_process_finds_modules_and_computes_as_this_one(monkeypatch, tmp_path):
+    """What lies in the working folder is no module of ours, and what is no text is no folder."""
+    monkeypatch.setattr("pellucid.eval.processes._others", ContextVar("none", default=()))
+    (tmp_path / "random.py").write_text("raise RuntimeError('of the working folder')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path])
+    torch.set_default_dtype(torch.float64)
+    try:
+        with begun(1):
+            assert Later(process).get() != os.getpid()
+            assert Later(torch.get_default_dtype).get() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_a_harvest_is_read_by_another_process_and_stays(other):
