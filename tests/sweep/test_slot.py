@@ -116,6 +116,7 @@ def test_a_grid_is_finished_by_bounded_calls(tmp_path):
     assert pace.left(grid.cells()[0]) == 0 and len(pace.trained) == len(pace.scored) == 2
 
 
+@pytest.mark.slow
 def test_a_finished_call_leaves_small_files_and_the_same_results(tmp_path):
     file = write(tmp_path)
     words = ["--workers", "2", "--slot", "10m"]

@@ -102,6 +102,7 @@ def test_twenty_kills_leave_no_trace_in_what_is_found(tmp_path):
     assert results(tmp_path / "killed", 400) == results(tmp_path / "whole", 400)
 
 
+@pytest.mark.slow
 def test_two_runners_share_a_grid(undisturbed, tmp_path):
     file, out = undisturbed
     both = [start(file, tmp_path / "out", "--workers", "1") for _ in range(2)]
