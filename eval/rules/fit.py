@@ -47,18 +47,18 @@ def learn(
     document: Integer[np.ndarray, " token"],
     units: Sequence[int] | Integer[np.ndarray, " unit"],
     settings: Settings,
-    *,
-    block: int = 64,
 ) -> list[Learned]:
-    """Rules of some units, in their order. `document` keeps the two parts of half A apart."""
-    places, learned = np.flatnonzero(is_a), []
+    """Rules of some units, in their order; what these do everywhere is read at once.
+
+    `document` keeps the two parts of half A apart.
+    """
+    places, some = np.flatnonzero(is_a), [int(unit) for unit in units]
     checks = _checks(document[places], settings.seed)
-    for first in range(0, len(units), block):
-        some = [int(unit) for unit in units[first : first + block]]
-        columns = harvest.columns(some)[places].T
-        for unit, values in zip(some, columns, strict=True):
-            learned.append(learn_unit(unit, values, text, places, checks, settings))
-    return learned
+    columns = harvest.columns(some)[places].T
+    return [
+        learn_unit(unit, values, text, places, checks, settings)
+        for unit, values in zip(some, columns, strict=True)
+    ]
 
 
 def _checks(document: np.ndarray, seed: int) -> Bool[np.ndarray, " place"]:

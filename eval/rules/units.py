@@ -50,11 +50,13 @@ def sampled(
     """Learn on half A and score on half B, for every site of a system: at most so many units each."""
     sites, document = system.sites(), system.stream.document
     about = {"text": text, "is_a": is_a, "document": document, "settings": settings, "most": most}
-    jobs = [partial(_of, system.harvest[n], signed=s.signed, **about) for n, s in sites.items()]
+    jobs = [
+        partial(_of_site, system.harvest[n], signed=s.signed, **about) for n, s in sites.items()
+    ]
     return dict(zip(sites, each(jobs), strict=True))
 
 
-def _of(
+def _of_site(
     kept: Harvest,
     *,
     signed: bool,

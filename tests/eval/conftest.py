@@ -4,6 +4,7 @@ from functools import cache
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pellucid.data import CORPORA, DataConfig, TokenData, prepare
 from pellucid.eval import Score, evaluate
@@ -30,6 +31,15 @@ def few_rules():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pellucid.eval.rules.scores.SAMPLE", 2)
         yield
+
+
+@pytest.fixture
+def two_threads():
+    """As many as a thread, or a process, beside this one needs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -46,15 +46,6 @@ def other():
         yield
 
 
-@pytest.fixture
-def two_threads():
-    """As many as a process beside this one needs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def scores(run, **how):
     found = evaluate(run, suite="standard", progress=False, **how)
     return [replace(score, seconds=0.0) for score in found]

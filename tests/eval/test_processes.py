@@ -163,12 +163,10 @@ def test_a_harvest_is_read_by_another_process_and_stays(other):
 
 
 SCRIPT = """
-from support.jobs import process
+from support.jobs import lasting
 from pellucid.eval.processes import Later, begun
-import time
 with begun(1):
-    print(Later(process).get(), flush=True)
-    Later(__import__("functools").partial(time.sleep, 600)).outcome.result()
+    Later(lasting).outcome.result()
 """
 
 
@@ -179,8 +177,7 @@ def test_the_other_process_ends_with_one_that_was_killed():
     paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", SCRIPT]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | paths) as asking:
-        number = int(asking.stdout.readline())
-        time.sleep(0.2)
+        number = int(asking.stdout.readline())  # said by the job itself
         asking.send_signal(signal.SIGKILL)
     until = time.monotonic() + 60
     while _alive(number):

@@ -32,6 +32,12 @@ def raising(reason: str) -> None:
     raise NoValue(reason)
 
 
+def lasting() -> None:
+    """Say which process is at it, and take ten minutes."""
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+
 def fatal(parent: int) -> str:
     """End any other process than the one that asks."""
     if os.getpid() != parent:

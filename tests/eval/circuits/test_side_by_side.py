@@ -10,14 +10,6 @@ from pellucid.eval.circuits import side_by_side as module
 from pellucid.eval.circuits.side_by_side import MOST, at_once, side_by_side
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_jobs_are_done_at_once_and_come_in_their_own_order(two_threads):
     both = threading.Barrier(2, timeout=30)
 
