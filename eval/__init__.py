@@ -4,7 +4,8 @@ A metric is one function in one file, listed in `suite.METRICS`. It sees models 
 sites, recording, directions and forward pass, by way of the passes that a `Reader` makes.
 """
 
-from pellucid.eval.evaluate import evaluate, random_twin, workbench
+from pellucid.eval.elsewhere import random_twin
+from pellucid.eval.evaluate import evaluate, workbench
 from pellucid.eval.ngram import NGram
 from pellucid.eval.score import Score
 from pellucid.eval.suite import METRICS, SUITES

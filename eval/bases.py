@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
-from pellucid.eval.dictionary import inputs, mean
+from pellucid.eval.dictionary import mean
 from pellucid.eval.halves import halves
 from pellucid.eval.harvest import Harvest
-from pellucid.eval.made import Made, like, pieces
-from pellucid.eval.reader import Reader
+from pellucid.eval.made import Made, Source, like, pieces
 
 FITTED = 10_000
 """Tokens that ICA is fitted on."""
@@ -22,28 +22,28 @@ FLAT = 1e-10
 """Directions of less than this share of the largest variance are not there."""
 
 
-def pca(reader: Reader, name: str, *, seed: int) -> Made | str:
+def pca(source: Source, *, seed: int) -> Made | str:
     """Principal components of unit variance, the largest first: at most as many as channels."""
-    seen = inputs(reader, name)
+    seen = source.seen
     if isinstance(seen, str):
         return seen
-    center, basis = whitening(seen, halves(reader.stream, seed))
-    return _along(reader, name, seen, center, basis.T)
+    center, basis = whitening(seen, halves(source.stream, seed))
+    return _along(source, center, basis.T)
 
 
-def ica(reader: Reader, name: str, *, seed: int) -> Made | str:
+def ica(source: Source, *, seed: int) -> Made | str:
     """Independent components of unit variance, by FastICA on a sample of half A."""
-    seen = inputs(reader, name)
+    seen = source.seen
     if isinstance(seen, str):
         return seen
-    in_a = halves(reader.stream, seed)
+    in_a = halves(source.stream, seed)
     center, basis = whitening(seen, in_a)
     rng = np.random.default_rng(seed)
     places = np.flatnonzero(in_a)
     places = np.sort(rng.choice(places, min(FITTED, len(places)), replace=False))
     white = ((_at(seen, places) - center) @ basis).astype(np.float32)
     found = fast_ica(white, seed=seed)
-    made = _along(reader, name, seen, center, (basis @ found.rotation.T).T)
+    made = _along(source, center, (basis @ found.rotation.T).T)
     return replace(made, remark=found.remark())
 
 
@@ -55,11 +55,11 @@ def whitening(
     The covariance is taken in float64 about the mean of all tokens.
     """
     center = mean(seen).astype(np.float64)
-    scatter = np.zeros((seen.n_units, seen.n_units))
+    scatter = torch.zeros(seen.n_units, seen.n_units, dtype=torch.float64)
     for first, rows in seen.chunks():
-        off = rows[chosen[first : first + len(rows)]] - center
+        off = torch.from_numpy(rows[chosen[first : first + len(rows)]] - center)
         scatter += off.T @ off
-    variance, directions = np.linalg.eigh(scatter / max(chosen.sum(), 1))
+    variance, directions = (t.numpy() for t in torch.linalg.eigh(scatter / max(chosen.sum(), 1)))
     there = variance > FLAT * max(variance.max(), np.finfo(float).tiny)
     order = np.argsort(-variance[there])
     return center, (directions[:, there] / np.sqrt(variance[there]))[:, order]
@@ -90,23 +90,23 @@ def fast_ica(white: Float[np.ndarray, "token component"], *, seed: int) -> Indep
     Symmetric FastICA with g = tanh (Hyvärinen 1999, doi 10.1109/72.761722, eq. 26 and §V-C), after
     whitening. Stops when no row turns by more than the tolerance, or after 100 rounds.
     """
-    n, turned = white.shape[1], 1.0
+    x, n, turned = torch.from_numpy(white), white.shape[1], 1.0
     start = np.random.default_rng([seed, n]).standard_normal((n, n))
-    rotation = _decorrelated(start.astype(white.dtype))
+    rotation = _decorrelated(torch.from_numpy(start).to(x))
     for _ in range(ROUNDS):
-        g = np.tanh(white @ rotation.T)
-        grown = g.T @ white / len(white) - (1 - g**2).mean(0)[:, None] * rotation
+        g = (x @ rotation.T).tanh_()
+        grown = g.T @ x / len(x) - (1 - g.square().mean(0))[:, None] * rotation
         new = _decorrelated(grown)
-        turned = float(np.abs(np.abs((new * rotation).sum(1)) - 1).max())
+        turned = float(((new * rotation).sum(1).abs() - 1).abs().max())
         rotation = new
         if turned < TOLERANCE:
             break
-    return Independent(rotation, turned, turned < TOLERANCE)
+    return Independent(rotation.numpy(), turned, turned < TOLERANCE)
 
 
-def _decorrelated(rows: np.ndarray) -> np.ndarray:
+def _decorrelated(rows: Tensor) -> Tensor:
     """The nearest orthogonal matrix, `(W Wᵀ)^(-1/2) W`."""
-    u, _, v = np.linalg.svd(rows, full_matrices=False)
+    u, _, v = torch.linalg.svd(rows, full_matrices=False)
     return u @ v
 
 
@@ -115,10 +115,11 @@ def _at(seen: Harvest, places: np.ndarray) -> np.ndarray:
     return np.concatenate(rows).astype(np.float64)
 
 
-def _along(reader: Reader, name: str, seen: Harvest, center: np.ndarray, read: np.ndarray) -> Made:
+def _along(source: Source, center: np.ndarray, read: np.ndarray) -> Made:
     """Coordinates along the rows of `read`, for every token."""
-    directions = read.astype(np.float32)
-    made = Harvest(like(reader.harvest[name], len(read), signed=True), sparse=False)
+    seen, directions = source.seen, read.astype(np.float32)
+    made = source.harvest(like(source.kept, len(read), signed=True), sparse=False)
     for first, last in pieces(seen):
-        made.add_rows((seen.rows(first, last) - center.astype(np.float32)) @ directions.T)
-    return Made(made.close(), read=torch.from_numpy(directions))
+        off = torch.from_numpy(seen.rows(first, last) - center.astype(np.float32))
+        made.add_rows((off @ torch.from_numpy(directions).T).numpy())
+    return Made(made.close(), read=directions)

@@ -7,37 +7,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pellucid.eval.harvest import Harvest
-from pellucid.eval.made import Made, like, pieces, strongest
-from pellucid.eval.reader import Reader
-
-UNSEEN = "no site of the model shows what this layer reads"
+from pellucid.eval.made import Made, Source, largest, pieces, strongest
+from pellucid.models import Activations
 
 
-def random_dictionary(reader: Reader, name: str, *, seed: int) -> Made | str:
+def random_dictionary(source: Source, *, seed: int) -> Made | str:
     """As many units as the site has, each a random direction, and as many active per token.
 
     The activations are `(x - mean x) D` for unit-norm rows of D; of each token the largest are
     kept, by magnitude where the site's units are signed and positive ones alone where not. Without
     the mean a few units would be active on every token.
     """
-    kept, seen = reader.harvest[name], inputs(reader, name)
+    kept, seen, signed = source.kept, source.seen, source.signed
     if isinstance(seen, str):
         return seen
-    signed = reader.sites()[name].signed
     directions = unit_directions(kept.n_units, seen.n_units, seed)
     center = mean(seen)
-    made = Harvest(like(kept), sparse=kept.sparse)
+    made = source.harvest(sparse=kept.sparse)
     for first, last in pieces(kept):
-        x = torch.from_numpy(seen.rows(first, last) - center)
+        rows = torch.from_numpy(seen.rows(first, last) - center) @ directions.T
         counts = kept.counts(first, last)
-        made.add_rows(strongest(x @ directions.T, counts, signed=signed).numpy())
-    return Made(made.close(), read=directions)
-
-
-def inputs(reader: Reader, name: str) -> Harvest | str:
-    """The vectors that the layer of a site reads, or why they are not known."""
-    place, read = reader.input_of(name), reader.end_to_end
-    return {**read.inputs, **read.harvest}.get(place, UNSEEN) if place else UNSEEN
+        if kept.sparse:
+            values, units = largest(rows, counts, signed=signed)
+            made.add(Activations(values[None], units[None], kept.n_units))
+        else:
+            made.add_rows(strongest(rows, counts, signed=signed).numpy())
+    return Made(made.close(), read=directions.numpy())
 
 
 def mean(seen: Harvest) -> Float[np.ndarray, " channel"]:

@@ -11,11 +11,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from pellucid.errors import RunError
 from pellucid.eval import score, units_page
 from pellucid.eval.aside import aside
-from pellucid.eval.controls import NO_DENSE, NOT_MADE, System, made_units
+from pellucid.eval.controls import CONTROLS, NO_DENSE, NOT_MADE, System, made_units
+from pellucid.eval.elsewhere import itself, random_twin, read_ahead
 from pellucid.eval.labels.choose import labelling
 from pellucid.eval.latents.known import known_of
 from pellucid.eval.latents.labels import table_of
-from pellucid.eval.permuted import permuted_weights, rebuilt
+from pellucid.eval.permuted import permuted_weights
 from pellucid.eval.processes import begun, spare
 from pellucid.eval.reader import Reader
 from pellucid.eval.score import Score
@@ -26,7 +27,6 @@ from pellucid.eval.suite import METRICS, SUITES, Metric
 from pellucid.eval.table import table
 from pellucid.eval.taking import permitted, taken
 from pellucid.eval.workbench import Workbench
-from pellucid.models import Transformer
 from pellucid.settings.console import console_of
 from pellucid.settings.kinds import nearest
 from pellucid.storage import files
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 HELD_OUT = ("val", "test")
 TABLE_WIDTH = 150
+OVERLAP = "bits_per_byte_overlap"
 SEEDED = ("seed_consistency",)
 """Metrics that runs of other seeds make possible."""
 
@@ -71,10 +72,15 @@ def evaluate(
         run.folder.note_opening(at=now, step=run.step, suite=suite)
     how = {"suite": suite, "split": split, "seed": seed, "labels": labels, "dense": dense}
     with tracking(progress) as track, begun(spare() if SUITES[suite].shared else 0):
-        other = aside(run, list(chosen), **how)
         bench = workbench(run, seeds=seeds, track=track, **how)
-        here = {n: taken(bench, n, metric) for n, metric in chosen.items() if n not in other.names}
-        found = here | other.scores(track)
+        if not all(metric.alone for metric in chosen.values()):
+            read_ahead(bench, run, dense, seeds, overlap=OVERLAP in chosen)
+        other = aside(run, list(chosen), **how)
+        take = lambda name: taken(bench, name, chosen[name])
+        # Last what rests on a pass that another process makes when it has nothing else to do.
+        mine = sorted((name for name in chosen if name not in other.begun), key=OVERLAP.__eq__)
+        found = {name: take(name) for name in mine}
+        found |= other.scores(track, take)
         scores = [one for name in chosen for one in found[name]] + list(beside)
         units = units_page.pack(bench.reader, run.tokenizer, split=split, **about)
     # Units first: scores without the units they speak of would be the worse half to be left with.
@@ -153,13 +159,14 @@ def workbench(
 def _controls(
     run: "Run", reader: Reader, dense: "Run | None", wanted: tuple[str, ...], shared: dict[str, Any]
 ) -> dict[str, System | str]:
-    permuted = permuted_weights(run, seed=shared["seed"])
-    made: dict[str, System | str] = {
-        "permuted_weights": Reader(permuted, label="permuted weights: ", **shared),
-        "dense_neurons": NO_DENSE if dense is None else _dense_reader(run, dense, shared),
-        **made_units(reader, seed=shared["seed"]),
-    }
-    return {name: system if name in wanted else NOT_MADE for name, system in made.items()}
+    found: dict[str, System | str] = dict.fromkeys(CONTROLS, NOT_MADE)
+    if "permuted_weights" in wanted:
+        model = permuted_weights(run, seed=shared["seed"])
+        found["permuted_weights"] = Reader(model, label="permuted weights: ", **shared)
+    if "dense_neurons" in wanted:
+        found["dense_neurons"] = NO_DENSE if dense is None else _dense_reader(run, dense, shared)
+    made = made_units(reader, seed=shared["seed"])
+    return found | {name: system for name, system in made.items() if name in wanted}
 
 
 def _dense_reader(run: "Run", dense: "Run", shared: dict[str, Any]) -> Reader:
@@ -170,7 +177,7 @@ def _dense_reader(run: "Run", dense: "Run", shared: dict[str, Any]) -> Reader:
             f"{run.folder.path} on {run.data.fingerprint}: a run on the same data is accepted"
         )
     context = {"context": dense.config.model.context}
-    return Reader(dense.model.eval(), label="dense: ", **shared | context)
+    return Reader(itself(dense), label="dense: ", **shared | context)
 
 
 def _siblings(run: "Run", seeds: list["Run"], shared: dict[str, Any]) -> list[Sibling]:
@@ -178,16 +185,11 @@ def _siblings(run: "Run", seeds: list["Run"], shared: dict[str, Any]) -> list[Si
     check_siblings(run, seeds)
     return [
         Sibling(
-            Reader(other.model.eval(), label=f"seed {other.config.seed}: ", **shared),
+            Reader(itself(other), label=f"seed {other.config.seed}: ", **shared),
             Reader(random_twin(other), label=f"seed {other.config.seed}, untrained: ", **shared),
         )
         for other in seeds
     ]
-
-
-def random_twin(run: "Run") -> Transformer:
-    """The run's model with the random initial values of its seed."""
-    return rebuilt(run, run.config.seed)
 
 
 @contextmanager

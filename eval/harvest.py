@@ -6,9 +6,7 @@ Of files only what is asked for is copied: those of all systems that are compare
 not fit memory.
 """
 
-import shutil
 import tempfile
-import weakref
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 from jaxtyping import Float, Float32, Int32, Integer
 
 from pellucid.eval.moments import flat
+from pellucid.eval.scratch import Scratch
 from pellucid.models import Activations
 
 CHUNK = 8192
@@ -50,13 +49,14 @@ class Harvest:
     Dense values are rounded to half precision (relative error 2**-11, at most 65504).
     """
 
-    def __init__(self, about: About, *, sparse: bool) -> None:
+    def __init__(self, about: About, *, sparse: bool, scratch: Scratch | None = None) -> None:
+        """Begin one, in a folder of its own or below one that was made for it."""
         self.about, self.sparse = about, sparse
         self.n_tokens = 0
         self.remembered: dict[Hashable, Any] = {}
         """what several metrics rest on, found once"""
-        self._folder = Path(tempfile.mkdtemp(prefix="pellucid-harvest-"))
-        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self.scratch = scratch or Scratch()
+        self._folder = Path(tempfile.mkdtemp(dir=self.scratch.path))
         names = ("values", "units") if sparse else ("dense",)
         self._files = {name: (self._folder / name).open("wb") for name in names}
         self._counts: list[np.ndarray] = []
@@ -71,8 +71,8 @@ class Harvest:
         return made.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process of this machine: its files stay those of this one, which removes them."""
-        return self.__dict__ | {"_files": {}, "_remove": None}
+        """For another process of this machine, which finds the same files."""
+        return self.__dict__ | {"_files": {}}
 
     def add(self, acts: Activations) -> None:
         """Take in the next tokens, as a model has recorded them `(batch, token, …)`."""
@@ -137,14 +137,19 @@ class Harvest:
         token[order].tofile(self._folder / "tokens_by_unit")
         self._read("values")[order].tofile(self._folder / "values_by_unit")
 
-    def rows(self, first: int, last: int) -> Float32[np.ndarray, "token unit"]:
-        """All units on the tokens `first` … `last` - 1."""
+    def rows(
+        self, first: int, last: int, place: Integer[np.ndarray, " unit"] | None = None
+    ) -> Float32[np.ndarray, "token unit"]:
+        """All units on the tokens `first` … `last` - 1, each in its own column or in its place."""
         if not self.sparse:
-            return np.asarray(self._read("dense")[first:last], dtype=np.float32)
+            read = self._read("dense")[first:last]
+            chosen = read if place is None else read[:, np.argsort(place)]
+            return np.asarray(chosen, dtype=np.float32)
         bounds = self._by_token[first : last + 1]
         made = np.zeros((len(bounds) - 1, self.about.n_units), dtype=np.float32)
         units, values = self._active_at(bounds)
-        made[np.repeat(np.arange(len(made)), np.diff(bounds)), units] = values
+        column = units if place is None else place[units]
+        made[np.repeat(np.arange(len(made)), np.diff(bounds)), column] = values
         return made
 
     def _active_at(self, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

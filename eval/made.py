@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 
 import numpy as np
@@ -12,15 +12,50 @@ from torch import Tensor
 
 from pellucid.eval.harvest import About, Harvest
 from pellucid.eval.moments import Moments
+from pellucid.eval.processes import each
 from pellucid.eval.reader import Predictions, Reader
+from pellucid.eval.scratch import Scratch
 from pellucid.eval.sightings import Sightings, sight, spans
 from pellucid.eval.stream import Stream
+from pellucid.kernels import topk_rows
 from pellucid.models import UnitSite
 
 NUMBERS = 2**23
 """Activations made at once."""
 
-Directions = Float[Tensor, "unit d_model"] | None
+Directions = Float[np.ndarray, "unit d_model"] | None
+UNSEEN = "no site of the model shows what this layer reads"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the units that stand for a site's are made from, in this process or in another."""
+
+    kept: Harvest
+    """what the site's units did"""
+    seen: Harvest | str
+    """the vectors that the site's layer reads, or why they are not known"""
+    signed: bool
+    write: Directions
+    stream: Stream
+    scratch: Scratch = field(default_factory=Scratch)
+    """where what is made is kept"""
+
+    @classmethod
+    def of(cls, reader: Reader, name: str) -> "Source":
+        site, place, read = reader.sites()[name], reader.input_of(name), reader.end_to_end
+        write = site.write_directions()
+        return cls(
+            kept=reader.harvest[name],
+            seen={**read.inputs, **read.harvest}.get(place, UNSEEN) if place else UNSEEN,
+            signed=site.signed,
+            write=None if write is None else write.detach().float().cpu().numpy(),
+            stream=reader.stream,
+        )
+
+    def harvest(self, about: About | None = None, *, sparse: bool) -> Harvest:
+        """A harvest of made units, which are as many as the site's unless something else is said."""
+        return Harvest(about or like(self.kept), sparse=sparse, scratch=self.scratch)
 
 
 @dataclass(frozen=True)
@@ -35,7 +70,8 @@ class Made:
 
     def site(self, name: str) -> UnitSite:
         """A site that shows them under the name of the site they stand for; no model has it."""
-        about, write, read = self.harvest.about, self.write, self.read
+        about = self.harvest.about
+        write, read = (None if d is None else torch.from_numpy(d) for d in (self.write, self.read))
         site = UnitSite(
             about.kind,
             about.n_units,
@@ -54,7 +90,7 @@ class MadeUnits:
 
     source: Reader
     """the model that was recorded"""
-    make: Callable[[Reader, str], Made | str]
+    make: Callable[[Source], Made | str]
     """the units that stand for those of a site, or why there are none"""
     label: str = ""
     _made: dict[str, Made | str] = field(default_factory=dict)
@@ -74,9 +110,14 @@ class MadeUnits:
 
     def _all(self) -> dict[str, Made | str]:
         if not self._made:
-            names = list(self.source.sites())
-            for name in self.source.track(names, self.label + "making units", len(names)):
-                self._made[name] = self.make(self.source, name)
+            sources = {name: Source.of(self.source, name) for name in self.source.sites()}
+            jobs = [partial(self.make, source) for source in sources.values()]
+            for several in self.source.track([jobs], self.label + "making units", 1):
+                self._made = dict(zip(sources, each(several), strict=True))
+            for name, made in self._made.items():
+                if isinstance(made, Made):
+                    # What comes from another process knows the path alone.
+                    made.harvest.scratch = sources[name].scratch
         return self._made
 
     def sites(self) -> dict[str, UnitSite]:
@@ -103,7 +144,8 @@ class MadeUnits:
     def end_to_end(self) -> Predictions:
         """The model's own predictions, and the moments of the made units."""
         read = self.source.end_to_end
-        moments = {name: _moments(kept, self.context) for name, kept in self.harvest.items()}
+        jobs = [partial(_moments, kept, self.context) for kept in self.harvest.values()]
+        moments = dict(zip(self.harvest, each(jobs), strict=True))
         return Predictions(read.bits, moments, self.harvest, read.seconds, read.inputs)
 
     @cached_property
@@ -137,6 +179,22 @@ def pieces(kept: Harvest) -> list[tuple[int, int]]:
     size = max(1, NUMBERS // kept.n_units)
     edges = np.append(np.arange(0, kept.n_tokens, size), kept.n_tokens).tolist()
     return list(pairwise(edges))
+
+
+def largest(
+    rows: Float[Tensor, "token unit"], counts: Integer[np.ndarray, " token"], *, signed: bool
+) -> tuple[Float[Tensor, "token slot"], Integer[Tensor, "token slot"]]:
+    """Values and units of what `strongest` keeps: the unit of a slot that is not used is -1."""
+    most = max(int(counts.max(initial=0)), 1)
+    values, units = topk_rows(rows, most, signed=signed, relu=not signed)
+    few = np.flatnonzero(counts < most)
+    if len(few):
+        order = values[few].abs().argsort(dim=1, descending=True, stable=True)
+        left = torch.from_numpy(np.arange(most) >= counts[few, None])
+        out = torch.zeros_like(left).scatter_(1, order, left)
+        values[few] = values[few].masked_fill(out, 0)
+        units[few] = units[few].masked_fill(out, -1)
+    return values, units
 
 
 def strongest(

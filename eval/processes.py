@@ -12,8 +12,9 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, TypeVar
@@ -28,6 +29,8 @@ Job = Callable[[], Found]
 
 MOST = 3
 """Further processes at most: each holds torch, some 300 MB."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What tells libraries of how many threads to be."""
 SERVE = """
 import torch
 torch.set_default_dtype({dtype})
@@ -58,9 +61,26 @@ class _Other:
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1)
+        self.waiting: deque[tuple[Future, Callable[[], Any]]] = deque()
         self.line, theirs = Pipe()
         with theirs:
             self.process = _served(theirs.fileno())
+
+    def submit(self, do: Callable[[], Any], *, first: bool) -> Future:
+        """Have the thread do something: before all that waits for it, or after."""
+        future: Future = Future()
+        (self.waiting.appendleft if first else self.waiting.append)((future, do))
+        self.thread.submit(self._next)
+        return future
+
+    def _next(self) -> None:
+        future, do = self.waiting.popleft()
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(do())
+        except BaseException as error:  # noqa: BLE001 - raised where it is asked for
+            future.set_exception(error)
 
     def ask(self, job: Job) -> Outcome:
         """Have it do a job. Raises Lost."""
@@ -89,7 +109,7 @@ def _served(number: int) -> subprocess.Popen | None:
     # Modules are found as they are here: -P keeps those of the working folder out.
     path = os.pathsep.join(place for place in sys.path if isinstance(place, str))
     command = [sys.executable or "", "-P", "-c", SERVE.format(number=number, **about)]
-    env = os.environ | {"PYTHONPATH": path}
+    env = os.environ | {"PYTHONPATH": path} | dict.fromkeys(THREADS, "1")
     try:
         # In a session of its own: a Ctrl-C in the terminal is for the process that asks alone.
         return subprocess.Popen(command, pass_fds=[number], env=env, start_new_session=True)
@@ -113,11 +133,14 @@ def spare() -> int:
 
 @contextmanager
 def begun(number: int) -> Iterator[None]:
-    """Share jobs with so many further processes for a while."""
+    """Share jobs with so many further processes for a while; they have torch's threads meanwhile."""
     mine = tuple(_Other() for _ in range(number))
     before = _others.set((*_others.get(), *mine))
     try:
-        yield
+        # Threads of several processes that wait for one another on fewer cores take several times
+        # as long as one.
+        with threads(max(1, torch.get_num_threads() - number)):
+            yield
     finally:
         _others.reset(before)
         for other in mine:
@@ -138,7 +161,7 @@ def each(jobs: Sequence[Job[Found]]) -> list[Found]:
                     back.append((index, job))
 
     some = _others.get() if len(jobs) > 1 else ()
-    waiting = [other.thread.submit(take, other.ask, left.pop) for other in some]
+    waiting = [other.submit(partial(take, other.ask, left.pop), first=True) for other in some]
     with one_thread():
         take(_here, left.popleft)
         for future in waiting:
@@ -150,24 +173,33 @@ def each(jobs: Sequence[Job[Found]]) -> list[Found]:
 
 
 class Later:
-    """A job that was begun in another process. Raises ValueError where there is none."""
+    """A job for another process, once it has nothing else to do. ValueError where there is none."""
 
     def __init__(self, job: Job) -> None:
         if not others():
             raise ValueError("no other process was begun")
-        first = _others.get()[0]
-        self.outcome: Future[Outcome] = first.thread.submit(first.ask, job)
+        other = min(_others.get(), key=lambda one: len(one.waiting))
+        self.outcome: Future[Outcome] = other.submit(partial(other.ask, job), first=False)
+
+    def taken_back(self) -> bool:
+        """Whether it had not been begun, and now never is."""
+        return self.outcome.cancel()
 
     def get(self) -> Any:
         """What the job finds, once it has; raises what it raised, or Lost where it was not done."""
         return self.outcome.result().get()
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Compute with one thread of torch's."""
+    return threads(1)
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Compute with so many threads of torch's."""
     _before.append(torch.get_num_threads())
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """A model reading held-out text, in passes that all metrics share."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
 from types import MappingProxyType
@@ -16,7 +16,9 @@ from torch import nn
 from pellucid.errors import RunError
 from pellucid.eval.harvest import About, Harvest
 from pellucid.eval.moments import Moments
+from pellucid.eval.processes import Lost, one_thread
 from pellucid.eval.scored import read_by, scored
+from pellucid.eval.scratch import Scratch
 from pellucid.eval.sightings import Sightings, Track, sight
 from pellucid.eval.stream import Stream, Window, batches, chunk_rows, walk
 from pellucid.models import UnitSite
@@ -52,6 +54,10 @@ class Reader:
     label: str = ""
     keep_inputs: bool = False
     """keep also what the layers of the sites read, from which competitors are made"""
+    elsewhere: dict[str, Callable[[], Predictions]] = field(default_factory=dict)
+    """passes that another process makes over the same model, by method; may raise Lost"""
+    scratch: Scratch | None = None
+    """where harvests are kept, if not in folders of their own"""
 
     def sites(self) -> dict[str, UnitSite]:
         """The sites whose units are scored."""
@@ -64,6 +70,21 @@ class Reader:
     @cached_property
     def end_to_end(self) -> Predictions:
         """The pass over the model, rows end to end: bits, and what every unit did."""
+        return self._passed("read_end_to_end")
+
+    def _passed(self, name: str) -> Predictions:
+        """What a pass found, in another process or here."""
+        here = getattr(self, name)
+        if name not in self.elsewhere:
+            return here()
+        try:
+            return self.elsewhere[name]()
+        except Lost:
+            with one_thread():
+                return here()
+
+    def read_end_to_end(self) -> Predictions:
+        """Read rows that lie end to end: what `end_to_end` keeps."""
         inputs = {self.input_of(name) for name in self.sites()} if self.keep_inputs else set()
         extra = tuple(sorted(inputs - {None} - set(self.sites())))
         return self._predict(tuple(self.sites()), extra)
@@ -80,14 +101,19 @@ class Reader:
         The second halves of rows that lie end to end have half a context before them already: only
         rows between them are read, for the first halves of those.
         """
-        half, ended = max(1, self.context // 2), self.end_to_end
+        ended, between = self.end_to_end, self._passed("read_between")
+        bits = np.where(np.isnan(between.bits), ended.bits, between.bits)
+        return Predictions(bits, {}, {}, ended.seconds + between.seconds)
+
+    def read_between(self) -> Predictions:
+        """Read rows between those that lie end to end: bits of their second halves, else NaN."""
         start, targets = perf_counter(), torch.from_numpy(self.stream.targets())
-        bits = ended.bits.copy()
+        half, bits = max(1, self.context // 2), np.full(len(targets), np.nan)
         if half < min(self.context, len(bits)):
             for window in self._windows("reading overlapping rows", (), self.context, half):
                 fresh = np.full(len(window.starts), self.context - half)
-                _score(window._replace(fresh=fresh), targets, bits)
-        return Predictions(bits, {}, {}, ended.seconds + perf_counter() - start)
+                _charge(window._replace(fresh=fresh), targets, bits)
+        return Predictions(bits, {}, {}, perf_counter() - start, {})
 
     @cached_property
     def sightings(self) -> Sightings:
@@ -102,9 +128,7 @@ class Reader:
         moments = {name: Moments(self.sites()[name].n_units) for name in sites}
         harvest: dict[str, Harvest] = {}
         for window in self._windows("reading", sites + inputs, self.context):
-            _score(window, targets, bits)
-            if not np.isfinite(bits[window.positions]).all():
-                raise RunError(f"the model predicts NaN: {NOT_SCORED}")
+            _charge(window, targets, bits)
             for name in sites + inputs:
                 acts = window.trace[name]
                 if not acts.values.isfinite().all():
@@ -125,7 +149,8 @@ class Reader:
             about = About(
                 n_units=site.n_units, signed=site.signed, kind=site.kind, layer=site.layer
             )
-            harvest[name] = Harvest(about, sparse=window.trace[name].is_sparse)
+            sparse = window.trace[name].is_sparse
+            harvest[name] = Harvest(about, sparse=sparse, scratch=self.scratch)
         return harvest[name]
 
     def _windows(
@@ -138,10 +163,12 @@ class Reader:
         return self.track(passes, self.label + what, count)
 
 
-def _score(window: Window, targets: torch.Tensor, bits: np.ndarray) -> None:
+def _charge(window: Window, targets: torch.Tensor, bits: np.ndarray) -> None:
     """Write the bits of those positions that no earlier row has predicted."""
     fresh = np.arange(window.length) >= window.fresh[:, None]
     at = window.positions[fresh]
     logits = window.logits[torch.from_numpy(fresh).to(window.logits.device)].float()
     nats = F.cross_entropy(logits, targets[at].to(logits.device), reduction="none")
     bits[at] = nats.double().cpu().numpy() / LN2
+    if not np.isfinite(bits[at]).all():
+        raise RunError(f"the model predicts NaN: {NOT_SCORED}")

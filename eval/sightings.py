@@ -1,6 +1,7 @@
 """Who was active where, and examples of it, once each unit's threshold is known."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import pairwise
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from pellucid.eval.activity import Activity
 from pellucid.eval.contexts import Contexts
 from pellucid.eval.harvest import Harvest
 from pellucid.eval.moments import Moments
+from pellucid.eval.processes import each
 from pellucid.eval.stream import CHUNK_TOKENS, Stream
 from pellucid.models import UnitSite
 
@@ -40,20 +42,39 @@ def sight(
 ) -> Sightings:
     """Read harvests again, now that thresholds are known; contexts of `shown` units of each site."""
     start = perf_counter()
-    activity: dict[str, Activity] = {}
-    contexts: dict[str, Contexts] = {}
-    for name, site in sites.items():
-        threshold = moments[name].threshold(signed=site.signed)
-        activity[name] = Activity(threshold, stream.n_documents)
-        if shown:
-            about = {"shown": shown, "context": context, "seed": seed}
-            contexts[name] = Contexts(moments[name], threshold, stream, **about)
-        for first, last in spans(harvest[name], context):
-            acts = harvest[name].activations(first, last)
-            activity[name].add(acts, stream.document[first:last])
-            if shown:
-                contexts[name].add(first, acts)
+    about = {"stream": stream, "context": context, "shown": shown, "seed": seed}
+    jobs = [
+        partial(_sight, moments[name], harvest[name], signed=site.signed, **about)
+        for name, site in sites.items()
+    ]
+    found = dict(zip(sites, each(jobs), strict=True))
+    activity = {name: active for name, (active, _) in found.items()}
+    contexts = {name: seen for name, (_, seen) in found.items() if seen is not None}
     return Sightings(activity, contexts, perf_counter() - start)
+
+
+def _sight(
+    moments: Moments,
+    harvest: Harvest,
+    *,
+    signed: bool,
+    stream: Stream,
+    context: int,
+    shown: int,
+    seed: int,
+) -> tuple[Activity, Contexts | None]:
+    """The same of one site."""
+    threshold = moments.threshold(signed=signed)
+    active, seen = Activity(threshold, stream.n_documents), None
+    if shown:
+        about = {"shown": shown, "context": context, "seed": seed}
+        seen = Contexts(moments, threshold, stream, **about)
+    for first, last in spans(harvest, context):
+        acts = harvest.activations(first, last)
+        active.add(acts, stream.document[first:last])
+        if seen is not None:
+            seen.add(first, acts)
+    return active, seen
 
 
 def spans(kept: Harvest, context: int) -> list[tuple[int, int]]:

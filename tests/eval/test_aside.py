@@ -10,19 +10,20 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from support.jobs import touched, waiting
 
 from pellucid import cli, load
-from pellucid.errors import EXIT_OK
-from pellucid.eval import aside as module
-from pellucid.eval import evaluate
+from pellucid.errors import EXIT_OK, UserError
+from pellucid.eval import evaluate, saved, workbench
 from pellucid.eval.aside import aside
 from pellucid.eval.concepts.compared import compared
 from pellucid.eval.concepts.metrics import coverage, k_sparse
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.harvest import harvested
-from pellucid.eval.processes import Lost, begun
+from pellucid.eval.processes import Later, Lost, begun
 from pellucid.eval.score import NoValue
 from pellucid.eval.suite import METRICS, SUITES
+from pellucid.eval.taking import taken
 from pellucid.models import ablate, intervene, record
 
 HOW = {"suite": "quick", "split": "val", "seed": 0, "labels": None, "dense": None}
@@ -56,7 +57,7 @@ def test_scores_do_not_depend_on_another_process(folder, monkeypatch, two_thread
     """Metrics of models alone come from it, and stand where they stood."""
     few = {"metrics": ("rule", "induction", "bits_per_byte", "concept_coverage", "calibration")}
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_taken", lambda *_, **__: pytest.fail("they were taken here"))
+        patch.setattr(Later, "taken_back", lambda _: False)
         shared = scores(load(folder), **few)
     monkeypatch.setattr(import_module("pellucid.eval.evaluate"), "spare", lambda: 0)
     assert shared == scores(load(folder), **few)
@@ -64,23 +65,49 @@ def test_scores_do_not_depend_on_another_process(folder, monkeypatch, two_thread
 
 
 def test_a_model_that_was_changed_in_memory_is_the_one_that_is_scored(folder, other):
-    run, saved = load(folder), load(folder)
+    run, same = load(folder), load(folder)
     with torch.no_grad():
         run.model.embedding.weight.mul_(3)
-    for one, here in ((saved, False), (run, True)):
+    for one, here in ((same, False), (run, True)):
         asked = aside(one, ["rule", *ALONE], **HOW)
-        assert asked.names == ALONE
+        assert tuple(asked.begun) == ALONE
         if here:
-            with pytest.raises(Lost):
-                asked.begun.get()
-        found = asked.scores(alike)
-        assert list(found) == list(ALONE)
-        assert values(found) == values(module._taken(one, ALONE, **HOW))
-    assert values(module._taken(run, ALONE, **HOW)) != values(module._taken(saved, ALONE, **HOW))
+            for later in asked.begun.values():
+                with pytest.raises(Lost):
+                    later.get()
+        assert values(asked.scores(alike, taker(one))) == values(taken_of(one, *ALONE))
+    assert values(taken_of(run, *ALONE)) != values(taken_of(same, *ALONE))
 
 
 def values(found):
-    return [(score.metric, score.value, score.controls) for name in found for score in found[name]]
+    return {
+        name: [(s.metric, s.value, s.controls) for s in scores] for name, scores in found.items()
+    }
+
+
+def taker(run, **how):
+    """Takes a metric in this process."""
+    bench = workbench(run, **HOW | how)
+    return lambda name: taken(bench, name, METRICS[name])
+
+
+def taken_of(run, *names, **how):
+    return {name: taker(run, **how)(name) for name in names}
+
+
+def test_metrics_that_were_not_begun_are_taken_here(folder, other, tmp_path):
+    """While another process is at the first of them; none is taken twice."""
+    run, here = load(folder), []
+    Later(partial(waiting, tmp_path / "done"))
+    asked = aside(run, ALONE, **HOW)
+
+    def take(name):
+        here.append(name)
+        return [name]
+
+    found = asked.scores(alike, take)
+    touched(tmp_path / "done")
+    assert here == [*reversed(ALONE)] and found == {name: [name] for name in ALONE}
 
 
 def hooked(model):
@@ -109,20 +136,20 @@ def test_nothing_is_aside_of_a_model_that_does_what_its_weights_do_not_tell(fold
     run, beside = load(folder), load(folder)
     for changed in (run, beside):
         with DONE[what](changed.model):
-            assert aside(run, ALONE, **HOW | {"dense": beside}).names == ()
-    assert aside(beside, ["calibration"], **HOW).names == ("calibration",)
+            assert aside(run, ALONE, **HOW | {"dense": beside}).begun == {}
+    assert list(aside(beside, ["calibration"], **HOW).begun) == ["calibration"]
 
 
 def test_nothing_is_aside_of_a_dense_run_whose_weights_are_elsewhere(folder, other):
     beside = load(folder, device="meta")
-    assert aside(load(folder), ALONE, **HOW | {"dense": beside}).names == ()
+    assert aside(load(folder), ALONE, **HOW | {"dense": beside}).begun == {}
 
 
 def test_a_number_of_the_model_that_is_no_weight_tells_it_apart(folder):
-    run, saved = load(folder), load(folder)
-    assert module._digest(run) == module._digest(saved)
+    run, other = load(folder), load(folder)
+    assert saved.digest(run) == saved.digest(other)
     run.model.blocks[0].mlp.config = replace(run.model.blocks[0].mlp.config, k=1)
-    assert module._digest(run) != module._digest(saved)
+    assert saved.digest(run) != saved.digest(other)
 
 
 @pytest.mark.parametrize("name", ["calibration", "added"])
@@ -140,10 +167,9 @@ def test_suites_are_those_of_the_process_that_asks(folder, other, monkeypatch, n
 
 def is_taken_here(run, metric, how):
     asked = aside(run, [metric], **how)
-    assert asked.names == (metric,)
     with pytest.raises(Lost):
-        asked.begun.get()
-    assert values(asked.scores(alike)) == values(module._taken(run, [metric], **how))
+        asked.begun[metric].get()
+    assert values(asked.scores(alike, taker(run, **how))) == values(taken_of(run, metric, **how))
 
 
 def alike(items, what, length):
@@ -156,15 +182,18 @@ def test_labels_that_only_this_process_can_import_are_no_hindrance(folder, other
     script.says.families = {"a": "dev"}
     monkeypatch.setitem(sys.modules, "a_script", script)
     run, how = load(folder), HOW | {"labels": "a_script:says"}
-    found = aside(run, ["calibration"], **how).scores(alike)
-    assert values(found) == values(module._taken(run, ["calibration"], **how))
+    asked = aside(run, ["calibration"], **how)
+    with pytest.raises(UserError, match="cannot be imported"):
+        asked.begun["calibration"].get()
+    found = asked.scores(alike, taker(run, **how))
+    assert values(found) == values(taken_of(run, "calibration", **how))
 
 
 def test_nothing_is_aside_of_units_or_of_a_large_model(folder, other, monkeypatch):
-    assert aside(load(folder), ["rule"], **HOW).names == ()
-    monkeypatch.setattr(module, "LARGEST", 100)
+    assert aside(load(folder), ["rule"], **HOW).begun == {}
+    monkeypatch.setattr(saved, "LARGEST", 100)
     nothing = aside(load(folder), ALONE, **HOW)
-    assert nothing.names == () and nothing.scores(lambda *items: items) == {}
+    assert nothing.begun == {} and nothing.scores(alike, pytest.fail) == {}
 
 
 def test_sites_are_compared_with_labels_by_two_processes(other, monkeypatch):

@@ -52,7 +52,7 @@ def test_every_control_is_measured_alike_or_says_why_not():
 def test_what_must_be_said_of_a_control_stands_beside_its_number():
     bench, remark = a_bench(), "its components had not settled"
     bench.controls["ica"] = MadeUnits(
-        bench.reader, lambda reader, name: replace(rotated(reader, name, seed=0), remark=remark)
+        bench.reader, lambda source: replace(rotated(source, seed=0), remark=remark)
     )
     (score,) = under_controls(bench, "m", share_of_first, better="higher")
     assert isinstance(score.controls["ica"], float) and f"ica: {remark}" in score.flags

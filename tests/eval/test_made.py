@@ -8,10 +8,10 @@ from support.small import VOCAB, small_model
 
 from pellucid.eval.bases import fast_ica, ica, pca, whitening
 from pellucid.eval.controls import made_units
-from pellucid.eval.dictionary import UNSEEN, random_dictionary
+from pellucid.eval.dictionary import random_dictionary
 from pellucid.eval.halves import halves
 from pellucid.eval.harvest import Harvest
-from pellucid.eval.made import Made, strongest
+from pellucid.eval.made import UNSEEN, Made, Source, largest, strongest
 from pellucid.eval.reader import Reader
 from pellucid.eval.rotation import BLOCK, Rotation, rotated
 
@@ -37,7 +37,7 @@ def test_a_rotation_keeps_every_length_and_angle_and_moves_every_unit(n):
 @pytest.mark.parametrize("mlp", ["topk", "abs_topk"])
 def test_rotated_sparse_units_are_as_many_on_every_token_and_mix_the_old_ones(mlp):
     reader = a_reader(mlp)
-    made, kept = rotated(reader, SITE, seed=0), reader.harvest[SITE]
+    made, kept = rotated(Source.of(reader, SITE), seed=0), reader.harvest[SITE]
     n = kept.n_tokens
     new, old = made.harvest.rows(0, n), kept.rows(0, n)
     whole = Rotation(48, 0)(torch.from_numpy(old)).numpy()
@@ -53,7 +53,7 @@ def test_rotated_sparse_units_are_as_many_on_every_token_and_mix_the_old_ones(ml
 
 def test_rotated_neurons_write_the_same_sum():
     reader = a_reader("dense")
-    made, kept = rotated(reader, SITE, seed=0), reader.harvest[SITE]
+    made, kept = rotated(Source.of(reader, SITE), seed=0), reader.harvest[SITE]
     written = kept.rows(0, 50) @ reader.sites()[SITE].write_directions().float().numpy()
     again = made.harvest.rows(0, 50) @ made.site(SITE).write_directions().float().numpy()
     np.testing.assert_allclose(again, written, atol=2e-3)
@@ -72,12 +72,26 @@ def test_the_largest_of_each_row_are_kept():
     assert strongest(rows, counts, signed=False).tolist() == unsigned
 
 
+@pytest.mark.parametrize("signed", [True, False])
+def test_the_largest_are_named_by_their_units_as_they_are_kept(signed):
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(rng.standard_normal((40, 9)).astype(np.float32))
+    counts = rng.integers(0, 7, 40)
+    values, units = largest(rows, counts, signed=signed)
+    made = torch.zeros(40, 10)
+    made.scatter_(1, torch.where(units < 0, 9, units).long(), values)
+    assert torch.equal(made[:, :9], strongest(rows, counts, signed=signed)) and not made[:, 9].any()
+    held = (units >= 0).sum(1).numpy()
+    assert (held == (counts if signed else np.minimum(counts, (rows > 0).sum(1).numpy()))).all()
+    assert largest(rows, np.zeros(40, int), signed=signed)[0].abs().sum() == 0
+
+
 def test_a_dictionary_reads_what_the_layer_reads_and_is_as_sparse():
     reader = a_reader()
-    made, kept = random_dictionary(reader, SITE, seed=0), reader.harvest[SITE]
+    made, kept = random_dictionary(Source.of(reader, SITE), seed=0), reader.harvest[SITE]
     n = kept.n_tokens
     x = reader.end_to_end.inputs["blocks.0.mlp_in"].rows(0, n)
-    scores = (x - x.mean(0)) @ made.read.numpy().T
+    scores = (x - x.mean(0)) @ made.read.T
     np.testing.assert_allclose(np.linalg.norm(made.read, axis=1), 1, rtol=1e-6)
     new = made.harvest.rows(0, n)
     np.testing.assert_array_equal((new != 0).sum(1), kept.counts(0, n))
@@ -89,7 +103,7 @@ def test_a_dictionary_reads_what_the_layer_reads_and_is_as_sparse():
 
 def test_principal_components_are_uncorrelated_and_explain_half_a():
     reader = a_reader()
-    made = pca(reader, SITE, seed=0)
+    made = pca(Source.of(reader, SITE), seed=0)
     in_a = halves(reader.stream, 0)
     values = made.harvest.rows(0, made.harvest.n_tokens)[in_a].astype(np.float64)
     # Deviations are from the mean of all tokens, not of half A.
@@ -154,6 +168,6 @@ def test_a_layer_whose_inputs_are_not_shown_says_so():
 
 
 def test_ica_is_the_same_again():
-    first, second = (ica(a_reader(), SITE, seed=0) for _ in range(2))
+    first, second = (ica(Source.of(a_reader(), SITE), seed=0) for _ in range(2))
     assert isinstance(first, Made)
     np.testing.assert_array_equal(first.harvest.rows(0, 99), second.harvest.rows(0, 99))
