@@ -3,7 +3,7 @@
 Rules, counts and probes are many short steps under Python's lock: further threads do not help them.
 A further process is begun once for an evaluation and is given jobs, functions with all they need,
 through its input. Which process takes a job changes nothing that it finds: each computes with one
-thread of torch's. What cannot be sent, or was lost with a process, is done here.
+thread of torch's and one of numpy's. What cannot be sent, or was lost with a process, is done here.
 """
 
 import os
@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from pellucid.eval import blas
+from pellucid.eval.scratch import Scratch
 from pellucid.training.signals import end_with_parent
 
 Found = TypeVar("Found")
@@ -62,9 +64,13 @@ class _Other:
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1)
         self.waiting: deque[tuple[Future, Callable[[], Any]]] = deque()
+        self.later = 0
+        """later jobs that it was given; of those that wait, one that is being done is none"""
         self.line, theirs = Pipe()
+        self.scratch = Scratch()
+        """where it keeps what is temporary: killed, it removes nothing itself"""
         with theirs:
-            self.process = _served(theirs.fileno())
+            self.process = _served(theirs.fileno(), self.scratch)
 
     def submit(self, do: Callable[[], Any], *, first: bool) -> Future:
         """Have the thread do something: before all that waits for it, or after."""
@@ -101,15 +107,18 @@ class _Other:
         self.line.close()
         if self.process is not None:
             self.process.wait()
+        self.scratch.remove()
 
 
-def _served(number: int) -> subprocess.Popen | None:
+def _served(number: int, scratch: Scratch) -> subprocess.Popen | None:
     """A process that serves; None where the system has none to give, so that its jobs are lost."""
     about = {"dtype": torch.get_default_dtype(), "precision": torch.get_float32_matmul_precision()}
     # Modules are found as they are here: -P keeps those of the working folder out.
     path = os.pathsep.join(place for place in sys.path if isinstance(place, str))
     command = [sys.executable or "", "-P", "-c", SERVE.format(number=number, **about)]
-    env = os.environ | {"PYTHONPATH": path} | dict.fromkeys(THREADS, "1")
+    # Where numpy's threads cannot be one here, they are as many there.
+    single = {} if blas.threads() is None else dict.fromkeys(THREADS, "1")
+    env = os.environ | {"PYTHONPATH": path, "TMPDIR": str(scratch.path)} | single
     try:
         # In a session of its own: a Ctrl-C in the terminal is for the process that asks alone.
         return subprocess.Popen(command, pass_fds=[number], env=env, start_new_session=True)
@@ -178,7 +187,8 @@ class Later:
     def __init__(self, job: Job) -> None:
         if not others():
             raise ValueError("no other process was begun")
-        other = min(_others.get(), key=lambda one: len(one.waiting))
+        other = min(_others.get(), key=lambda one: one.later)
+        other.later += 1
         self.outcome: Future[Outcome] = other.submit(partial(other.ask, job), first=False)
 
     def taken_back(self) -> bool:
@@ -191,23 +201,26 @@ class Later:
 
 
 def one_thread() -> AbstractContextManager[None]:
-    """Compute with one thread of torch's."""
+    """Compute with one thread of torch's, and one of numpy's."""
     return threads(1)
 
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Compute with so many threads of torch's."""
-    _before.append(torch.get_num_threads())
+    """Compute with so many threads of torch's, and no more of numpy's."""
+    _before.append((torch.get_num_threads(), blas.threads()))
     torch.set_num_threads(number)
+    blas.at_most(number)
     try:
         yield
     finally:
-        torch.set_num_threads(_before.pop())
+        torchs, numpys = _before.pop()
+        torch.set_num_threads(torchs)
+        blas.give(numpys)
 
 
-_before: list[int] = []
-"""Threads that torch had: the last of several blocks to end, in any order, gives them back."""
+_before: list[tuple[int, int | None]] = []
+"""Threads that torch and numpy had: the last of several blocks to end, in any order, gives them back."""
 
 
 def _here(job: Job) -> Outcome:

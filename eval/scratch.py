@@ -16,5 +16,9 @@ class Scratch:
         self.path = Path(tempfile.mkdtemp(prefix="pellucid-harvest-"))
         self._remove = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
+    def remove(self) -> None:
+        """Remove it now."""
+        self._remove()
+
     def __getstate__(self) -> dict[str, Path]:
         return {"path": self.path}

@@ -50,6 +50,9 @@ def sight(
     found = dict(zip(sites, each(jobs), strict=True))
     activity = {name: active for name, (active, _) in found.items()}
     contexts = {name: seen for name, (_, seen) in found.items() if seen is not None}
+    for seen in contexts.values():
+        # What comes from another process has a copy of the text.
+        seen.stream = stream
     return Sightings(activity, contexts, perf_counter() - start)
 
 

@@ -10,7 +10,7 @@ from support.jobs import touched, waiting
 
 from pellucid import cli, load
 from pellucid.errors import EXIT_OK
-from pellucid.eval import elsewhere, processes, workbench
+from pellucid.eval import elsewhere, processes, sightings, workbench
 from pellucid.eval.bases import ica
 from pellucid.eval.controls import made_units
 from pellucid.eval.dictionary import random_dictionary
@@ -130,6 +130,19 @@ def test_all_models_but_the_run_itself_are_read_ahead(run, other, tmp_path, monk
     assert [one[0] for one in begun] == [*readers, bench.reader]
     assert [one[2] for one in begun[::2]] == [random_twin, itself]
     assert begun[-1][2:] == (itself, "read_between")
+
+
+def test_what_another_process_has_seen_is_of_the_same_text(run, other, monkeypatch):
+    """A copy of it for each site would be as large as the text."""
+    here, there = (Reader(itself(run), shown=4, **about(run)) for _ in range(2))
+    expected = here.sightings
+    monkeypatch.setattr(sightings, "each", lambda jobs: [Later(job).get() for job in jobs])
+    for name, seen in there.sightings.contexts.items():
+        again = expected.contexts[name]
+        assert seen.stream is there.stream and np.array_equal(seen.units, again.units)
+        assert repr([seen.of(i) for i in range(4)]) == repr([again.of(i) for i in range(4)])
+        active = there.sightings.activity[name]
+        assert np.array_equal(active.strength, expected.activity[name].strength)
 
 
 @pytest.mark.parametrize("make", [rotated, random_dictionary, ica])

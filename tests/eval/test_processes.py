@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
@@ -15,6 +16,8 @@ import pytest
 import torch
 from support.jobs import fatal, process, raising, touched, unsendable, waiting
 
+from pellucid.eval import blas, processes
+from pellucid.eval.concepts.logistic import fit
 from pellucid.eval.harvest import Harvest
 from pellucid.eval.processes import Later, Lost, begun, each, one_thread, others, spare
 from pellucid.eval.score import NoValue
@@ -59,6 +62,8 @@ def test_a_later_job_is_done_by_the_other_process(other):
 
 def test_other_jobs_do_not_wait_behind_a_later_one(other, tmp_path):
     later = Later(partial(waiting, tmp_path / "done"))
+    while not later.outcome.running():  # what has not begun waits behind all others
+        time.sleep(0.01)
     assert each([process] * 3) == [os.getpid()] * 3
     assert each([partial(touched, tmp_path / "done")]) == [os.getpid()]
     assert later.get() != os.getpid()
@@ -100,6 +105,28 @@ def test_the_other_computes_with_one_thread_and_so_does_this_one(other, tmp_path
         torch.set_num_threads(before)
 
 
+@pytest.mark.skipif(blas.threads() is None, reason="numpy computes with another library")
+def test_numpy_rounds_alike_in_both_processes(other):
+    """Also where it was given two threads here: sums divided among them would be others."""
+    rng, before = np.random.default_rng(0), blas.threads()
+    job = partial(fit, rng.standard_normal((6000, 32)), rng.random(6000) < 0.4)
+    blas.give(2)
+    try:
+        (here,) = each([job])
+        assert np.array_equal(here, Later(job).get()) and blas.threads() == 2
+    finally:
+        blas.give(before)
+
+
+def test_later_jobs_are_spread_over_all_processes(monkeypatch):
+    """Also where each is done, or begun, before the next is given."""
+    monkeypatch.setattr(processes, "_others", ContextVar("none", default=()))
+    monkeypatch.setattr(processes, "_served", lambda *_: None)
+    monkeypatch.setattr(processes._Other, "ask", lambda self, _: processes.Outcome(id(self)))
+    with begun(3):
+        assert len({Later(process).get() for _ in range(3)}) == 3
+
+
 def test_the_last_of_two_blocks_gives_the_threads_back():
     """As evaluations in two threads end, neither inside the other."""
     before = torch.get_num_threads()
@@ -130,6 +157,15 @@ def test_jobs_are_done_here_where_there_is_no_process_to_be_had(monkeypatch, exe
         assert each([process] * 5) == [os.getpid()] * 5
         with pytest.raises(Lost):
             Later(process).get()
+
+
+def test_what_another_process_leaves_on_disk_is_removed_with_it(monkeypatch):
+    """It is killed, and may keep readings for as long as it lives."""
+    monkeypatch.setattr("pellucid.eval.processes._others", ContextVar("none", default=()))
+    with begun(1):
+        place = Path(Later(tempfile.mkdtemp).get())
+        assert place.is_dir()
+    assert not place.exists()
 
 
 def test_a_ctrl_c_in_the_terminal_is_not_for_the_other_process(other):
