@@ -100,21 +100,26 @@ def under_controls(
 
 
 def _of_run(reader: Reader, measure: Measure) -> tuple[Found, float]:
-    """What a measure finds of the run, and the seconds of all it rests on."""
+    """What a measure finds of the run, and the seconds of all it rests on.
+
+    Of models alone it may be found where the text has not been read, and need not be.
+    """
     start = perf_counter()
     try:
         found = measure(reader) or _nothing(NO_SITES)
     except NoValue as reason:
         found = _nothing(str(reason))
-    return found, reader.end_to_end.seconds + perf_counter() - start
+    seconds = perf_counter() - start
+    return found, seconds + (reader.end_to_end.seconds if reader.has_read else 0.0)
 
 
 def _said(
     bench: "Workbench", found: Found, flags: Mapping[str | None, tuple[str, ...]]
 ) -> dict[str | None, tuple[str, ...]]:
     """The sentences of each site, first that none of its units moves where there is a number."""
-    unmoved = still(bench.reader)
     held = {site for site, interval in found.items() if interval.value is not None}
+    # A number of the model alone says nothing of layers, and does not need the text to be read.
+    unmoved = still(bench.reader) if held & set(bench.reader.sites()) else {}
     return {
         site: ((unmoved[site],) if site in unmoved and site in held else ()) + flags.get(site, ())
         for site in found

@@ -72,6 +72,11 @@ class Reader:
         """The pass over the model, rows end to end: bits, and what every unit did."""
         return self._passed("read_end_to_end")
 
+    @property
+    def has_read(self) -> bool:
+        """Whether the pass over the model has been made."""
+        return "end_to_end" in vars(self)
+
     def _passed(self, name: str) -> Predictions:
         """What a pass found, in another process or here."""
         here = getattr(self, name)

@@ -95,6 +95,17 @@ def taken_of(run, *names, **how):
     return {name: taker(run, **how)(name) for name in names}
 
 
+@pytest.mark.parametrize(
+    "name", [n for n, m in METRICS.items() if m.alone and n != "interchange_accuracy"]
+)
+def test_metrics_of_models_alone_do_not_read_the_text(folder, name):
+    """Which another process would do anew. Interchange does: it tells of layers that are silent."""
+    bench = workbench(load(folder), **HOW)
+    for reader in (bench.reader, bench.twin):
+        reader.read_end_to_end = lambda: pytest.fail("it read the text")
+    assert taken(bench, name, METRICS[name])
+
+
 def test_metrics_that_were_not_begun_are_taken_here(folder, other, tmp_path):
     """While another process is at the first of them; none is taken twice."""
     run, here = load(folder), []
