@@ -12,8 +12,10 @@ import pytest
 from support.grids import BASE, children, results, start, write
 
 from pellucid.cli import main
+from pellucid.errors import EXIT_USER
 from pellucid.sweep import Grid, GridError, Tuning, load_grid, snapshot
 from pellucid.sweep.folder import GridFolder
+from pellucid.sweep.local import _Worker
 from pellucid.sweep.run import sweep
 
 
@@ -150,6 +152,17 @@ def test_code_that_cannot_be_imported_is_named_as_the_reason(defect, said, tmp_p
     assert f"3 times without getting further: {said}\n" in capsys.readouterr().out
     assert folder.failure(cells[0].name).reason.endswith(said)
     assert not any(folder.logs.iterdir()) and not any(folder.cells.iterdir())
+
+
+def test_what_code_prints_is_no_answer(tmp_path):
+    snapshot.take(tmp_path)
+    with (tmp_path / "pellucid" / "__init__.py").open("a") as code:
+        code.write('print("welcome")\n')
+    worker = _Worker(tmp_path, threads=1, gpu=None)
+    words = {"words": ["tiny", "n_layers=none"], "fit": None}
+    answer = worker.ask({"path": str(tmp_path / "run"), "log": str(tmp_path / "log")} | words)
+    worker.close()
+    assert answer["code"] == EXIT_USER and "n_layers" in answer["reason"]
 
 
 def test_the_folder_of_another_grid_is_refused(undisturbed, tmp_path):
