@@ -95,7 +95,7 @@ def test_kills_leave_no_trace_in_what_is_found(undisturbed, tmp_path):
 
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace_in_what_is_found(tmp_path):
-    file = write(tmp_path, BASE.replace("train.steps=40", "train.steps=400"))
+    file = write(tmp_path, BASE.replace("train.steps=40", "train.steps=400"), "quick")
     whole = start(file, tmp_path / "whole", "--workers", "2")
     said, _ = whole.communicate()
     assert whole.returncode == 0, said
@@ -118,9 +118,8 @@ def test_two_runners_share_a_grid(undisturbed, tmp_path):
 
 
 def test_what_fails_is_listed_with_its_reason_and_not_tried_again(tmp_path, capsys):
-    grid = Grid(
-        name="bad", base=BASE, axes={"lr": ["", "train.lr=1e30 train.warmup=0.0"]}, seeds=[0]
-    )
+    axes = {"lr": ["", "train.lr=1e30 train.warmup=0.0"]}
+    grid = Grid(name="bad", base=BASE, axes=axes, seeds=[0], suite="smoke")
     assert sweep(grid, tmp_path / "out", workers=1) == 2
     said = " ".join(capsys.readouterr().out.split())
     assert "1 of 2 cells done" in said and "not finite" in said
