@@ -218,7 +218,7 @@ grid = Grid(
 """
 
 
-def test_a_tuned_grid_from_file_to_page(tmp_path, capsys):
+def test_a_tuned_grid_from_file_to_page(kept_worker, tmp_path, capsys):
     file, out = tmp_path / "tuned.py", tmp_path / "out"
     file.write_text(FILE.format(base=" ".join(SMALL)))
     assert main(["sweep", str(file), "--out", str(out), "--dry-run"]) == 0
