@@ -222,19 +222,24 @@ class _Worker:
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
         # What it says outside of cells, which have logs: in a file without a name, which, unlike a
-        # pipe, nobody has to empty, and which is gone with both processes.
-        self.errors = TemporaryFile()  # noqa: SIM115 - closed with the process
+        # pipe, nobody has to empty, and which is gone with both processes. Answers come by a pipe
+        # of their own, so that nothing that is printed is taken for one.
+        self.said = TemporaryFile()  # noqa: SIM115 - closed with the process
+        ours, theirs = os.pipe()
+        self.answers = os.fdopen(ours, encoding="utf-8")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pellucid.sweep.worker", str(threads)],
+            [sys.executable, "-m", "pellucid.sweep.worker", str(threads), str(theirs)],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
+            stdout=self.said,
+            stderr=self.said,
+            pass_fds=(theirs,),
             text=True,
             env=environment,
             cwd=Path.cwd(),
             # A Ctrl-C in the terminal reaches the runner alone, which then tells its workers.
             start_new_session=True,
         )
+        os.close(theirs)
         self._hear()  # ready
 
     def ask(self, task: dict[str, Any]) -> dict[str, Any] | None:
@@ -247,16 +252,17 @@ class _Worker:
         return self._hear()
 
     def _hear(self) -> dict[str, Any] | None:
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else None
+        line = self.answers.readline()
+        # A process that is killed may leave half of one.
+        return json.loads(line) if line.endswith("\n") else None
 
     def ending(self) -> str:
         """How the process ended: by which signal, or with which exit code and last words."""
         code = self.process.wait()
         if code < 0:
             return signal.Signals(-code).name
-        self.errors.seek(0)
-        said = last_line(self.errors.read().decode(errors="replace"))
+        self.said.seek(0)
+        said = last_line(self.said.read().decode(errors="replace"))
         return f"exit code {code}, {said}" if said else f"exit code {code}"
 
     def close(self) -> None:
@@ -264,5 +270,5 @@ class _Worker:
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.wait()
-        self.process.stdout.close()
-        self.errors.close()
+        self.answers.close()
+        self.said.close()

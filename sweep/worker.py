@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Serve until the input ends."""
+    """Serve until the input ends; answers go into the pipe whose number is the second word."""
     end_with_parent()
-    answers = os.fdopen(os.dup(1), "w")
+    os.set_inheritable(pipe := int(sys.argv[2]), False)
+    answers = os.fdopen(pipe, "w", encoding="utf-8")
     import torch
 
     from pellucid import run  # noqa: F401 - imported before the first cell is timed

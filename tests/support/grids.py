@@ -16,14 +16,15 @@ grid = Grid(
     axes={{"k": ["mlp.k=2", "mlp.k=8"]}},
     seeds=(0, 1),
     endpoints=("bits_per_byte",),
+    suite={suite!r},
 )
 """
 
 
-def write(folder: Path, base: str = BASE) -> Path:
+def write(folder: Path, base: str = BASE, suite: str = "smoke") -> Path:
     """A grid of four cells as a file."""
     file = folder / "k.py"
-    file.write_text(FILE.format(base=base))
+    file.write_text(FILE.format(base=base, suite=suite))
     return file
 
 

@@ -37,7 +37,7 @@ def grid(**changes) -> Grid:
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory) -> tuple[Path, Path]:
+def swept(kept_worker_of_module, tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("coders")
     (folder / "coders.py").write_text(FILE)
     assert run(folder / "coders.py", folder / "out") == 0
@@ -45,7 +45,7 @@ def swept(tmp_path_factory) -> tuple[Path, Path]:
 
 
 def run(file: Path, out: Path) -> int:
-    return main(["sweep", str(file), "--out", str(out), "--workers", "2"])
+    return main(["sweep", str(file), "--out", str(out), "--workers", "1"])
 
 
 def manifest(out: Path, name: str) -> dict:

@@ -165,7 +165,7 @@ def test_a_run_that_was_matched_by_time_is_resumed_by_the_same_command(
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+def swept(kept_worker_of_module, tmp_path_factory):
     out = tmp_path_factory.mktemp("matched") / "out"
     base = BASE.replace("train.steps=40", "train.steps=4")
     baselines = {"d": "match=dense by=active", "plain": "train.lr=0.001"}

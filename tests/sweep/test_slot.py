@@ -87,7 +87,7 @@ def test_a_grid_is_finished_by_bounded_calls(tmp_path):
     """Cells longer than a call: saved at its end, finished by later ones, none with weights."""
     base = BASE.replace("train.steps=40", "train.steps=600").replace("every=3", "every=100")
     file = write(tmp_path, base.replace("eval_every=20", "eval_every=300"))
-    file.write_text(file.read_text().replace("seeds=(0, 1)", "seeds=(0,), suite='smoke'"))
+    file.write_text(file.read_text().replace("seeds=(0, 1)", "seeds=(0,)"))
     whole = start(file, tmp_path / "whole", "--workers", "2")
     said, _ = whole.communicate(timeout=600)
     assert whole.returncode == 0, said
@@ -118,7 +118,7 @@ def test_a_grid_is_finished_by_bounded_calls(tmp_path):
 
 @pytest.mark.slow
 def test_a_finished_call_leaves_small_files_and_the_same_results(tmp_path):
-    file = write(tmp_path)
+    file = write(tmp_path, suite="quick")
     words = ["--workers", "2", "--slot", "10m"]
     assert main(["sweep", str(file), "--out", str(tmp_path / "out"), *words]) == 0
     folder, cells = GridFolder(tmp_path / "out"), load_grid(str(file)).cells()

@@ -147,7 +147,7 @@ def test_stacks_are_of_this_machine():
         Place(engine="ray", stack=4).check()
 
 
-def test_a_worker_trains_cells_together(tmp_path):
+def test_a_worker_trains_cells_together(kept_worker, tmp_path):
     """Two seeds beside a rate at which both diverge: the first two are what they are alone."""
     wild = "train.lr=1e30 train.warmup=0.0"
     grid = Grid(name="s", base=SHORT, axes={"lr": ["", wild]}, seeds=(0, 1))

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from support.grids import BASE, children, results, start, write
 
 from pellucid.cli import main
+from pellucid.errors import EXIT_USER
 from pellucid.sweep import Grid, GridError, Tuning, load_grid, snapshot
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.run import sweep
@@ -21,7 +23,7 @@ from pellucid.sweep.run import sweep
 def undisturbed(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("grid")
     file = write(folder)
-    assert main(["sweep", str(file), "--out", str(folder / "out"), "--workers", "2"]) == 0
+    assert main(["sweep", str(file), "--out", str(folder / "out"), "--workers", "1"]) == 0
     return file, folder / "out"
 
 
@@ -85,15 +87,39 @@ def kill_at_random(file: Path, out: Path, times: int, seed: int) -> int:
             return killed
 
 
+def checkpoints(out: Path) -> set[Path]:
+    """What cells have saved on their way, so that there is still something to be trained."""
+    return {path for path in out.glob("cells/*/checkpoints/step-*") if path.name[-2:] != "40"}
+
+
+def wait_for_another(runner: subprocess.Popen, out: Path) -> None:
+    """Until a cell that is being trained has saved something new."""
+    before = checkpoints(out)
+    while runner.poll() is None and checkpoints(out) <= before:
+        time.sleep(0.02)
+    assert runner.poll() is None, runner.communicate()
+
+
 def test_kills_leave_no_trace_in_what_is_found(undisturbed, tmp_path):
+    """A worker is killed while it trains a cell, and then the runner while the next one does."""
     file, out = undisturbed
-    kill_at_random(file, tmp_path / "out", times=3, seed=1)
-    assert results(tmp_path / "out") == results(out)
+    runner = start(file, again := tmp_path / "out", "--workers", "1")
+    wait_for_another(runner, again)
+    [first] = children(runner.pid)
+    os.kill(first, signal.SIGKILL)
+    wait_for_another(runner, again)
+    assert children(runner.pid) != [first]
+    runner.kill()
+    runner.communicate()
+    runner = start(file, again, "--workers", "2")
+    said, _ = runner.communicate(timeout=300)
+    assert runner.returncode == 0, said
+    assert results(again) == results(out)
 
 
 @pytest.mark.slow
 def test_twenty_kills_leave_no_trace_in_what_is_found(tmp_path):
-    file = write(tmp_path, BASE.replace("train.steps=40", "train.steps=400"))
+    file = write(tmp_path, BASE.replace("train.steps=40", "train.steps=400"), "quick")
     whole = start(file, tmp_path / "whole", "--workers", "2")
     said, _ = whole.communicate()
     assert whole.returncode == 0, said
@@ -115,10 +141,9 @@ def test_two_runners_share_a_grid(undisturbed, tmp_path):
     assert begun == [1, 1, 1, 1]
 
 
-def test_what_fails_is_listed_with_its_reason_and_not_tried_again(tmp_path, capsys):
-    grid = Grid(
-        name="bad", base=BASE, axes={"lr": ["", "train.lr=1e30 train.warmup=0.0"]}, seeds=[0]
-    )
+def test_what_fails_is_listed_with_its_reason_and_not_tried_again(kept_worker, tmp_path, capsys):
+    axes = {"lr": ["", "train.lr=1e30 train.warmup=0.0"]}
+    grid = Grid(name="bad", base=BASE, axes=axes, seeds=[0], suite="smoke")
     assert sweep(grid, tmp_path / "out", workers=1) == 2
     said = " ".join(capsys.readouterr().out.split())
     assert "1 of 2 cells done" in said and "not finite" in said
@@ -150,6 +175,13 @@ def test_code_that_cannot_be_imported_is_named_as_the_reason(defect, said, tmp_p
     assert f"3 times without getting further: {said}\n" in capsys.readouterr().out
     assert folder.failure(cells[0].name).reason.endswith(said)
     assert not any(folder.logs.iterdir()) and not any(folder.cells.iterdir())
+
+
+def test_what_code_prints_is_no_answer(kept, tmp_path):
+    assert 'print("' in (kept.code / "pellucid" / "__init__.py").read_text()
+    words = {"words": ["tiny", "n_layers=none"], "fit": None}
+    answer = kept.ask({"path": str(tmp_path / "run"), "log": str(tmp_path / "log")} | words)
+    assert answer["code"] == EXIT_USER and "n_layers" in answer["reason"]
 
 
 def test_the_folder_of_another_grid_is_refused(undisturbed, tmp_path):

@@ -212,12 +212,13 @@ grid = Grid(
     base={base!r},
     axes={{"k": ["mlp.k=2"]}},
     seeds=(0,),
+    suite="smoke",
     tune=Tuning(rates=(0.0005, 0.001, 0.002, 0.004), seeds=(9,), words="train.steps=2", extensions=1),
 )
 """
 
 
-def test_a_tuned_grid_from_file_to_page(tmp_path, capsys):
+def test_a_tuned_grid_from_file_to_page(kept_worker, tmp_path, capsys):
     file, out = tmp_path / "tuned.py", tmp_path / "out"
     file.write_text(FILE.format(base=" ".join(SMALL)))
     assert main(["sweep", str(file), "--out", str(out), "--dry-run"]) == 0
@@ -236,7 +237,7 @@ def test_a_tuned_grid_from_file_to_page(tmp_path, capsys):
     found = seen(cell)
     assert "was chosen by it" in refusal(found, "bits_per_byte", "m", ("val:bits_per_byte",))
     assert refusal(found, "bits_per_byte", "m", ("test:bits_per_byte",)) is None
-    with_eval = ["eval", str(cell.path), "--suite", "quick"]
+    with_eval = ["eval", str(cell.path), "--suite", "smoke"]
     assert main(with_eval) == 0
     held = {s["metric"]: s for s in cell.read_scores()["scores"]}["bits_per_byte"]
     assert held["value"] is None and "refused" in held["flags"][0]

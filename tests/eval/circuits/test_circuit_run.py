@@ -10,7 +10,7 @@ import torch
 
 from pellucid import cli
 from pellucid.errors import EXIT_USER, UserError
-from pellucid.eval.circuits import battery, prune_edges
+from pellucid.eval.circuits import battery, edged, prune_edges
 from pellucid.eval.circuits import run as circuit_run
 from pellucid.eval.circuits.battery import Repeats
 from pellucid.eval.circuits.edged import joined
@@ -45,7 +45,7 @@ def written(file: Path, pairs: list[dict[str, str]]) -> Path:
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """A search of a few steps, and of each control the fewest repetitions that say anything."""
-    monkeypatch.setitem(PROFILES, "quick", Settings(steps=12, drawn=4, pairs=2, rounds=1))
+    monkeypatch.setitem(PROFILES, "quick", Settings(steps=6, drawn=4, pairs=2, rounds=1))
     few = Repeats(random_circuits=4, halves=4, fractions=2, draws=1)
     monkeypatch.setattr(battery, "repeats_of", lambda profile: few)
     monkeypatch.setattr(circuit_run, "ROWS", 8)
@@ -102,8 +102,11 @@ def test_nodes_show_what_they_do_and_write(make_run, task):
     assert reasons["effect"].startswith("to first order")
 
 
-def test_the_same_seed_writes_the_same_file(make_run, task):
+def test_the_same_seed_writes_the_same_file(make_run, task, monkeypatch):
     """With pruned edges, all controls, and the faithful size."""
+    shorter = Settings(steps=4, penalties=(1e-3,), drawn=4, pairs=2, rounds=1)
+    monkeypatch.setitem(PROFILES, "quick", shorter)
+    monkeypatch.setattr(edged, "QUICK_STEPS", 8)
     run, files = make_run("topk"), []
     for _ in range(2):
         content = Search(run=run, target=0.69, force=True, seed=3, edges=True).write(str(task))

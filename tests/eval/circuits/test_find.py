@@ -23,7 +23,7 @@ def searched(name: str, mlp: str, target: float = 0.05) -> tuple[Nodes, Circuit,
     program = PROGRAMS[name](mlp=mlp)
     nodes = nodes_of(program.model, "parts")
     about = (program.model, nodes, asked_of(program), means_of(program, nodes))
-    circuit = find(*about, Settings(target=target, steps=80), seed=0, name=name)
+    circuit = find(*about, Settings(target=target, steps=60), seed=0, name=name)
     return nodes, circuit, {f"{site}:{unit}" for site, unit in program.nodes}
 
 
