@@ -172,7 +172,10 @@ def _charge(window: Window, targets: torch.Tensor, bits: np.ndarray) -> None:
     """Write the bits of those positions that no earlier row has predicted."""
     fresh = np.arange(window.length) >= window.fresh[:, None]
     at = window.positions[fresh]
-    logits = window.logits[torch.from_numpy(fresh).to(window.logits.device)].float()
+    if fresh.all():
+        logits = window.logits.flatten(0, 1).float()  # as they lie: a choice would be a copy
+    else:
+        logits = window.logits[torch.from_numpy(fresh).to(window.logits.device)].float()
     nats = F.cross_entropy(logits, targets[at].to(logits.device), reduction="none")
     bits[at] = nats.double().cpu().numpy() / LN2
     if not np.isfinite(bits[at]).all():

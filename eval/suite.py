@@ -122,7 +122,7 @@ SUITES = {
         tokens=32_768, ngram_tokens=1_000_000, shown=16, controls=QUICKLY_MADE[:1], shared=False
     ),
     "quick": Suite(
-        tokens=131_072,
+        tokens=98_304,
         ngram_tokens=4_000_000,
         controls=QUICKLY_MADE,
     ),
