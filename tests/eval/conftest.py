@@ -6,13 +6,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pellucid import cli
 from pellucid.data import CORPORA, DataConfig, TokenData, prepare
+from pellucid.errors import EXIT_OK
 from pellucid.eval import Score, evaluate
+from pellucid.eval.processes import begun
 from pellucid.models import ModelConfig, Transformer
 from pellucid.models.mlp import MLPS
 from pellucid.run import Run, RunFolder
 
 SEED = 3
+WORDS = (
+    "tiny mlp=topk mlp.width=48 mlp.k=5 n_layers=2 d_model=16 attention.n_heads=2 context=64 "
+    "data=generated data.n_documents=60 data.vocab_size=300 train.steps=2 train.batch=2"
+).split()
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +76,18 @@ def scored(make_run):
         return run, evaluate(run, progress=False)
 
     return score
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """A run of two steps that another process can load."""
+    path = tmp_path_factory.mktemp("saved") / "run"
+    assert cli.main(["train", *WORDS, f"run={path}"]) == EXIT_OK
+    return path
+
+
+@pytest.fixture(scope="module")
+def other():
+    """Another process, for all tests of a file."""
+    with begun(1):
+        yield

@@ -12,39 +12,22 @@ import pytest
 import torch
 from support.jobs import touched, waiting
 
-from pellucid import cli, load
-from pellucid.errors import EXIT_OK, UserError
+from pellucid import load
+from pellucid.errors import UserError
 from pellucid.eval import evaluate, saved, workbench
 from pellucid.eval.aside import aside
 from pellucid.eval.concepts.compared import compared
 from pellucid.eval.concepts.metrics import coverage, k_sparse
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.harvest import harvested
-from pellucid.eval.processes import Later, Lost, begun
+from pellucid.eval.processes import Later, Lost
 from pellucid.eval.score import NoValue
 from pellucid.eval.suite import METRICS, SUITES
 from pellucid.eval.taking import taken
 from pellucid.models import ablate, intervene, record
 
 HOW = {"suite": "quick", "split": "val", "seed": 0, "labels": None, "dense": None}
-WORDS = (
-    "tiny mlp=topk mlp.width=48 mlp.k=5 n_layers=2 d_model=16 attention.n_heads=2 context=64 "
-    "data=generated data.n_documents=60 data.vocab_size=300 train.steps=2 train.batch=2"
-).split()
 ALONE = ("induction", "calibration")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("aside") / "run"
-    assert cli.main(["train", *WORDS, f"run={path}"]) == EXIT_OK
-    return path
-
-
-@pytest.fixture(scope="module")
-def other():
-    with begun(1):
-        yield
 
 
 def scores(run, **how):

@@ -8,8 +8,7 @@ import pytest
 import torch
 from support.jobs import touched, waiting
 
-from pellucid import cli, load
-from pellucid.errors import EXIT_OK
+from pellucid import load
 from pellucid.eval import elsewhere, processes, sightings, workbench
 from pellucid.eval.bases import ica
 from pellucid.eval.controls import made_units
@@ -17,29 +16,12 @@ from pellucid.eval.dictionary import random_dictionary
 from pellucid.eval.elsewhere import _begin, itself, random_twin, read_ahead
 from pellucid.eval.made import Source
 from pellucid.eval.permuted import permuted_weights
-from pellucid.eval.processes import Later, Lost, begun, each
+from pellucid.eval.processes import Later, Lost, each
 from pellucid.eval.reader import Reader
 from pellucid.eval.rotation import rotated
 from pellucid.eval.stream import sample
 
 SITE = "blocks.1.mlp"
-WORDS = (
-    "tiny mlp=topk mlp.width=48 mlp.k=5 n_layers=2 d_model=16 attention.n_heads=2 context=64 "
-    "data=generated data.n_documents=60 data.vocab_size=300 train.steps=2 train.batch=2"
-).split()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("elsewhere") / "run"
-    assert cli.main(["train", *WORDS, f"run={path}"]) == EXIT_OK
-    return path
-
-
-@pytest.fixture(scope="module")
-def other():
-    with begun(1):
-        yield
 
 
 @pytest.fixture

@@ -23,12 +23,6 @@ from pellucid.eval.processes import Later, Lost, begun, each, one_thread, others
 from pellucid.eval.score import NoValue
 
 
-@pytest.fixture(scope="module")
-def other():
-    with begun(1):
-        yield
-
-
 def test_without_others_jobs_are_done_here_in_order():
     assert others() == 0 and each([]) == []
     assert each([partial(divmod, 17, by) for by in (5, 3)]) == [(3, 2), (5, 2)]
