@@ -55,16 +55,15 @@ def _taken(saved: Saved, *, name: str, metric: Metric, limits: Suite, **how: Any
     """Scores of a saved run. Raises Lost where metric or suite are others than were asked about."""
     if SUITES.get(how["suite"]) != limits or METRICS.get(name) != metric:
         raise Lost
-    bench, run = _bench(saved, **how)
-    saved.load()  # what was done to the model since then is found
+    run, bench = saved.load(), _bench(saved, **how)
     allowed = permitted(run, {name: metric}, split=how["split"], by_name=False)
     return taken(bench, name, allowed[name])
 
 
 @lru_cache(maxsize=1)
-def _bench(saved: Saved, *, dense: Saved | None, **how: Any) -> "tuple[Workbench, Run]":
+def _bench(saved: Saved, *, dense: Saved | None, **how: Any) -> "Workbench":
     """A workbench for all that is asked about a run."""
     from pellucid.eval.evaluate import workbench
 
-    run, beside = saved.load(), None if dense is None else dense.load()
-    return workbench(run, dense=beside, **how), run
+    beside = None if dense is None else dense.load()
+    return workbench(saved.load(), dense=beside, **how)

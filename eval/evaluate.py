@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from pellucid.errors import RunError
 from pellucid.eval import score, units_page
-from pellucid.eval.aside import aside
+from pellucid.eval.aside import Aside, aside
 from pellucid.eval.controls import CONTROLS, NO_DENSE, NOT_MADE, System, made_units
 from pellucid.eval.elsewhere import itself, random_twin, read_ahead
 from pellucid.eval.labels.choose import labelling
@@ -76,12 +76,7 @@ def evaluate(
         if not all(metric.alone for metric in chosen.values()):
             read_ahead(bench, run, dense, seeds, overlap=OVERLAP in chosen)
         other = aside(run, list(chosen), **how)
-        take = lambda name: taken(bench, name, chosen[name])
-        # Last what rests on a pass that another process makes when it has nothing else to do.
-        mine = sorted((name for name in chosen if name not in other.begun), key=OVERLAP.__eq__)
-        found = {name: take(name) for name in mine}
-        found |= other.scores(track, take)
-        scores = [one for name in chosen for one in found[name]] + list(beside)
+        scores = [*_taken(bench, chosen, other, track), *beside]
         units = units_page.pack(bench.reader, run.tokenizer, split=split, **about)
     # Units first: scores without the units they speak of would be the worse half to be left with.
     compact = files.dump(units, "units.json", RunError, indent=None)
@@ -92,6 +87,16 @@ def evaluate(
     if progress:
         console_of(TABLE_WIDTH).print(table(scores, test_openings=opened))
     return scores
+
+
+def _taken(bench: Workbench, chosen: dict[str, Metric], other: Aside, track: Track) -> list[Score]:
+    """The scores of all metrics, in the order of the table."""
+    take = lambda name: taken(bench, name, chosen[name])
+    # Last what rests on a pass that another process makes when it has nothing else to do.
+    mine = sorted((name for name in chosen if name not in other.begun), key=OVERLAP.__eq__)
+    found = {name: take(name) for name in mine}
+    found |= other.scores(track, take)
+    return [one for name in chosen for one in found[name]]
 
 
 def _check(suite: str, split: str, metrics: Sequence[str] | None) -> None:

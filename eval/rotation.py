@@ -29,6 +29,8 @@ class Rotation:
         parts = [np.sort(units) for units in np.array_split(rng.permutation(n_units), n_blocks)]
         self.order: Integer[np.ndarray, " unit"] = np.concatenate(parts)
         """the units, block after block"""
+        self.place: Integer[np.ndarray, " unit"] = np.argsort(self.order)
+        """of each unit in that order"""
         self.matrices: list[Float[Tensor, "unit rotated"]] = [
             _orthogonal(len(units), rng) for units in parts
         ]
@@ -74,7 +76,7 @@ def rotated(source: Source, *, seed: int) -> Made:
 def _sparse(source: Source, rotation: Rotation, first: int, last: int) -> Activations:
     """What is kept of some tokens. Columns lie in the rotation's order, so that none is moved."""
     kept, order = source.kept, torch.from_numpy(rotation.order)
-    rows = torch.from_numpy(kept.rows(first, last, np.argsort(rotation.order)))
+    rows = torch.from_numpy(kept.rows(first, last, rotation.place))
     counts = kept.counts(first, last)
     values, at = largest(rotation.in_order(rows), counts, signed=source.signed)
     units = torch.where(at < 0, -1, order[at.long().clamp_min(0)])
