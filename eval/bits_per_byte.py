@@ -11,7 +11,7 @@ import numpy as np
 from pellucid.eval.bootstrap import Interval, ratio
 from pellucid.eval.controls import MODELS, System, under_controls
 from pellucid.eval.reader import Predictions
-from pellucid.eval.score import Score
+from pellucid.eval.score import NoValue, Score
 from pellucid.eval.workbench import Workbench
 
 NGRAMS = {"bigram": 2, "kneser_ney_5gram": 5}
@@ -61,6 +61,25 @@ def bits_saved_over_5gram(bench: Workbench) -> list[Score]:
         controls=MODELS,
         references={"bigram": _per_byte(bench, ngram - bench.ngram(2).bits)},
         flags={None: bench.ngram_flags},
+    )
+
+
+def bits_per_byte_given_up(bench: Workbench) -> list[Score]:
+    """The price of interpretability: bits per byte more than the matched dense run, file by file.
+
+    Raises NoValue where no dense run was named.
+    """
+    dense = bench.controls["dense_neurons"]
+    if isinstance(dense, str):
+        raise NoValue(dense)
+    theirs = dense.end_to_end.bits
+    return under_controls(
+        bench,
+        "bits_per_byte_given_up",
+        lambda system: _per_byte(bench, system.end_to_end.bits - theirs),
+        better="lower",
+        # The dense run itself gives up nothing.
+        controls=[name for name in MODELS if name != "dense_neurons"],
     )
 
 

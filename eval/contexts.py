@@ -151,12 +151,20 @@ class Contexts:
                 yield position, values
 
     def _context(self, name: str, position: int, around: np.ndarray) -> Context:
-        document, row = self.stream.document[position], position // self.row * self.row
-        begin, end = self.stream.offsets[document : document + 2]
-        first = max(position - BEFORE, begin, row)
-        last = min(position + AFTER + 1, end, row + self.row)
+        first, last = window(self.stream, position, self.row)
         shown = around[first - position + BEFORE : last - position + BEFORE]
-        return Context(name, position, int(first), shown)
+        return Context(name, position, first, shown)
+
+
+def window(stream: Stream, position: int, context: int) -> tuple[int, int]:
+    """First token, and one after the last, that are shown about a position of the stream.
+
+    Never more than its document, nor than the row of `context` tokens that the model read it in.
+    """
+    document, row = stream.document[position], position // context * context
+    begin, end = stream.offsets[document : document + 2]
+    first = max(position - BEFORE, begin, row)
+    return int(first), int(min(position + AFTER + 1, end, row + context))
 
 
 def choose(living: np.ndarray, most: int, seed: int) -> tuple[np.ndarray, str]:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from pellucid.errors import RunError
 from pellucid.eval import score, units_page
 from pellucid.eval.aside import Aside, aside
+from pellucid.eval.concepts.examples import concept_examples
 from pellucid.eval.controls import CONTROLS, NO_DENSE, NOT_MADE, System, made_units
 from pellucid.eval.elsewhere import itself, random_twin, read_ahead
 from pellucid.eval.labels.choose import labelling
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 HELD_OUT = ("val", "test")
 TABLE_WIDTH = 150
 OVERLAP = "bits_per_byte_overlap"
+LABELLED = "concept_coverage"
+"""The metric whose units are shown, label by label, on the run's page."""
 SEEDED = ("seed_consistency",)
 """Metrics that runs of other seeds make possible."""
 
@@ -78,6 +81,7 @@ def evaluate(
         other = aside(run, list(chosen), **how)
         scores = [*_taken(bench, chosen, other, track), *beside]
         units = units_page.pack(bench.reader, run.tokenizer, split=split, **about)
+        units |= _concepts(bench, [one for one in scores if one.metric == LABELLED])
     # Units first: scores without the units they speak of would be the worse half to be left with.
     compact = files.dump(units, "units.json", RunError, indent=None)
     with files.explained(RunError, f"write {run.folder.units_file}"):
@@ -97,6 +101,16 @@ def _taken(bench: Workbench, chosen: dict[str, Metric], other: Aside, track: Tra
     found = {name: take(name) for name in mine}
     found |= other.scores(track, take)
     return [one for name in chosen for one in found[name]]
+
+
+def _concepts(bench: Workbench, scores: Sequence[Score]) -> dict[str, Any]:
+    """Which units tell which label; what may not be scored is not shown either, and says why."""
+    if not scores:
+        return {}
+    if any(one.value is not None for one in scores):
+        return {"concepts": concept_examples(bench)}
+    why = next((flag for flag in scores[0].flags if flag.startswith(score.NO_VALUE)), "")
+    return {"concepts": {"reason": why.removeprefix(score.NO_VALUE), "labels": []}}
 
 
 def _check(suite: str, split: str, metrics: Sequence[str] | None) -> None:

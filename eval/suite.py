@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pellucid.eval.bits_per_byte import (
     bits_per_byte,
+    bits_per_byte_given_up,
     bits_per_byte_overlap,
     bits_saved_over_5gram,
     bytes_per_token,
@@ -65,6 +66,7 @@ class Metric(NamedTuple):
 
 METRICS: dict[str, Metric] = {
     "bits_per_byte": Metric(bits_per_byte, EVERY),
+    "bits_per_byte_given_up": Metric(bits_per_byte_given_up, QUICK),
     "bits_per_byte_overlap": Metric(bits_per_byte_overlap, QUICK),
     "bits_saved_over_5gram": Metric(bits_saved_over_5gram, EVERY),
     "bytes_per_token": Metric(bytes_per_token, QUICK),

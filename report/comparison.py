@@ -7,9 +7,10 @@ from typing import Any
 from pellucid.errors import RunError
 from pellucid.report import origin
 from pellucid.report.curves import curves
+from pellucid.report.meaning import meaning
 from pellucid.report.page import write_page
 from pellucid.report.reading import Folder, RunFiles, read_run
-from pellucid.report.scores import better, is_number
+from pellucid.report.scores import beside, better, is_number
 from pellucid.report.summary import corpus, flatten, last_step, parameters
 from pellucid.report.wording import short
 from pellucid.storage import files
@@ -151,17 +152,22 @@ def _score_row(
     direction = better(next(iter(found.values())))
     best = _best(found, heads, direction)
     cells = [
-        {"score": found.get(i), "best": i in best, "group": heads[i]["group"]}
-        for i in range(len(heads))
+        {"score": found.get(i), "best": i in best, "group": head["group"]}
+        | beside(found.get(i, {}))
+        for i, head in enumerate(heads)
     ]
     about = {"metric": metric, "site": site, "family": family, "split": split}
+    about["about"] = meaning(str(metric))
     return {**about, "better": direction, "cells": cells}
 
 
 def _best(
     found: dict[int, dict[str, Any]], heads: list[dict[str, Any]], direction: str | None
 ) -> set[int]:
-    """Runs that lead their group alone: no interval of the group reaches theirs."""
+    """Runs that lead their group alone: no interval of the group reaches theirs.
+
+    One that is not clearly better than its own controls leads nothing, though others may be behind.
+    """
     if direction is None:
         return set()
     groups: dict[str, list[int]] = {}
@@ -173,8 +179,15 @@ def _best(
         for members in groups.values()
         for index in members
         if len(members) > 1
+        and not _matched(found[index])
         and all(_ahead(found[index], found[i], direction) for i in members if i != index)
     }
+
+
+def _matched(score: dict[str, Any]) -> bool:
+    """Whether some control is as good."""
+    marks = beside(score)
+    return bool(marks["beaten"] or marks["close"])
 
 
 def _ahead(score: dict[str, Any], other: dict[str, Any], direction: str) -> bool:

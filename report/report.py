@@ -4,15 +4,24 @@ from pathlib import Path
 
 from pellucid.report.circuit import script_data, shown_circuits, write_exports
 from pellucid.report.circuit.reading import parse
+from pellucid.report.concepts import concept_rows
 from pellucid.report.curves import curves
+from pellucid.report.layers import profiles
 from pellucid.report.page import write_page
 from pellucid.report.reading import Folder, RunFiles, read_run
-from pellucid.report.scores import families, opened, score_rows, shared_flags, shared_missing
+from pellucid.report.scores import (
+    families,
+    opened,
+    price,
+    score_rows,
+    shared_flags,
+    shared_missing,
+)
 from pellucid.report.sites import browser_data, choices, site_rows
 from pellucid.report.summary import exactness, facts, flatten, slots
 
 STYLES = ["base.css", "tables.css", "charts.css", "browser.css", "unit.css"]
-STYLES += ["drawing.css", "circuits.css"]
+STYLES += ["concepts.css", "drawing.css", "circuits.css"]
 SCRIPTS = [
     "dom.js",
     "tokens.js",
@@ -23,6 +32,7 @@ SCRIPTS = [
     "cards.js",
     "unit.js",
     "browser.js",
+    "concepts.js",
     "node.js",
     "circuits.js",
     "report.js",
@@ -57,10 +67,13 @@ def _scored(run: RunFiles) -> dict[str, object]:
     """Scores in the order of the page: what they claim, what describes, what could not be had."""
     rows = score_rows(run.scores)
     measured = [row for row in rows if row["score"].get("value") is not None]
+    claims = families([row for row in measured if row["better"]])
     return {
         "scores": rows,
+        "price": price(run.scores),
         "shared_missing": shared_missing(rows),
-        "claims": families([row for row in measured if row["better"]]),
+        "claims": claims,
+        "layers": profiles(claims),
         "described": [row for row in measured if not row["better"]],
         "absent": [row for row in rows if row not in measured],
         "opened": opened(run.scores),
@@ -82,4 +95,5 @@ def _about(run: RunFiles) -> dict[str, object]:
         "units": run.units,
         "sites": site_rows(run.units),
         "choices": choices(run.units),
+        "concepts": concept_rows(run.units),
     }

@@ -4,9 +4,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from pellucid.report import wording
+from pellucid.report.meaning import HEADLINE, meaning
 from pellucid.report.wording import words
 
 LOWER_IS_BETTER = {"bits_per_byte", "bits_per_byte_overlap", "loss", "perplexity"}
+PRICE = "bits_per_byte_given_up"
 HIGHER_IS_BETTER = {"bits_saved_over_5gram", "explained_loss"}
 """Metrics that claim something; every other one describes and is neither ranked nor beaten."""
 CEILINGS = ("ceiling", "linear_probe")
@@ -33,15 +36,23 @@ def shared_flags(scores: dict[str, Any] | None) -> list[str]:
 
 
 def families(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of each metric, `rule:f1` being one of `rule`: what is shown, and what on demand."""
+    """Rows of each metric, `rule:f1` being one of `rule`: what is shown, and what on demand.
+
+    The headline is the first; the others keep their order.
+    """
     kinds: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         kinds.setdefault(row["score"]["metric"].partition(":")[0], []).append(row)
     found = []
-    for name, members in kinds.items():
+    for name in sorted(kinds, key=lambda name: name != HEADLINE):
+        members = kinds[name]
         first = members[0]["score"]["metric"]
         shown = [row for row in members if row["score"]["metric"] == first]
-        found.append({"name": name, "shown": shown, "more": [r for r in members if r not in shown]})
+        more = [row for row in members if row not in shown]
+        found.append(
+            {"name": name, "about": meaning(name), "shown": shown, "more": more}
+            | {"headline": name == HEADLINE}
+        )
     return found
 
 
@@ -74,18 +85,30 @@ def better(score: dict[str, Any]) -> str | None:
     return "higher" if score.get("metric") in HIGHER_IS_BETTER else None
 
 
-def _row(score: dict[str, Any], shared: set[str]) -> dict[str, Any]:
-    controls = [_control(name, held, score) for name, held in (score.get("controls") or {}).items()]
+def beside(score: dict[str, Any]) -> dict[str, Any]:
+    """A score's controls with a value, and the names of those that it is not clearly better than."""
+    controls = _controls(score)
     return {
-        "score": score,
-        "better": better(score),
         "controls": [control for control in controls if control["value"] is not None],
-        "missing": _by_reason(controls),
-        "flags": _flags(score, shared),
         "beaten": [control["name"] for control in controls if control["as_good"] == "surely"],
         "close": [control["name"] for control in controls if control["as_good"] == "perhaps"],
+    }
+
+
+def _row(score: dict[str, Any], shared: set[str]) -> dict[str, Any]:
+    controls = _controls(score)
+    return beside(score) | {
+        "score": score,
+        "about": meaning(str(score["metric"])),
+        "better": better(score),
+        "missing": _by_reason(controls),
+        "flags": _flags(score, shared),
         "bars": bars(score, controls),
     }
+
+
+def _controls(score: dict[str, Any]) -> list[dict[str, Any]]:
+    return [_control(name, held, score) for name, held in (score.get("controls") or {}).items()]
 
 
 def _flags(score: dict[str, Any], shared: set[str]) -> list[str]:
@@ -93,6 +116,18 @@ def _flags(score: dict[str, Any], shared: set[str]) -> list[str]:
     flags = [str(flag) for flag in score.get("flags") or []]
     told = [words(flag) for flag in flags if not flag.startswith(AS_WELL)]
     return [flag for flag in told if flag not in shared]
+
+
+def price(scores: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The price of interpretability: its score, or why it is not known; None where not asked for."""
+    every = (scores or {}).get("scores", [])
+    found = next((score for score in every if score.get("metric") == PRICE), None)
+    if found is None:
+        return None
+    if not is_number(found.get("value")):
+        return {"reason": wording.reason(found)}
+    sides = {"low": found.get("low"), "high": found.get("high")}
+    return {"value": found["value"], "cheaper": found["value"] < 0, **sides}
 
 
 def opened(scores: dict[str, Any] | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pellucid.report.concepts import labels_of
 from pellucid.report.scores import is_number
 
 WIDTH, HEIGHT = 220, 44
@@ -28,7 +29,10 @@ def browser_data(units: dict[str, Any] | None) -> dict[str, Any] | None:
     if units is None:
         return None
     vocab = units.get("vocab") or []
-    used = {token for site in units["sites"] for unit in site["units"] for token in _tokens(unit)}
+    labels = labels_of(units)
+    shown = [unit for site in units["sites"] for unit in site["units"]]
+    shown += [unit for label in labels for unit in (*label["best"], *label["worst"])]
+    used = {token for unit in shown for token in _tokens(unit)}
     texts = {i: vocab[i] if 0 <= i < len(vocab) else f"[token {i}]" for i in sorted(used)}
     return {
         "vocab": texts,
@@ -36,6 +40,7 @@ def browser_data(units: dict[str, Any] | None) -> dict[str, Any] | None:
         "split": units.get("split"),
         "n_tokens": units.get("n_tokens"),
         "sites": units["sites"],
+        "labels": labels,
     }
 
 

@@ -24,6 +24,10 @@ LEADING = 64
 """Units remembered for each label: candidates for whatever looks at several units."""
 
 
+TRAILING, OFTEN = 2, 10
+"""Units remembered for each label that tell it worst, among the one in OFTEN that fires most often."""
+
+
 class Compared(NamedTuple):
     """Choices made on half A, and how they do on half B."""
 
@@ -35,6 +39,8 @@ class Compared(NamedTuple):
     """how the units that are precise for a label do together"""
     leading: Pick
     """the best settings of the LEADING units best for each label, by rank: `(rank, label)`"""
+    trailing: Pick
+    """the best settings of the TRAILING units worst for each label, by rank: `(rank, label)`"""
     splitters: Integer[np.ndarray, "rank label"]
     """the units that split a label's tokens best, by Gini impurity at the best threshold"""
 
@@ -50,7 +56,8 @@ def compared(harvest: Harvest, truth: Truth) -> Compared:
         pick=pick,
         picked=truth.table(fires(harvest, pick)),
         reconstructed=truth.table(any_fires(harvest, every)),
-        leading=_leading(f1_a, thresholds),
+        leading=_ranked(f1_a, thresholds, slice(None), LEADING),
+        trailing=_ranked(f1_a, thresholds, _frequent(counts[0]), TRAILING, best_first=False),
         splitters=_splitters(counts[0], truth),
     )
 
@@ -76,14 +83,33 @@ def thresholds_of(harvest: Harvest, truth: Truth) -> Float[np.ndarray, "sign uni
     return at_fractions(top)
 
 
-def _leading(f1_a: np.ndarray, thresholds: np.ndarray) -> Pick:
+def _ranked(
+    f1_a: np.ndarray,
+    thresholds: np.ndarray,
+    of: slice | Integer[np.ndarray, " unit"],
+    most: int,
+    *,
+    best_first: bool = True,
+) -> Pick:
+    """The best settings of these units for each label, the best unit first, or the worst."""
     n_signs, n_thresholds, n_units, n_labels = f1_a.shape
-    flat = f1_a.reshape(n_signs * n_thresholds, n_units, n_labels)
+    flat = f1_a.reshape(n_signs * n_thresholds, n_units, n_labels)[:, of]
     setting, score = flat.argmax(0), flat.max(0)
-    unit = np.argsort(-score, axis=0, kind="stable")[:LEADING]
-    sign, level = np.divmod(np.take_along_axis(setting, unit, 0), n_thresholds)
-    score = np.take_along_axis(score, unit, 0).astype(np.float64)
+    at = np.argsort(-score if best_first else score, axis=0, kind="stable")[:most]
+    sign, level = np.divmod(np.take_along_axis(setting, at, 0), n_thresholds)
+    score = np.take_along_axis(score, at, 0).astype(np.float64)
+    unit = np.arange(n_units)[of][at]
     return Pick(unit, 1 - 2 * sign, thresholds[sign, unit, level], score)
+
+
+def _frequent(counts: np.ndarray) -> Integer[np.ndarray, " unit"]:
+    """The living units that pass the lowest threshold above 0 most often, one in OFTEN of them.
+
+    A unit that seldom fires tells no label: naming it the worst would say nothing.
+    """
+    fired = counts[:, 1, :, 0].sum(0)
+    number = max(TRAILING, -(-int((fired > 0).sum()) // OFTEN))
+    return np.sort(np.argsort(-fired, kind="stable")[:number])
 
 
 def _splitters(counts: np.ndarray, truth: Truth) -> np.ndarray:

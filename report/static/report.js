@@ -14,6 +14,8 @@ if (logged.panels.length) {
 const units = pageData("units");
 const place = document.getElementById("browser");
 if (units && place) startBrowser(place, units);
+const concepts = document.getElementById("concepts");
+if (units && concepts) startConcepts(concepts, units);
 const circuits = pageData("circuits");
 if (circuits?.length) startCircuits(document.getElementById("circuits"), circuits, units);
 // The browser went to a section before the charts above it had their height.

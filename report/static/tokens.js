@@ -40,7 +40,7 @@ function contextNode(context, vocab, { scale, from = 0, to = context.tokens.leng
     const text = vocab[context.tokens[i]];
     const value = context.values[i] ?? 0;
     const found = hit && text.toLowerCase().includes(hit);
-    const names = ["tok", i === context.center && "center", found && "hit"].filter(Boolean).join(" ");
+    const names = ["tok", i === context.center && "center", found && "hit", context.holds?.[i] && "holds"].filter(Boolean).join(" ");
     const token = el("span", { class: names, "data-id": context.tokens[i], "data-value": value }, ...tokenNodes(text));
     warm(token, value, scale);
     line.append(token);
