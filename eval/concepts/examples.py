@@ -31,6 +31,14 @@ AT_ONCE = 32
 """Units whose activations on all tokens are held at once."""
 
 
+class Read(NamedTuple):
+    """What was read: the text, the tokens of a row, and the seed that draws places."""
+
+    stream: Stream
+    context: int
+    seed: int
+
+
 class Chosen(NamedTuple):
     """A unit that is shown of a label: it fires where `sign · value` is above the threshold."""
 
@@ -55,7 +63,8 @@ def concept_examples(bench: Workbench) -> dict[str, Any]:
     except NoValue as reason:
         return {"reason": str(reason), "labels": []}
     truth, packed = shared.truth, {}
-    for (label, best), unit in _packed(bench, truth, chosen):
+    read = Read(bench.stream, bench.reader.context, bench.seed)
+    for (label, best), unit in _packed(bench.reader.harvest, read, truth, chosen):
         packed.setdefault((label, best), []).append(unit)
     floor = f1s(truth.table(shared.floors.token_only.says))
     found = [
@@ -102,10 +111,10 @@ def _chosen(harvest: Mapping[str, Harvest], truth: Truth) -> list[Chosen]:
 
 
 def _packed(
-    bench: Workbench, truth: Truth, chosen: list[Chosen]
+    harvest: Mapping[str, Harvest], read: Read, truth: Truth, chosen: list[Chosen]
 ) -> Iterator[tuple[tuple[int, bool], dict[str, Any]]]:
     """The chosen units as the page needs them, by label and kind; a site's values are read once."""
-    for site, kept in bench.reader.harvest.items():
+    for site, kept in harvest.items():
         mine = [one for one in chosen if one.site == site]
         units = np.unique([one.unit for one in mine]).astype(np.int64)
         for first in range(0, len(units), AT_ONCE):
@@ -114,11 +123,11 @@ def _packed(
             for one in mine:
                 if one.unit in some:
                     values = columns[np.searchsorted(some, one.unit)]
-                    yield (one.label, one.best), _unit(bench, truth, one, values)
+                    yield (one.label, one.best), _unit(read, truth, one, values)
 
 
 def _unit(
-    bench: Workbench, truth: Truth, one: Chosen, values: Float[np.ndarray, " token"]
+    read: Read, truth: Truth, one: Chosen, values: Float[np.ndarray, " token"]
 ) -> dict[str, Any]:
     fires = values * one.sign > one.threshold
     said, held = fires[truth.b], truth.holds[truth.b, one.label]
@@ -135,9 +144,9 @@ def _unit(
         "precision": hits / alarms if alarms else None,
         "recall": hits / holds,
         "contexts": [
-            _context(bench.stream, bench.reader.context, kind, place, values, label)
+            _context(read, kind, int(place), values, label)
             for kind, at in kinds.items()
-            for place in _drawn(truth.b[at], kind, [bench.seed, one.label, one.unit])
+            for place in _drawn(truth.b[at], kind, [read.seed, one.label, one.unit])
         ],
     }
 
@@ -151,19 +160,19 @@ def _drawn(
 
 
 def _context(
-    stream: Stream,
-    context: int,
+    read: Read,
     kind: str,
     position: int,
     values: Float[np.ndarray, " token"],
     label: Bool[np.ndarray, " token"],
 ) -> dict[str, Any]:
-    first, last = window(stream, int(position), context)
+    stream = read.stream
+    first, last = window(stream, position, read.context)
     return {
         "kind": kind,
         "document": stream.names[stream.document[position]],
         "tokens": stream.tokens[first:last].tolist(),
         "values": [float(f"{value:.3g}") for value in values[first:last]],
         "holds": [int(held) for held in label[first:last]],
-        "center": int(position) - first,
+        "center": position - first,
     }

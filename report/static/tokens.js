@@ -62,9 +62,9 @@ function tokenChip(id, vocab, search) {
   return el("button", { type: "button", class: "chip", title, "aria-label": title, onclick: () => search(text) }, ...tokenNodes(text));
 }
 
-/** One tooltip for all tokens beneath `root`; a click on a token calls `search` with its text. */
+/** The page's tooltip for all tokens beneath `root`; a click on a token calls `search` with its text. */
 function explainTokens(root, vocab, search) {
-  const tip = el("div", { class: "tooltip", role: "status", hidden: "" });
+  const tip = document.querySelector(".tooltip") ?? el("div", { class: "tooltip", role: "status", hidden: "" });
   document.body.append(tip);
   root.addEventListener("pointerover", (event) => {
     const token = event.target.closest(".tok");

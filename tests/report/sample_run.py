@@ -106,6 +106,14 @@ def score_file(rng: random.Random, fingerprint: str, steps: int) -> dict:
         whole | bpb | {"metric": "bits_per_byte", "flags": [flag]},
         whole | beaten | {"metric": "bits_saved_over_5gram", "flags": [flag, HOSTILE]},
     ]
+    scores.append(whole | {"metric": "bits_per_byte_given_up", "value": 0.08, "flags": [flag]})
+    for layer in range(2):
+        covered = {"random_twin": 0.2, "pca": 0.1 + layer / 10, "floor_best": 0.3}
+        coverage = {"value": 0.4 + layer / 5, "low": 0.3, "high": 0.6, "controls": covered}
+        named = {"metric": "concept_coverage", "better": "higher", "flags": [flag]}
+        scores.append(
+            {"site": f"blocks.{layer}.mlp", "unit_family": "mlp"} | measured | coverage | named
+        )
     for layer in range(2):
         site = {"site": f"blocks.{layer}.mlp", "unit_family": "mlp"} | measured
         twin = {"random_twin": 0.99, "permuted_weights": later, "rotated_units": later}
@@ -125,7 +133,34 @@ def unit_file(rng: random.Random, fingerprint: str, steps: int, units: int) -> d
     planted = [ids[text] for text in (HOSTILE, "\t", "\u202e", "\x00", " naïve", "日本")]
     sites = [_site(rng, layer, units, stream, planted, ids) for layer in range(2)]
     head = {"format": 1, "checkpoint": steps, "data_fingerprint": fingerprint, "split": "val"}
-    return head | {"n_tokens": 200_000, "vocab": vocab, "sites": sites}
+    concepts = {
+        "reason": None,
+        "labels": [_label(name, sites, ids) for name in ("inside", HOSTILE)],
+    }
+    return head | {"n_tokens": 200_000, "vocab": vocab, "sites": sites, "concepts": concepts}
+
+
+def _label(name: str, sites: list[dict], ids: dict) -> dict:
+    """A label with a unit that is shown in the browser, and one that is not."""
+    tokens, holds = [ids["def"], ids[HOSTILE], ids["return"]], [1, 1, 0]
+    kinds = (("hit", 1), ("false_alarm", 2), ("miss", 0))
+    contexts = [
+        {"kind": kind, "document": HOSTILE, "tokens": tokens, "values": [0.0, 2.5, 1.25]}
+        | {"holds": holds, "center": center}
+        for kind, center in kinds
+    ]
+    found = {"sign": 1, "threshold": 0.5, "precision": 0.5, "recall": 0.5, "contexts": contexts}
+    shown = sites[1]["units"][0]["unit"]
+    best = {"site": sites[1]["name"], "unit": shown, "f1_a": 0.6, "f1": 0.5} | found
+    worst = {"site": sites[0]["name"], "unit": 1023, "f1_a": 0.0, "f1": 0.0, "sign": -1}
+    floor = 0.25 if name == "inside" else 0.75
+    return {
+        "label": name,
+        "share": 0.12,
+        "floor": floor,
+        "best": [best],
+        "worst": [found | worst | {"precision": None}],
+    }
 
 
 def _site(rng: random.Random, layer: int, n: int, stream: list, planted: list, ids: dict) -> dict:

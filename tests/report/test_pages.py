@@ -106,7 +106,7 @@ def test_sorting_and_the_layer_filter(pages, visit):
     tab.get_by_label("Descending").click()
     smallest = [float(text) for text in figures.all_inner_texts()[:6]]
     assert smallest == sorted(smallest)
-    tab.get_by_label("Layer").select_option("blocks.1.mlp")
+    tab.get_by_label("Layer", exact=True).select_option("blocks.1.mlp")
     assert tab.locator(".found").inner_text() == "100 of 200 units"
     assert set(tab.locator(".card .layer").all_inner_texts()) == {"blocks.1.mlp"}
 
@@ -187,6 +187,37 @@ def test_comparison_overlays_runs(pages, visit):
     assert validation.locator(".readout b").count() == 2
     assert "Not ranked together" in tab.locator(".warning").inner_text()
     assert "seed" in tab.locator("#settings th.mono").all_inner_texts()
+
+
+def test_a_label_opens_its_best_and_worst_units(pages, visit):
+    tab = visit(pages.report)
+    rows = tab.locator("#concepts details")
+    assert "1 is told better" in tab.locator("#concepts .note").inner_text()
+    assert rows.locator(".concept-unit").count() == 0
+    rows.first.locator("summary").click()
+    assert rows.first.locator(".concept-unit").count() == 2
+    assert rows.first.locator(".quote b").all_inner_texts()[:3] == [
+        "Right",
+        "False alarm",
+        "Missed",
+    ]
+    first = rows.first.locator(".context").first
+    assert first.locator(".holds").count() == 2
+    assert HOSTILE in first.inner_text()
+    assert first.locator(".center").get_attribute("data-value") == "2.5"
+    assert "fires below −0.5" in rows.first.locator(".concept-head").nth(1).inner_text()
+    assert tab.locator("img").count() == 0
+    rows.first.locator(".concept-head a").click()
+    name = tab.locator("#concepts summary .muted").nth(1).inner_text()
+    assert tab.locator("#unit-title").inner_text() == name
+
+
+def test_layers_have_a_chart_and_a_key(pages, visit):
+    tab = visit(pages.report, "#layers")
+    assert tab.locator(".profile").count() == 1
+    assert tab.locator(".profile circle").count() == 2
+    key = tab.locator(".profile-key").inner_text()
+    assert all(name in key for name in ("this run", "random twin", "pca", "floors"))
 
 
 def test_a_run_without_scores_has_a_page(sample_run, visit):

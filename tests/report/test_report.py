@@ -8,8 +8,20 @@ import pytest
 
 from pellucid.errors import RunError
 from pellucid.eval.score import Score
-from pellucid.report import comparison, page, reading, scores, summary, wording, write_report
+from pellucid.eval.suite import METRICS
+from pellucid.report import (
+    comparison,
+    concepts,
+    layers,
+    page,
+    reading,
+    scores,
+    summary,
+    wording,
+    write_report,
+)
 from pellucid.report.curves import DRAWN, curves
+from pellucid.report.meaning import MEANING, meaning
 
 HOSTILE = "</script><img src=x onerror=\"alert('planted')\">"
 
@@ -111,6 +123,99 @@ def test_the_variants_of_a_metric_stand_behind_its_first():
     assert (loss["shown"], loss["more"]) == ([rows[3]], [])
 
 
+def test_the_headline_stands_first_and_says_what_it_answers():
+    names = ["rule:r2", "explained_loss:64bits", "regret"]
+    rows = [{"score": {"metric": name, "site": None}} for name in names]
+    found = scores.families(rows)
+    assert [family["name"] for family in found] == ["explained_loss", "rule", "regret"]
+    assert [family["headline"] for family in found] == [True, False, False]
+    assert "all units are replaced at once" in found[0]["about"]
+
+
+def test_every_metric_says_what_it_answers():
+    for name in METRICS:
+        assert meaning(name), name
+    assert meaning("k_sparse_auroc_5") == meaning("k_sparse_auprc_1") == MEANING["k_sparse"]
+    assert meaning("explained_loss_nats_64bits") == MEANING["explained_loss_nats"]
+    assert meaning("concept_coverage_of_64_units") == MEANING["concept_coverage_of"]
+    assert meaning("rule:f1_64bits_living") == MEANING["rule"]
+    assert meaning("tasks_quick:assignment") == MEANING["tasks"]
+    assert meaning("a_user's_own") is None
+
+
+@pytest.mark.parametrize(
+    ("price", "words"),
+    [
+        (
+            {"value": 0.125, "low": 0.1, "high": 0.15},
+            "0.125 bits per byte (0.100 to 0.150) more than",
+        ),
+        ({"value": -0.125}, "0.125 bits per byte less than the matched dense run"),
+        ({"value": None, "flags": ["no value: no dense run"]}, "not known, no dense run."),
+    ],
+)
+def test_the_price_of_interpretability_is_one_line(sample_run, price, words):
+    file = sample_run.path / "scores.json"
+    held = json.loads(file.read_text())
+    held["scores"] = [s for s in held["scores"] if s["metric"] != scores.PRICE]
+    assert scores.price(held) is None
+    assert "Price of interpretability" not in _written(sample_run, held)
+    asked = {"metric": scores.PRICE, "site": None, "unit_family": None, "split": "val"}
+    asked |= {"n": 3, "tokens": 9, "seconds": 1}
+    held["scores"].append(asked | price)
+    assert words in " ".join(_written(sample_run, held).split())
+
+
+def _written(sample_run, held):
+    (sample_run.path / "scores.json").write_text(json.dumps(held))
+    return write_report(sample_run).read_text()
+
+
+def test_layers_are_drawn_to_the_scale_of_their_panel():
+    controls = {"random_twin": 0.0, "pca": 1.0, "floor_best": 0.5, "ica": "not made"}
+    one = {"metric": "concept_gain", "better": "higher", "unit_family": "mlp", "controls": controls}
+    rows = scores.score_rows(
+        {
+            "scores": [
+                one | {"site": "blocks.0.mlp", "value": 0.25, "low": 0.0, "high": 0.5},
+                one | {"site": "blocks.3.mlp", "value": 0.75},
+                one | {"site": "blocks.3.attn", "value": 0.5, "unit_family": "attn"},
+                one | {"site": "blocks.4.mlp", "value": None},
+            ]
+        }
+    )
+    found = layers.profiles(scores.families(rows))
+    (panel,) = found["panels"]
+    assert (panel["low"], panel["high"]) == (0.0, 1.0)
+    first, last = panel["points"]
+    # 84 pixels from 0 at the bottom to 1 at the top, which is 8 from the edge.
+    assert (first["x"], first["y"], first["top"], first["bottom"]) == (44, 71, 50, 92)
+    assert (last["x"], last["y"], last["layer"]) == (260, 29, "3")
+    assert "top" not in last
+    drawn = {line["name"]: (line["color"], line["path"]) for line in panel["controls"]}
+    assert drawn["random twin"] == (1, "M44.0 92.0L260.0 92.0")
+    assert drawn["pca"] == (6, "M44.0 8.0L260.0 8.0")
+    assert drawn["floor best"] == (0, "M44.0 50.0L260.0 50.0")
+    assert [control["name"] for control in found["controls"]] == ["random twin", "pca"]
+    assert found["others"]
+
+
+def test_labels_are_ordered_by_their_best_unit_and_marked_by_their_floor():
+    unit = {"site": "blocks.0.mlp", "unit": 7}
+    labels = [
+        {"label": "weak", "share": 0.1, "floor": 0.3, "best": [unit | {"f1": 0.3}], "worst": []},
+        {"label": "none", "share": 0.1, "floor": 0.1, "best": [], "worst": []},
+        {"label": "strong", "share": 0.1, "floor": 0.3, "best": [unit | {"f1": 0.8}], "worst": []},
+    ]
+    found = concepts.concept_rows({"concepts": {"reason": None, "labels": labels}})
+    rows = [(row["label"], row["place"], row["as_good"], row["length"]) for row in found["rows"]]
+    assert rows == [("strong", 2, False, 160), ("weak", 0, True, 60), ("none", 1, False, 0)]
+    assert found["told"] == 1
+    assert found["rows"][0]["unit"] == "blocks.0.mlp / 7"
+    assert concepts.concept_rows({}) is None
+    assert concepts.concept_rows(None) is None
+
+
 def test_a_reason_that_most_rows_share_is_said_once():
     lacks = {"names": ["pca", "ica"], "reason": "not made"}
     rows = [{"missing": [dict(lacks)]}, {"missing": [dict(lacks)]}, {"missing": []}]
@@ -176,6 +281,22 @@ def test_a_leader_needs_its_own_data_group_and_a_clear_interval():
         assert comparison._best(found, heads, "lower") == leaders
     assert comparison._best(found, heads, "higher") == {1}
     assert comparison._best(found, heads, None) == set()
+
+
+def test_a_run_that_a_control_equals_leads_nothing():
+    heads = [{"group": "A"}, {"group": "A"}]
+    clear = {"metric": "concept_gain", "better": "higher", "value": 0.8, "low": 0.7, "high": 0.9}
+    behind = clear | {"value": 0.2, "low": 0.1, "high": 0.3}
+    for control, leaders in ((0.6, {0}), (0.75, set()), (0.9, set())):
+        found = {0: clear | {"controls": {"random_twin": control}}, 1: behind}
+        assert comparison._best(found, heads, "higher") == leaders
+
+
+def test_a_comparison_shows_controls_and_marks_them(pages):
+    html = " ".join(pages.compare.read_text().split())
+    assert "no better than unigram cache" in html
+    assert '<li class="as-good">unigram cache <b>0.008</b></li>' in html
+    assert "<li>random twin <b>3.940</b></li>" in html
 
 
 def test_comparison_needs_two_runs(sample_run, tmp_path):
