@@ -16,7 +16,7 @@ from torch import Tensor
 from pellucid.eval.bootstrap import Interval, mean
 from pellucid.eval.capability.parts import by_part, nothing
 from pellucid.eval.causal.chosen import Unit, of_next, ranked
-from pellucid.eval.causal.judge import Judge, judge_of, next_log_probs
+from pellucid.eval.causal.judge import SAID, Judge, judge_of, next_log_probs
 from pellucid.eval.causal.passes import Rows, nats, rows_of
 from pellucid.eval.causal.pushes import STRENGTHS, VECTORS, Push, Pusher
 from pellucid.eval.causal.realising import log_odds, with_tokens
@@ -72,8 +72,7 @@ class Subject:
 
 def steering(bench: Workbench) -> list[Score]:
     """Steering by units to twelve labels, beside what needs no units."""
-    judge, said = judge_of(bench)
-    subject = subject_of(bench, judge)
+    subject = subject_of(bench, judge_of(bench))
     references = {method: _beside(bench.reader, subject, method) for method in METHODS}
     return by_part(
         bench,
@@ -81,7 +80,7 @@ def steering(bench: Workbench) -> list[Score]:
         lambda system: measure(system, subject, UNIT),
         better=lambda part: "lower" if part == COST else "higher",
         references=references,
-        flags=(said, *said_of_all(bench.reader)),
+        flags=(SAID, *bench.ngram_flags, *said_of_all(bench.reader)),
         tokens=subject.a.tokens.numel() + subject.b.tokens.numel(),
     )
 

@@ -7,7 +7,7 @@ from support.causes import Caused
 from support.planted import stream_of
 
 from pellucid.eval.causal.chosen import Unit
-from pellucid.eval.causal.judge import by_ngram, judge_of, next_log_probs
+from pellucid.eval.causal.judge import by_ngram, judge_of
 from pellucid.eval.causal.pushes import VECTORS
 from pellucid.eval.causal.realising import log_odds, realising, without
 from pellucid.eval.causal.steered import NOTHING, Steered, steered
@@ -59,7 +59,7 @@ def a_bench(rules, effects, *, twin=None, base=None) -> Workbench:
 
 
 def found(bench: Workbench, method: str = UNIT) -> dict:
-    return measure(bench.reader, subject_of(bench, judge_of(bench)[0]), method)
+    return measure(bench.reader, subject_of(bench, judge_of(bench)), method)
 
 
 def test_a_unit_that_writes_the_label_steers_to_it():
@@ -100,7 +100,7 @@ def test_what_needs_no_units_is_measured_alike(method):
 
 def test_vectors_are_as_long_as_the_units_own():
     bench = a_bench([CUED, OTHER], [to([REALISES], 3.0), to([3], 0.0)])
-    steers = Steers(bench.reader, subject_of(bench, judge_of(bench)[0]))
+    steers = Steers(bench.reader, subject_of(bench, judge_of(bench)))
     for method in VECTORS:
         (edit,) = steers.pusher.by_vector(method, Unit(SITE, 0), 0)(2.0).values()
         assert float(edit.value.norm()) == pytest.approx(2.0 * 1.0 * 3.0, rel=1e-5)
@@ -158,14 +158,16 @@ def test_the_ngram_judges_as_it_predicts():
     assert float(log_p[1, 3]) == pytest.approx(ngram.log2_probs(row)[-1] * np.log(2), rel=1e-5)
 
 
-def test_a_dense_run_judges_where_there_is_one():
-    bench = a_bench([CUED, OTHER], [to([REALISES], 4.0), to([3], 0.0)])
-    assert "5-gram" in judge_of(bench)[1]
-    bench.controls["dense_neurons"] = bench.twin
-    judge, said = judge_of(bench)
+def test_no_model_judges_itself_and_all_are_judged_alike():
+    dragged = [to([REALISES], 4.0) + to([8, 9], 2.0), to([3], 0.0)]
+    alone, beside = (a_bench([CUED, OTHER], dragged) for _ in range(2))
+    # A dense run that holds 5 to be far likelier than the text does.
+    favours = lambda t: to([5], 6.0).expand(*t.shape, VOCAB)
+    beside.controls["dense_neurons"] = a_bench([CUED, OTHER], dragged, base=favours).reader
     prompts = torch.from_numpy(TEXT.tokens[:12]).view(2, 6)
-    assert said == "fluency by the dense run"
-    torch.testing.assert_close(judge(prompts), next_log_probs(bench.twin.model, prompts))
+    expected = by_ngram(NGram(TEXT.tokens, VOCAB, order=5), prompts)
+    assert torch.equal(judge_of(beside)(prompts), expected)
+    assert found(beside) == found(alone)
 
 
 def test_scores_stand_beside_the_twin_and_what_needs_no_units():
@@ -173,6 +175,7 @@ def test_scores_stand_beside_the_twin_and_what_needs_no_units():
     scores = {score.metric: score for score in steering(bench)}
     whole = scores["steering"]
     assert whole.controls["random_twin"] == 0.0 and set(METHODS) < set(whole.controls)
-    assert any("5-gram" in flag for flag in whole.flags)
+    said = "fluency by a 5-gram, for every model alike: a dense run would judge itself"
+    assert said in whole.flags
     assert scores["steering:one"].value > 0.9
     assert scores["steering:cost"].better == "lower"
