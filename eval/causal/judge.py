@@ -1,4 +1,8 @@
-"""Who judges what a steered model says: a matched dense run where there is one, else an n-gram."""
+"""Who judges what a steered model says: an n-gram of the training tokens, for every model alike.
+
+A judge has to be none of those whose scores are held against each other: a dense run would judge
+itself to be fluent, and be kind to models that predict as it does.
+"""
 
 from collections.abc import Callable
 
@@ -9,24 +13,22 @@ from torch import Tensor, nn
 
 from pellucid.eval.causal.passes import Edits, chunks
 from pellucid.eval.ngram import NGram
-from pellucid.eval.reader import LN2, Reader
+from pellucid.eval.reader import LN2
 from pellucid.eval.score import NoValue
 from pellucid.eval.workbench import Workbench
 from pellucid.models import intervene
 
 ORDER = 5
-"""Tokens of the n-gram that judges where there is no dense run."""
+"""Tokens of the n-gram that judges."""
+SAID = f"fluency by a {ORDER}-gram, for every model alike: a dense run would judge itself"
 
 Judge = Callable[[Integer[Tensor, "prompt token"]], Float[Tensor, "prompt vocab"]]
 
 
-def judge_of(bench: Workbench) -> tuple[Judge, str]:
-    """The judge, and a sentence that says who it is."""
-    dense = bench.controls["dense_neurons"]
-    if isinstance(dense, Reader):
-        return lambda prompts: next_log_probs(dense.model, prompts), "fluency by the dense run"
+def judge_of(bench: Workbench) -> Judge:
+    """The one judge of a run and of all its controls."""
     fitted = bench.fitted_ngram(ORDER)
-    return lambda prompts: by_ngram(fitted, prompts), f"fluency by a {ORDER}-gram, not a dense run"
+    return lambda prompts: by_ngram(fitted, prompts)
 
 
 @torch.no_grad()

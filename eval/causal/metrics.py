@@ -4,7 +4,8 @@ from pellucid.eval.causal import interchange, logit_share, steering, targeted_ab
 
 QUICK, STANDARD = ("quick",), ("standard", "full")
 ALONE = True
-LABELS, TASKS = ("labels:dev",), ("tasks:dev",)
+LABELS, TASKS = ("labels",), ("tasks",)
+"""Of the family that goes with the split: see `Metric.uses` in `eval/suite.py`."""
 
 CAUSAL = {
     "targeted_ablation_mean_quick": (targeted_ablation.targeted_ablation_mean_quick, QUICK, LABELS),
@@ -28,5 +29,5 @@ CAUSAL = {
     logit_share.MEAN: (logit_share.cross_entropy_through_units_mean, STANDARD, ()),
     logit_share.ZERO: (logit_share.cross_entropy_through_units_zero, STANDARD, ()),
 }
-"""By name: what measures it, the suites it runs in, the families of labels and tasks it uses, and
-whether it looks at models alone."""
+"""By name: what measures it, the suites it runs in, whether it uses labels or tasks, and whether it
+looks at models alone."""

@@ -16,7 +16,7 @@ from pellucid.eval.controls import System
 from pellucid.models import add, record
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
-"""In units of the 99th percentile of the unit's activation."""
+"""In units of the 99th percentile of the unit's |activation| on the side that it is pushed to."""
 HIGH = 99
 
 Push = Callable[[float], Edits]
@@ -38,36 +38,47 @@ class Pusher:
     realising: Bool[Tensor, "label vocab"]
     seed: int
 
-    def by_unit(self, unit: Unit) -> Push:
-        """Adds to a unit, at every token."""
-        high = self.high(unit)
-        return lambda strength: {unit.site: add(strength * high, [unit.number])}
+    def by_unit(self, unit: Unit, sign: int) -> Push:
+        """Moves a unit further above 0, or below it, at every token."""
+        step = sign * self.high(unit, sign)
+        return lambda strength: {unit.site: add(strength * step, [unit.number])}
 
     def by_random_unit(self, unit: Unit) -> Push | str:
-        """Adds to a living unit of equal density, or says that there is none."""
-        found = of_equal_density([unit], self._densities, seed=self.seed)
-        return self.by_unit(found[0]) if found else "no other unit of its site is alive"
+        """Moves a living unit of equal density to its usual side, or says that there is none.
 
-    def by_vector(self, method: str, unit: Unit, label: int) -> Push | str:
-        """Adds a direction to the stream behind the unit's layer, or says why it cannot."""
+        That is the side on which it is active on more tokens of half A; above 0 where on equally
+        many.
+        """
+        found = of_equal_density([unit], self._densities, seed=self.seed)
+        if not found:
+            return "no other unit of its site is alive"
+        above, below = self._densities[found[0].site][:, found[0].number]
+        return self.by_unit(found[0], 1 if above >= below else -1)
+
+    def by_vector(self, method: str, unit: Unit, sign: int, label: int) -> Push | str:
+        """Adds a direction to the stream behind the unit's layer, or says why it cannot.
+
+        It is as long as what the unit's own push writes.
+        """
         site = self.system.sites()[unit.site]
         write, stream = site.write_directions(), f"blocks.{site.layer}.stream"
         if write is None or stream not in self.system.model.sites():
             return NO_DIRECTION
-        length = self.high(unit) * float(write[unit.number].float().norm())
+        length = self.high(unit, sign) * float(write[unit.number].float().norm())
         vector = self._direction(method, stream, label)
         vector = vector / vector.norm().clamp(min=torch.finfo(vector.dtype).tiny)
         return lambda strength: {stream: add(strength * length * vector)}
 
-    def high(self, unit: Unit) -> float:
-        """The 99th percentile of the unit's positive values on half A, 0 where it has none."""
+    def high(self, unit: Unit, sign: int) -> float:
+        """The 99th percentile of |value| on one side of 0 on half A, 0 where the unit has none."""
         tokens, values = self.system.harvest[unit.site].active(unit.number)
+        values = sign * values
         kept = values[(self.truth.half[tokens] == 0) & (values > 0)]
         return float(np.percentile(kept, HIGH)) if len(kept) else 0.0
 
     @cached_property
-    def _densities(self) -> dict[str, Float[np.ndarray, " unit"]]:
-        return densities(self.system.harvest, self.truth.a)
+    def _densities(self) -> dict[str, Float[np.ndarray, "sign unit"]]:
+        return densities(self.system, self.truth.a)
 
     def _direction(self, method: str, stream: str, label: int) -> Float[Tensor, " d_model"]:
         model = self.system.model

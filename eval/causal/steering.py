@@ -1,7 +1,8 @@
 """Steering: does turning a unit up bring the label that it stands for, and nothing else?
 
-The unit whose firing best announces tokens that realise a label on half A is turned up by s times
-the 99th percentile of its activation; s is chosen on prompts of half A, the score is taken on B.
+The unit whose firing best announces tokens that realise a label on half A is moved further to the
+side on which it announces them, by s times the 99th percentile of its activation there; s is chosen
+on prompts of half A, the score is taken on B.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ from torch import Tensor
 
 from pellucid.eval.bootstrap import Interval, mean
 from pellucid.eval.capability.parts import by_part, nothing
-from pellucid.eval.causal.chosen import Unit, of_next, ranked
-from pellucid.eval.causal.judge import Judge, judge_of, next_log_probs
+from pellucid.eval.causal.chosen import Chosen, of_next, ranked
+from pellucid.eval.causal.judge import SAID, Judge, judge_of, next_log_probs
 from pellucid.eval.causal.passes import Rows, nats, rows_of
 from pellucid.eval.causal.pushes import STRENGTHS, VECTORS, Push, Pusher
 from pellucid.eval.causal.realising import log_odds, with_tokens
@@ -72,8 +73,7 @@ class Subject:
 
 def steering(bench: Workbench) -> list[Score]:
     """Steering by units to twelve labels, beside what needs no units."""
-    judge, said = judge_of(bench)
-    subject = subject_of(bench, judge)
+    subject = subject_of(bench, judge_of(bench))
     references = {method: _beside(bench.reader, subject, method) for method in METHODS}
     return by_part(
         bench,
@@ -81,7 +81,7 @@ def steering(bench: Workbench) -> list[Score]:
         lambda system: measure(system, subject, UNIT),
         better=lambda part: "lower" if part == COST else "higher",
         references=references,
-        flags=(said, *said_of_all(bench.reader)),
+        flags=(SAID, *bench.ngram_flags, *said_of_all(bench.reader)),
         tokens=subject.a.tokens.numel() + subject.b.tokens.numel(),
     )
 
@@ -145,19 +145,17 @@ def measure(system: System, subject: Subject, method: str) -> dict[str | None, I
 
     Raises NoValue for a system without units, and where no label can be steered to by the method.
     """
-    best = [each[:1] for each in ranked(system.harvest, subject.truth, most=1)]
+    best = ranked(system.harvest, subject.truth, most=1)
     steers = Steers(system, subject)
     found, costs, reasons = {}, [], []
     for label, name in enumerate(subject.truth.names):
-        one = (
-            steers.one(label, best[label][0][0], method) if best[label] else "no unit announces it"
-        )
+        one = steers.one(label, best[label][0], method) if best[label] else "no unit announces it"
         if isinstance(one, str):
             reasons.append(one)
             continue
         found[name] = one
         if method == UNIT:
-            costs.append(steers.cost(label, best[label][0][0]))
+            costs.append(steers.cost(label, best[label][0]))
     if not found:
         raise NoValue(reasons[0])
     over = lambda values: mean(np.array(values), seed=subject.seed, what="labels")
@@ -184,7 +182,7 @@ class Steers:
         about = self.subject
         self.pusher = Pusher(self.system, about.truth, about.means, about.realising, about.seed)
 
-    def one(self, label: int, unit: Unit, method: str) -> Steered | str:
+    def one(self, label: int, best: Chosen, method: str) -> Steered | str:
         """The score on prompts B at what is best on prompts A, or why there is none."""
         a, b = self.subject.a, self.subject.b
         if not (a.off[:, label].any() and b.off[:, label].any()):
@@ -193,7 +191,7 @@ class Steers:
             tries = list(self.subject.prefixes[label])
             read = lambda prompts, prefix: self._read(_led(prompts, prefix), {})
         else:
-            push = self._push(label, unit, method)
+            push = self._push(label, best, method)
             if isinstance(push, str):
                 return push
             tries = list(STRENGTHS)
@@ -205,13 +203,13 @@ class Steers:
             return NOTHING
         return self._compare(b, read(b, tries[int(np.argmax(on_a))]), label)
 
-    def cost(self, label: int, unit: Unit) -> float | None:
+    def cost(self, label: int, best: Chosen) -> float | None:
         """Nats added to neutral text at the strength that flips half of prompts A; None if none does.
 
         A prompt is flipped where tokens that realise the label are likelier than the others. Between
         strengths the flipped share is taken as a straight line, and so is the cost.
         """
-        push, off = self.pusher.by_unit(unit), self.subject.a.off[:, label]
+        push, off = self.pusher.by_unit(best.unit, best.sign), self.subject.a.off[:, label]
         on, low, below = self.subject.realising[label], 0.0, 0.0
         for strength in STRENGTHS:
             after = self._read(self.subject.a.tokens, push(strength))[off]
@@ -227,12 +225,12 @@ class Steers:
         both = [nats(self.system.model, rows, stream, e) for e in (lambda at: edits, None)]
         return float((both[0] - both[1])[rows.scored].mean())
 
-    def _push(self, label: int, unit: Unit, method: str) -> Push | str:
+    def _push(self, label: int, best: Chosen, method: str) -> Push | str:
         if method == UNIT:
-            return self.pusher.by_unit(unit)
+            return self.pusher.by_unit(best.unit, best.sign)
         if method == RANDOM_UNIT:
-            return self.pusher.by_random_unit(unit)
-        return self.pusher.by_vector(method, unit, label)
+            return self.pusher.by_random_unit(best.unit)
+        return self.pusher.by_vector(method, best.unit, best.sign, label)
 
     def _read(self, tokens: Tensor, edits: Mapping) -> Tensor:
         return next_log_probs(self.system.model, tokens, edits)

@@ -132,7 +132,7 @@ def measure(
     lists, sets = _chosen(system, subject, max(SET, *plan.sizes, SET))
     units = lists if plan.sizes else sets
     if random:
-        density = densities(system.harvest, subject.truth.a)
+        density = densities(system, subject.truth.a)
         units = [of_equal_density(u, density, seed=subject.seed, avoid=u) for u in units]
     ablate = _ablating(system, subject, units, plan)
     if not plan.sizes:
@@ -152,7 +152,7 @@ def _chosen(system: System, subject: Subject, most: int) -> tuple[Sets, Sets]:
     shares = subject.truth.held_a / len(subject.truth.a)
     best = ranked(system.harvest, subject.truth, most=most)
     sets = [better_than_always(each, share, SET) for each, share in zip(best, shares, strict=True)]
-    return [tuple(unit for unit, _ in each) for each in best], sets
+    return [tuple(one.unit for one in each) for each in best], sets
 
 
 def _ablating(

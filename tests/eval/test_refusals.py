@@ -1,5 +1,7 @@
 """What a run was trained or chosen by does not evaluate it, whichever run of its line did so."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from pellucid.errors import RunError
@@ -9,6 +11,7 @@ from pellucid.eval.families import used
 from pellucid.eval.refusals import refusal, seen
 from pellucid.eval.score import Score
 from pellucid.eval.suite import QUICK, Metric
+from pellucid.eval.taking import permitted
 from pellucid.run import RunFolder
 
 LOSS = {"function": "quiet:l1", "source_sha256": "0" * 64, "sites": ["blocks.0.mlp"]}
@@ -138,6 +141,23 @@ def test_a_family_follows_the_split(make_run, monkeypatch, tmp_path, split, fami
     else:
         (score,) = evaluate(run, **chosen)
         assert score.value == 1.0
+
+
+@pytest.mark.parametrize(("split", "other"), [("val", "test"), ("test", "val")])
+def test_what_units_cause_is_scored_with_the_family_of_the_split(tmp_path, split, other):
+    family = {"val": "dev", "test": "test"}
+    by = lambda s: [f"{kind}:{family[s]}" for kind in ("labels", "tasks")]
+    ours, theirs = (
+        SimpleNamespace(folder=folder(tmp_path / s, selected_by=by(s))) for s in (split, other)
+    )
+    kinds = {"targeted_ablation": "labels", "steering": "labels", "interchange": "tasks"}
+    for name, metric in suites.METRICS.items():
+        kind = next((uses for start, uses in kinds.items() if name.startswith(start)), None)
+        if kind:
+            about = {"split": split, "by_name": True}
+            with pytest.raises(RunError, match=f"{name} uses {kind}:{family[split]}, but"):
+                permitted(ours, {name: metric}, **about)
+            assert set(permitted(theirs, {name: metric}, **about)) == {name}
 
 
 def test_what_scores_with_labels_and_tasks_says_so():

@@ -23,12 +23,13 @@ class Caused(nn.Module):
         *,
         base: Callable[[Tensor], Tensor] | None = None,
         sparse: bool = False,
+        signed: bool = False,
     ) -> None:
         super().__init__()
         self.rules, self.sparse, self.vocab_size = rules, sparse, effects.shape[1]
         self.effects = nn.Parameter(effects.float())
         self.base = base or (lambda tokens: torch.zeros(*tokens.shape, effects.shape[1]))
-        about = {"signed": False, "exactness": "none"}
+        about = {"signed": signed, "exactness": "none"}
         self.site = UnitSite("mlp", len(rules), write=lambda: self.effects, **about)
         self.stream = UnitSite("stream", self.vocab_size, **about)
         self.site.name, self.stream.name = "blocks.0.mlp", "blocks.0.stream"

@@ -6,8 +6,8 @@ import torch
 from support.causes import Caused
 from support.planted import stream_of
 
-from pellucid.eval.causal.chosen import Unit
-from pellucid.eval.causal.judge import by_ngram, judge_of, next_log_probs
+from pellucid.eval.causal.chosen import Unit, ranked
+from pellucid.eval.causal.judge import by_ngram, judge_of
 from pellucid.eval.causal.pushes import VECTORS
 from pellucid.eval.causal.realising import log_odds, realising, without
 from pellucid.eval.causal.steered import NOTHING, Steered, steered
@@ -50,8 +50,8 @@ def table() -> LabelTable:
     return LabelTable.of(after, labels, known=TEXT.tokens != 0)
 
 
-def a_bench(rules, effects, *, twin=None, base=None) -> Workbench:
-    model = Caused(rules, torch.stack(effects), base=base)
+def a_bench(rules, effects, *, twin=None, base=None, **about_units) -> Workbench:
+    model = Caused(rules, torch.stack(effects), base=base, **about_units)
     twin = twin or Caused(rules, torch.zeros(len(rules), VOCAB))
     readers = (Reader(each, TEXT, context=32) for each in (model, twin))
     about = {"split": "val", "seed": 0, "labelled": table}
@@ -59,7 +59,11 @@ def a_bench(rules, effects, *, twin=None, base=None) -> Workbench:
 
 
 def found(bench: Workbench, method: str = UNIT) -> dict:
-    return measure(bench.reader, subject_of(bench, judge_of(bench)[0]), method)
+    return measure(bench.reader, subject_of(bench, judge_of(bench)), method)
+
+
+def steers_of(bench: Workbench) -> Steers:
+    return Steers(bench.reader, subject_of(bench, judge_of(bench)))
 
 
 def test_a_unit_that_writes_the_label_steers_to_it():
@@ -86,6 +90,46 @@ def test_a_unit_that_drags_other_labels_along_is_less_specific():
     assert scores["one"].value < clean["one"].value - 0.1
 
 
+BOTH = lambda t: torch.where(t == CUE, 1.0, torch.where(t == 5, -0.25, 0.0))
+"""Speaks for the label above 0, and of something else below it."""
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("method", [UNIT, "difference_in_means"])
+def test_a_label_that_is_announced_below_0_is_steered_to_alike(method, sparse):
+    about = {"signed": True, "sparse": sparse}
+    effects = [to([REALISES], 4.0), to([3], 0.0)]
+    above = found(a_bench([BOTH, OTHER], effects, **about), method)
+    mirrored = [lambda t: -BOTH(t), OTHER]
+    below = found(a_bench(mirrored, [-effects[0], effects[1]], **about), method)
+    assert above["one"].value == below["one"].value > 0.8
+    assert above == below
+
+
+def test_a_push_goes_to_the_side_of_the_label_by_what_the_unit_does_there():
+    far = lambda t: torch.where(t == CUE, -3.0, torch.where(t == 5, 8.0, 0.0))
+    bench = a_bench([far, OTHER], [to([REALISES], -2.0), to([3], 0.0)], signed=True)
+    steers = steers_of(bench)
+    (best,) = ranked(bench.reader.harvest, steers.subject.truth, most=1)[0]
+    assert best == (Unit(SITE, 0), -1, 1.0)
+    (edit,) = steers.pusher.by_unit(best.unit, best.sign)(2.0).values()
+    assert float(edit.value) == -6.0
+    (edit,) = steers.pusher.by_vector("random_direction", *best[:2], 0)(2.0).values()
+    assert float(edit.value.norm()) == pytest.approx(2.0 * 3.0 * 2.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_random_unit_is_pushed_to_its_usual_side(sparse):
+    # Two tokens of eight below 0, one above it, where it goes further.
+    mostly_below = lambda t: -2.0 * torch.isin(t, torch.tensor([5, 6])) + 5.0 * (t == 7)
+    effects = [to([REALISES], 4.0), to([3], 0.0)]
+    for sign in (1, -1):
+        rules = [CUED, lambda t, sign=sign: sign * mostly_below(t)]
+        pusher = steers_of(a_bench(rules, effects, signed=True, sparse=sparse)).pusher
+        (edit,) = pusher.by_random_unit(Unit(SITE, 0))(1.0).values()
+        assert edit.units.tolist() == [1] and float(edit.value) == -2.0 * sign
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_what_needs_no_units_is_measured_alike(method):
     bench = a_bench([CUED, OTHER], [to([REALISES], 4.0), to([3], 0.0)])
@@ -100,11 +144,12 @@ def test_what_needs_no_units_is_measured_alike(method):
 
 def test_vectors_are_as_long_as_the_units_own():
     bench = a_bench([CUED, OTHER], [to([REALISES], 3.0), to([3], 0.0)])
-    steers = Steers(bench.reader, subject_of(bench, judge_of(bench)[0]))
+    steers = steers_of(bench)
     for method in VECTORS:
-        (edit,) = steers.pusher.by_vector(method, Unit(SITE, 0), 0)(2.0).values()
+        (edit,) = steers.pusher.by_vector(method, Unit(SITE, 0), 1, 0)(2.0).values()
         assert float(edit.value.norm()) == pytest.approx(2.0 * 1.0 * 3.0, rel=1e-5)
-    assert steers.pusher.high(Unit(SITE, 0)) == 1.0
+    assert steers.pusher.high(Unit(SITE, 0), 1) == 1.0
+    assert steers.pusher.high(Unit(SITE, 0), -1) == 0.0
 
 
 def test_the_three_parts_by_hand():
@@ -158,14 +203,16 @@ def test_the_ngram_judges_as_it_predicts():
     assert float(log_p[1, 3]) == pytest.approx(ngram.log2_probs(row)[-1] * np.log(2), rel=1e-5)
 
 
-def test_a_dense_run_judges_where_there_is_one():
-    bench = a_bench([CUED, OTHER], [to([REALISES], 4.0), to([3], 0.0)])
-    assert "5-gram" in judge_of(bench)[1]
-    bench.controls["dense_neurons"] = bench.twin
-    judge, said = judge_of(bench)
+def test_no_model_judges_itself_and_all_are_judged_alike():
+    dragged = [to([REALISES], 4.0) + to([8, 9], 2.0), to([3], 0.0)]
+    alone, beside = (a_bench([CUED, OTHER], dragged) for _ in range(2))
+    # A dense run that holds 5 to be far likelier than the text does.
+    favours = lambda t: to([5], 6.0).expand(*t.shape, VOCAB)
+    beside.controls["dense_neurons"] = a_bench([CUED, OTHER], dragged, base=favours).reader
     prompts = torch.from_numpy(TEXT.tokens[:12]).view(2, 6)
-    assert said == "fluency by the dense run"
-    torch.testing.assert_close(judge(prompts), next_log_probs(bench.twin.model, prompts))
+    expected = by_ngram(NGram(TEXT.tokens, VOCAB, order=5), prompts)
+    assert torch.equal(judge_of(beside)(prompts), expected)
+    assert found(beside) == found(alone)
 
 
 def test_scores_stand_beside_the_twin_and_what_needs_no_units():
@@ -173,6 +220,7 @@ def test_scores_stand_beside_the_twin_and_what_needs_no_units():
     scores = {score.metric: score for score in steering(bench)}
     whole = scores["steering"]
     assert whole.controls["random_twin"] == 0.0 and set(METHODS) < set(whole.controls)
-    assert any("5-gram" in flag for flag in whole.flags)
+    said = "fluency by a 5-gram, for every model alike: a dense run would judge itself"
+    assert said in whole.flags
     assert scores["steering:one"].value > 0.9
     assert scores["steering:cost"].better == "lower"

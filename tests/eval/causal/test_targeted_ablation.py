@@ -25,7 +25,6 @@ from pellucid.eval.causal.targeted_ablation import (
 )
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.halves import halves
-from pellucid.eval.harvest import harvested
 from pellucid.eval.labels.table import Label, LabelTable
 from pellucid.eval.reader import Reader
 from pellucid.eval.suite import METRICS
@@ -57,8 +56,8 @@ ALWAYS = lambda t: torch.ones_like(t)
 OTHER = lambda t: t == 5
 
 
-def a_reader(rules, effects, *, base=None, sparse=False) -> Reader:
-    model = Caused(rules, torch.stack(effects), base=base, sparse=sparse)
+def a_reader(rules, effects, *, base=None, **about_units) -> Reader:
+    model = Caused(rules, torch.stack(effects), base=base, **about_units)
     return Reader(model, a_text(), context=32)
 
 
@@ -88,6 +87,17 @@ def test_a_unit_that_is_the_cause_scores_high_in_every_kind(sparse):
     # Without its push each of eight tokens is as likely: ln 8 against ln(1 + 7 e⁻⁵).
     expected = np.log(VOCAB) - np.log1p((VOCAB - 1) * np.exp(-5.0))
     assert scores["zero"]["damage"].value == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_unit_that_speaks_below_0_is_found_and_ablated_alike():
+    push = pushes(REALISES, 5.0)
+    above, below = (
+        a_reader([lambda t, s=s: s * CUED(t), OTHER], [s * push, pushes(3, 0.0)], signed=True)
+        for s in (1, -1)
+    )
+    (best,) = ranked(below.harvest, of_next(truth_of(below)), most=1)
+    assert best == [(Unit(SITE, 0), -1, 1.0)]
+    assert found(below) == found(above)
 
 
 def test_a_unit_that_goes_with_the_label_and_does_nothing_scores_0():
@@ -139,25 +149,56 @@ def test_intervals_cover_the_mean_of_documents_at_their_rate():
 def test_units_are_ranked_by_what_they_announce_on_half_a():
     reader = a_reader([OTHER, CUED, ALWAYS], [torch.zeros(VOCAB)] * 3)
     (best,) = ranked(reader.harvest, of_next(truth_of(reader)), most=3)
-    assert best[0] == (Unit(SITE, 1), 1.0)
-    assert [unit.number for unit, _ in best] == [1, 2] and 0.2 < best[1][1] < 0.3
+    assert best[0] == (Unit(SITE, 1), 1, 1.0)
+    assert [one.unit.number for one in best] == [1, 2] and 0.2 < best[1].f1 < 0.3
     assert better_than_always(best, 0.2, 3) == (Unit(SITE, 1),)
     assert better_than_always(best, 0.01, 3) == (Unit(SITE, 1), Unit(SITE, 2))
 
 
+UP_TO = [lambda t, most=most: (t > 1) & (t <= most) for most in range(1, VOCAB)]
+"""Units active on no token, on 2, on 2 and 3, …: the first is dead."""
+NEVER_SILENT = [lambda t, rule=rule: torch.where(rule(t), -1.0, 0.04) for rule in UP_TO]
+"""The same of a dense layer that has signs, as GELU: what is small stands for silence."""
+
+
+@pytest.mark.parametrize(
+    ("rules", "about", "side"),
+    [
+        (UP_TO, {}, 0),
+        (UP_TO, {"sparse": True}, 0),
+        (UP_TO, {"signed": True}, 0),
+        (NEVER_SILENT, {"signed": True}, 1),
+    ],
+)
+def test_densities_count_what_is_active_elsewhere(rules, about, side):
+    reader = a_reader(rules, [torch.zeros(VOCAB)] * len(rules), **about)
+    at = truth_of(reader).a
+    found = densities(reader, at)[SITE]
+    read = reader.stream.tokens[at]
+    expected = [np.mean((read > 1) & (read <= most)) for most in range(2, VOCAB)]
+    assert found[side, 1:].tolist() == expected and not found[1 - side, 1:].any()
+    # What is as small everywhere is not small by its own largest value.
+    assert found[:, 0].tolist() == ([1.0, 0.0] if side else [0.0, 0.0])
+    activity = reader.sightings.activity[SITE]
+    every = densities(reader, np.arange(len(reader.stream.tokens)))[SITE]
+    assert every.sum(0).tolist() == activity.density.tolist()
+
+
 def test_random_units_are_living_ones_of_like_density():
-    values = np.zeros((100, 40), dtype=np.float32)
-    for unit in range(39):
-        values[: unit + 1, unit] = 1.0
-    expected = [(unit + 1) / 50 for unit in range(39)] + [0.0]
-    for kept in harvested({"sparse": values, "dense": np.repeat(values[:50], 2, axis=0)}).values():
-        every = np.arange(50) if kept.sparse else np.arange(100)
-        density = densities({SITE: kept}, every)
-        assert density[SITE].tolist() == expected
+    above = np.append(np.arange(1, 40) / 50, 0.0)
+    density = {SITE: np.stack([above / 2, above / 2])}
     (drawn,) = of_equal_density([Unit(SITE, 20)], density, seed=0)
     assert drawn.number != 20 and abs(drawn.number - 20) <= 8
     everyone = [Unit(SITE, unit) for unit in range(39)]
     assert of_equal_density(everyone[:1], density, seed=0, avoid=everyone) == ()
+
+
+def test_units_that_are_equally_near_are_equally_likely():
+    density = {SITE: np.stack([np.full(64, 0.25), np.zeros(64)])}
+    draw = lambda seed: of_equal_density([Unit(SITE, 0)], density, seed=seed)[0].number
+    drawn = [draw(seed) for seed in range(400)]
+    assert set(drawn) == set(range(1, 64)) and draw(7) == drawn[7]
+    assert abs(np.mean(drawn) - 32) < 3 * 18.2 / np.sqrt(400)
 
 
 def test_rows_come_from_as_many_documents_as_there_are_rows():
