@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.live import Live
 
@@ -56,7 +57,8 @@ def sweep(
     if not dry_run:
         place.reach()
     folder.check(grid)
-    found = grid.matches(matched.remembered(out, grid))
+    with _threads(place.threads):
+        found = grid.matches(matched.remembered(out, grid))
     cells = grid.cells(found)
     folder.check(grid, cells)
     workers = place.at_once(len(cells))
@@ -79,6 +81,17 @@ def sweep(
         _report_ladder(console, out)
     failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
     return code or (EXIT_USER if failed else EXIT_OK)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """As many CPU threads as a cell has: a step that is timed takes as long as it will there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _take_code(folder: GridFolder, console: Console, retry: bool) -> None:
