@@ -69,6 +69,8 @@ def test_times_agree_within_five_percent():
     ours, theirs = found.times[1][1], found.times[0][1]
     assert ours == pytest.approx(theirs, rel=0.05)
     assert found.found.model.mlp.width > 512
+    assert found.facts["sizes"]["step_time"] == [theirs, ours]
+    assert found.facts["step_time_spread"] == [[t[0], t[2]] for t in found.times]
 
 
 def test_a_time_that_cannot_be_matched_is_refused():
