@@ -17,14 +17,11 @@ from typing import Any
 import torch
 
 from pellucid.config import RunConfig
-from pellucid.data import TokenData, prepare
+from pellucid.data import prepare
 from pellucid.errors import UserError
 from pellucid.experiments import own_words, run_config
-from pellucid.run import RunFolder
+from pellucid.experiments.steps import log_of, now, opened, stepping
 from pellucid.train import after
-from pellucid.training import devices
-from pellucid.training.levers import Levers
-from pellucid.training.progress import Log
 from pellucid.training.session import Session
 from pellucid.training.stackable import refusal
 from pellucid.training.stacked import Stack
@@ -71,8 +68,8 @@ def measure(config: RunConfig, *, cells: int, steps: int) -> dict[str, Any]:
     data, configs = prepare(config.data), [_seeded(config, seed) for seed in range(cells)]
     tokens = cells * steps * config.train.batch * config.model.context
     with tempfile.TemporaryDirectory() as folder:
-        sessions = [_session(each, Path(folder), data) for each in configs]
-        seconds = {"alone": cells * _timed(_one(sessions[0]), steps)}
+        sessions = [opened(each, Path(folder) / f"seed{each.seed}", data) for each in configs]
+        seconds = {"alone": cells * _timed(stepping(sessions[0]), steps)}
         seconds["processes"] = _processes(configs, steps)
         seconds["stacked"] = _timed(_stacked(sessions), steps)
         size = sessions[0].account.total
@@ -94,25 +91,10 @@ def _seeded(config: RunConfig, seed: int) -> RunConfig:
     return override(config, [f"seed={seed}"])
 
 
-def _session(config: RunConfig, folder: Path, data: TokenData) -> Session:
-    run = RunFolder(folder / f"seed{config.seed}")
-    accelerator = devices.start(config.train, run)
-    return Session(config, run, accelerator, data, Levers(config, run, data))
-
-
-def _log(session: Session) -> Log:
-    return Log(session.folder.path / "log", session.config.train.steps, 0.0)
-
-
-def _one(session: Session) -> Callable[[], None]:
-    log = _log(session)
-    return lambda: after(session, log, session.stepper(session.step))
-
-
 def _stacked(sessions: list[Session]) -> Callable[[], None]:
     for session in sessions:
         session.step = sessions[0].step  # the one that was timed alone is ahead
-    stack, logs = Stack(sessions), [_log(session) for session in sessions]
+    stack, logs = Stack(sessions), [log_of(session) for session in sessions]
 
     def step() -> None:
         results = stack(sessions[0].step)
@@ -126,16 +108,10 @@ def _timed(step: Callable[[], None], steps: int) -> float:
     """Seconds of some steps, after others that are not counted."""
     for _ in range(WARMUP):
         step()
-    begun = _now()
+    begun = now()
     for _ in range(steps):
         step()
-    return _now() - begun
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    return now() - begun
 
 
 def _processes(configs: list[RunConfig], steps: int) -> float:
@@ -178,12 +154,12 @@ def _heard(times: Any, processes: Sequence[Any]) -> list[tuple[float, float]]:
 def _alone(config: RunConfig, steps: int, threads: int, barrier: Any, times: Any) -> None:
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        step = _one(_session(config, Path(folder), prepare(config.data)))
+        step = stepping(opened(config, Path(folder) / "run", prepare(config.data)))
         for _ in range(WARMUP):
             step()
         barrier.wait(LONGEST)
         begun = time.time()
         for _ in range(steps):
             step()
-        _now()
+        now()
         times.put((begun, time.time()))

@@ -50,6 +50,8 @@ class Match:
         about = {"to": list(self.to), "to_identity": identity_hash(self.target)}
         ratio = sizes[self.by][1] / sizes[self.by][0]
         about |= {"words": list(self.words), "sizes": sizes, "ratio": ratio}
+        if self.times:
+            about["step_time_spread"] = [[min(taken), max(taken)] for taken in self.times]
         return {"filling": self.filling, "by": self.by, **about}
 
     @property

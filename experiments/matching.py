@@ -71,7 +71,7 @@ def match(
     search = _Search(name, kept, vocab_size or target.data.vocab_size, tag, by)
     found, times = kept, None
     if by == "step_time":
-        found, times = search.by_time(target, timed or _times)
+        found, times = search.by_time(target, timed or _Timer())
     elif by != "tokens":
         found = search.by_count(COUNTS[by](search.account(target)))
     config = search.config(found)
@@ -232,15 +232,24 @@ def _next_width(tried: list[tuple[int, float]]) -> int:
     return max(1, round(width + (1 - share) / slope))
 
 
-def _times(target: RunConfig, found: RunConfig) -> Times:
-    """Seconds of steps of both, taken in turns."""
-    from pellucid.experiments.bench_models import Trial
+class _Timer:
+    """Times the steps of two runs in turns; a target that comes again is built once."""
 
-    trials = [Trial(c.model, c.data.vocab_size, c.train.batch) for c in (target, found)]
-    times: Times = ([], [])
-    for turn in range(WARMUP + ROUNDS):
-        for trial, taken in zip(trials, times, strict=True):
-            seconds = trial.step()
-            if turn >= WARMUP:
-                taken.append(seconds)
-    return times
+    def __init__(self) -> None:
+        self.target: tuple[RunConfig, Any] | None = None
+
+    def __call__(self, target: RunConfig, found: RunConfig) -> Times:
+        """Seconds of the steps that both will take when they are trained."""
+        from pellucid.experiments.steps import TimedSteps
+
+        least = TRIES * (WARMUP + ROUNDS)
+        if self.target is None or self.target[0] != target:
+            self.target = target, TimedSteps(target, least)
+        steps = self.target[1], TimedSteps(found, least)
+        times: Times = ([], [])
+        for turn in range(WARMUP + ROUNDS):
+            for step, taken in zip(steps, times, strict=True):
+                seconds = step()
+                if turn >= WARMUP:
+                    taken.append(seconds)
+        return times

@@ -81,11 +81,11 @@ class Circuits:
 
     @property
     def cost(self) -> str:
-        """A line for a plan: a search's time depends on what the model does, and is not guessed."""
+        """A line for a plan: a search's time depends on what the model does as well as its size."""
         beside = " with controls" if self.controls else ""
         return (
-            f"  and circuits of {len(self.tasks)} tasks a cell{beside} (profile {self.profile}), "
-            f"whose time is not counted here"
+            f"  with circuits of {len(self.tasks)} tasks a cell{beside} (profile {self.profile}); until "
+            f"some were found, their time is a guess from the model's size"
         )
 
 

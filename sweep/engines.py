@@ -46,7 +46,8 @@ class Place:
     per_gpu: int = 1
     """cells that share a GPU of this machine, or of Ray"""
     stack: int = 1
-    """of this machine: cells that a worker trains as one batched model, where they allow it"""
+    """of this machine: cells that a worker trains as one batched model, where they allow it; as
+    many others share a GPU as processes"""
     gpus: int | None = None
     """GPUs of a cell; None: of this machine and of Ray one where there are any, of Slurm none"""
     partition: str | None = None
@@ -66,6 +67,15 @@ class Place:
             return max(1, cells)
         gpus = torch.cuda.device_count()
         return self.per_gpu * gpus if gpus else max(1, (os.cpu_count() or 1) // self.threads)
+
+    def beside(self, gpus: int, most: int) -> int:
+        """Further processes on the GPUs of this machine, for cells that `stack` cannot hold.
+
+        With them as many share a GPU as would be one model there; none where `workers` says how
+        many run at once.
+        """
+        further = gpus * max(0, self.stack - self.per_gpu)
+        return 0 if self.workers else max(0, min(further, most))
 
     def check(self, slot: float | None = None) -> None:
         """Raise UserError for options that contradict each other."""
@@ -113,7 +123,8 @@ class Place:
         if self.engine == "local":
             gpus = list(range(torch.cuda.device_count()))
             here = {"workers": workers, "gpus": gpus, "stack": self.stack, "take": take}
-            return LocalEngine(folder, cells, **here, **told)
+            beside = self.beside(len(gpus), len(cells) - workers)
+            return LocalEngine(folder, cells, beside=beside, **here, **told)
         pool = self._slurm(folder, grid) if self.engine == "slurm" else self._ray(folder)
         return ClusterEngine(folder, cells, pool, **told)
 

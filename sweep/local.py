@@ -42,6 +42,7 @@ class LocalEngine:
         threads: int = 1,
         gpus: Sequence[int] = (),
         stack: int = 1,
+        beside: int = 0,
         take: Callable[[deque[Cell]], Cell | None] | None = None,
     ):
         self.folder, self.suite, self.split = folder, suite, split
@@ -55,7 +56,12 @@ class LocalEngine:
         self.fault: BaseException | None = None
         self.attempts = Attempts(folder)
         self.workers: dict[int, subprocess.Popen] = {}
-        self.threads_of = [threading.Thread(target=self._serve, args=(i,)) for i in range(workers)]
+        self.serving = workers
+        """threads that take whatever there is; those beside them take what cannot be stacked"""
+        self.threads_of = [
+            threading.Thread(target=self._serve, args=(index, index >= workers))
+            for index in range(workers + beside)
+        ]
 
     def run(self, watch: Callable[[Board], None] = lambda board: None) -> int:
         """Run the queue to its end; 0, or 75 where a stop was asked for, or cells were left.
@@ -86,10 +92,10 @@ class LocalEngine:
             if worker.poll() is None:
                 worker.send_signal(signal.SIGTERM)
 
-    def _serve(self, index: int) -> None:
+    def _serve(self, index: int, beside: bool) -> None:
         worker: _Worker | None = None
         try:
-            while (cells := self._next()) and not self.stopping:
+            while (cells := self._next(beside)) and not self.stopping:
                 try:
                     worker = self._run(cells, worker, index)
                 finally:
@@ -99,6 +105,8 @@ class LocalEngine:
             self.fault = error
             self.stop()
         finally:
+            with self.lock:
+                self.serving -= not beside
             if worker:
                 worker.close()
 
@@ -118,15 +126,21 @@ class LocalEngine:
                 self._together(worker, mine)
             return worker
 
-    def _next(self) -> list[Cell]:
+    def _next(self, beside: bool) -> list[Cell]:
         """The cell to begin now, and those that are trained together with it; none at the end.
 
-        While others are trained together, their scoring is to come.
+        While others are trained together, their scoring is to come, or that they cannot be: these
+        are trained by the threads `beside` as well, one by one.
         """
         while True:
             with self.lock:
-                cell = self.take(self.queue) if self.queue else None
-                if cell or self.stopping or not self.stacks.begun:
+                alone = beside and self.serving
+                queue = deque(self.stacks.alone(self.queue)) if alone else self.queue
+                cell = self.take(queue) if queue else None
+                if cell and alone:
+                    self.queue.remove(cell)
+                waits = self.serving if beside else self.stacks.begun
+                if cell or self.stopping or not waits:
                     return self.stacks.begin(cell, self.queue) if cell else []
             time.sleep(WAITING)
 

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.live import Live
 
 from pellucid.errors import EXIT_OK, EXIT_USER
 from pellucid.report.grid.arms import INDUCTION
 from pellucid.settings.console import console_of
-from pellucid.sweep import by_loss, matched, snapshot, table
+from pellucid.sweep import by_loss, matched, scoring, snapshot, table
 from pellucid.sweep import slot as slots
 from pellucid.sweep.board import Board
 from pellucid.sweep.engines import Engine, Place
@@ -46,7 +47,8 @@ def sweep(
     `where` are fields of `Place`. A `slot` ends the call before that many seconds from `begun` (on
     the monotonic clock; now), and leaves of finished cells what they found, without weights.
 
-    0: all cells are done. 2: some failed, each with its reason. 75: stopped, the same command goes
+    0: all cells are done. 2: some failed, each with its reason, or cannot be scored in a `slot` as
+    short as that. 75: stopped, the same command goes
     on. Raises UserError, before anything is started, for a grid that contradicts itself, a folder
     of another one, and a cluster that is not there.
     """
@@ -56,7 +58,8 @@ def sweep(
     if not dry_run:
         place.reach()
     folder.check(grid)
-    found = grid.matches(matched.remembered(out, grid))
+    with _threads(place.threads):
+        found = grid.matches(matched.remembered(out, grid))
     cells = grid.cells(found)
     folder.check(grid, cells)
     workers = place.at_once(len(cells))
@@ -79,6 +82,17 @@ def sweep(
         _report_ladder(console, out)
     failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
     return code or (EXIT_USER if failed else EXIT_OK)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """As many CPU threads as a cell has: a step that is timed takes as long as it will there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _take_code(folder: GridFolder, console: Console, retry: bool) -> None:
@@ -116,12 +130,12 @@ def _plan(
 ) -> list[str]:
     """What `--dry-run` prints."""
     states = [folder.state(cell.name, grid.suite) for cell in cells]
+    pace = slots.Pace(folder, cells, grid.suite)
     lines = _plan_of_tuning(grid, cells, folder, workers)
-    lines += table.plan(grid, cells, states, workers)
+    lines += table.plan(grid, cells, states, workers, pace.scoring)
     lines += _unranked(grid)
     if slot:
-        bound = slots.Slot(slot, slots.Pace(folder, cells, grid.suite))
-        lines.append(slots.plan(bound, cells, workers))
+        lines.append(slots.plan(slots.Slot(slot, pace), cells, workers))
     return lines
 
 
@@ -169,19 +183,30 @@ def _run(
     bounded: Callable[[slots.Pace], slots.Slot] | None,
     sources: Callable[[], set[str]],
 ) -> int:
-    """Run those of some cells that are not done; 0, or 75 where a stop was asked for."""
+    """Run those of some cells that are not done; 0, or 75 where a stop was asked for.
+
+    2: what is left has been trained, and no call of the slot's length can score it.
+    """
     left = [c for c in cells if folder.state(c.name, grid.suite) not in ("done", "failed")]
     if not left:
         return EXIT_OK
     slot = bounded(slots.Pace(folder, cells, grid.suite)) if bounded else None
-    if slot:
-        left = slots.by_need(left, folder, grid.suite)
+    hopeless = slots.unscorable(slot, left) if slot else []
+    if hopeless:
+        console.print(slots.too_short(slot, hopeless), soft_wrap=True, markup=False)
+        left = [cell for cell in left if cell not in hopeless]
+    if not left:
+        return EXIT_USER
+    left = slots.by_need(left, folder, grid.suite) if slot else left
+    first = [c for c in left[:workers] if folder.state(c.name, grid.suite) == "trained"]
     engine = place.build(folder, grid, left, min(workers, len(left)), slot and slot.take)
     code = _watched(engine, table.LiveTable(grid, folder, cells), console, slot)
-    for cell in cells if slot else ():
-        if folder.state(cell.name, grid.suite) == "done" and cell.name not in sources():
-            folder.lighten(cell.name)
-    return code
+    if slot:
+        scoring.note_cut_off(slot, left, first)
+        for cell in cells:
+            if folder.state(cell.name, grid.suite) == "done" and cell.name not in sources():
+                folder.lighten(cell.name)
+    return code or (EXIT_USER if hopeless else EXIT_OK)
 
 
 def _watched(

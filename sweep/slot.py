@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from pellucid.settings.summary import device_of, measured_rate, spelled
+from pellucid.sweep import scoring
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell
 from pellucid.sweep.table import flops
@@ -21,18 +22,21 @@ WORTH = 0.2
 """Share of a call that must be left for a cell to be begun which does not fit."""
 OPTIMISM = 3.0
 """How much longer training may take than its matrix products, before anything was measured."""
-SCORING = 15.0
-"""Seconds of scoring, before anything was measured."""
 
 
 class Pace:
-    """Expected seconds of cells: from those that are done, else from a matrix product here."""
+    """Expected seconds of cells: from those that are done, else from a matrix product here.
+
+    Scoring is expected to take what it took in this grid, else what docs/performance.md says of
+    other models, and longer than what a call's end has cut off.
+    """
 
     def __init__(self, folder: GridFolder, cells: Sequence[Cell], suite: str):
         self.folder, self.cells, self.suite = folder, list(cells), suite
         self.guess: float | None = None
         self.trained: dict[str, float] = {}
         self.scored: dict[str, float] = {}
+        self.in_vain: dict[str, float] = {}
 
     def left(self, cell: Cell) -> float:
         """Seconds that a cell still takes on one worker."""
@@ -40,11 +44,21 @@ class Pace:
         state = self.folder.state(cell.name, self.suite)
         if state in ("done", "failed"):
             return 0.0
-        scoring = statistics.median(self.scored.values()) if self.scored else SCORING
-        scoring = scoring if self.suite else 0.0
+        scored = self.scoring(cell)
         if state == "trained":
-            return scoring
-        return scoring + flops(cell) * self._rate() * (1 - self.folder.progress(cell.name))
+            return scored
+        return scored + flops(cell) * self._rate() * (1 - self.folder.progress(cell.name))
+
+    def scoring(self, cell: Cell) -> float:
+        """Seconds that a cell's scoring is expected to take."""
+        self._learn()
+        if not self.suite:
+            return 0.0
+        if self.scored:
+            expected = statistics.median(self.scored.values())
+        else:
+            expected = max([scoring.guessed(cell, self.suite), *self.in_vain.values()])
+        return max(expected, self.in_vain.get(cell.name, 0.0))
 
     def _rate(self) -> float:
         """Seconds for an operation of training."""
@@ -68,6 +82,8 @@ class Pace:
                 self.trained[cell.name] = manifest["finished"]["seconds"] / shared / flops(cell)
             if "scored" in manifest:
                 self.scored[cell.name] = manifest["scored"]["seconds"]
+            elif seconds := scoring.in_vain(manifest, self.suite):
+                self.in_vain[cell.name] = seconds
 
 
 class Slot:
@@ -89,6 +105,12 @@ class Slot:
     def over(self) -> bool:
         """Whether it is time to stop."""
         return self.clock() >= self.until
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """When the call began, and now or when it ended, on the clock of `time.time`."""
+        off = time.time() - self.clock()
+        return off + self.until - self.usable, off + min(self.clock(), self.until)
 
     def take(self, queue: deque[Cell]) -> Cell | None:
         """Remove from a queue the cell to begin now; None where none is worth beginning."""
@@ -114,6 +136,29 @@ def by_need(cells: Sequence[Cell], folder: GridFolder, suite: str) -> list[Cell]
     return sorted(cells, key=lambda cell: order.get(folder.state(cell.name, suite), 2))
 
 
+def unscorable(slot: Slot, cells: Sequence[Cell]) -> list[Cell]:
+    """Trained cells whose scoring fits into no call of this length, as earlier ones have shown."""
+    folder, suite = slot.pace.folder, slot.pace.suite
+    return [
+        cell
+        for cell in cells
+        if folder.state(cell.name, suite) == "trained"
+        and scoring.fits_none(folder.run(cell.name).read_manifest(), suite, slot.usable)
+    ]
+
+
+def too_short(slot: Slot, cells: Sequence[Cell]) -> str:
+    """The sentence about cells that no call of this length can score."""
+    pace, first = slot.pace, cells[0]
+    spent = pace.folder.run(first.name).read_manifest()[scoring.FIELD]["seconds"]
+    more = f" and {len(cells) - 1} more" if len(cells) > 1 else ""
+    return (
+        f"{first.name}{more}: scoring with the suite {pace.suite} was cut off after "
+        f"{spelled(spent)} and has to begin again each time; no call of {spelled(slot.usable)} "
+        f"fits it: a longer --slot is accepted, or none"
+    )
+
+
 def calls(waits: Sequence[float], workers: int, usable: float) -> list[int]:
     """How many cells of these lengths each call finishes."""
     left, finished = list(waits), []
@@ -136,7 +181,13 @@ def plan(slot: Slot, cells: Sequence[Cell], workers: int) -> str:
     finished = calls(waits, workers, slot.usable)
     counted = ", ".join(map(str, finished[:12])) + (", …" if len(finished) > 12 else "")
     longest = spelled(max(waits, default=0.0))
+    scored = max(map(slot.pace.scoring, cells), default=0.0)
+    doubt = (
+        f"; scoring one is expected to take {spelled(scored)} and cannot be cut: a longer --slot"
+        if scored > slot.usable
+        else ""
+    )
     return (
         f"  in {len(finished)} calls of {spelled(slot.usable)} and time to save, which finish "
-        f"{counted or 'no'} cells; the longest cell takes about {longest}"
+        f"{counted or 'no'} cells; the longest cell takes about {longest}{doubt}"
     )

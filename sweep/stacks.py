@@ -17,6 +17,7 @@ class Stacks:
     def __init__(self, folder: GridFolder, cells: Sequence[Cell], suite: str, size: int):
         untrained = [c for c in cells if folder.state(c.name, suite) in ("missing", "begun")]
         found = groups(untrained, size) if size > 1 else []
+        self.folder, self.suite = folder, suite
         self.of = {name: group for group in found for name in group}
         self.begun = 0
         """groups that workers are at"""
@@ -29,6 +30,12 @@ class Stacks:
             queue.remove(mate)
         self.begun += bool(mates)
         return [cell, *mates]
+
+    def alone(self, queue: Iterable[Cell]) -> list[Cell]:
+        """Cells that wait, are still to be trained, and go with no others."""
+        singles = (cell for cell in queue if cell.name not in self.of)
+        states = ("missing", "begun")
+        return [c for c in singles if self.folder.state(c.name, self.suite) in states]
 
     def end(self, cells: Sequence[Cell]) -> None:
         """Note that a worker is done with what `begin` gave it."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group
 from rich.progress_bar import ProgressBar
@@ -15,15 +15,28 @@ from pellucid.sweep.board import Board
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
 
+TRAINED = ("done", "trained")
 ROWS = 12
 """Cells of each kind that are listed by name."""
 
 
-def plan(grid: Grid, cells: Sequence[Cell], states: Sequence[str], workers: int) -> list[str]:
-    """What `--dry-run` prints: cells, cost and the time to expect."""
+def plan(
+    grid: Grid,
+    cells: Sequence[Cell],
+    states: Sequence[str],
+    workers: int,
+    scoring: Callable[[Cell], float] | None = None,
+) -> list[str]:
+    """What `--dry-run` prints: cells, cost and the time to expect.
+
+    `scoring` gives the seconds that scoring a cell, its circuits included, is expected to take;
+    None where the cells are not scored.
+    """
     left = [cell for cell, state in zip(cells, states, strict=True) if state != "done"]
-    work = sum(flops(cell) for cell in left)
+    untrained = [c for c, state in zip(cells, states, strict=True) if state not in TRAINED]
+    work, tokens = sum(map(flops, untrained)), sum(cell.tokens for cell in untrained)
     rate = measured_rate(cells[0].config, device_of(cells[0].config))
+    scored = _to_score(left, workers, scoring)
     counted = Counter(states)
     said = ", ".join(f"{counted[state]} {state}" for state in counted)
     axes = {axis: ", ".join(v or "as it is" for v in values) for axis, values in grid.axes.items()}
@@ -34,10 +47,18 @@ def plan(grid: Grid, cells: Sequence[Cell], states: Sequence[str], workers: int)
         *(f"  baseline {name}: {value}" for name, value in grid.baselines.items()),
         *(f"  post-hoc {name}: {value}" for name, value in grid.posthoc.items()),
         f"  seeds {', '.join(map(str, grid.seeds))}; endpoints: {declared}",
-        f"  {sum(cell.tokens for cell in left):,} tokens and {work:.2e} FLOPs of training are left,",
-        f"  about {spelled(work / rate / workers)} with {workers} workers, and to score {len(left)}",
+        f"  {tokens:,} tokens and {work:.2e} FLOPs of training are left,",
+        f"  about {spelled(work / rate / workers)} with {workers} workers{scored}",
         *([grid.circuits.cost] if grid.circuits else ()),
     ]
+
+
+def _to_score(left: Sequence[Cell], workers: int, scoring: Callable[[Cell], float] | None) -> str:
+    """What a plan says of the time that scoring takes."""
+    if scoring is None:
+        return ""
+    seconds = sum(map(scoring, left)) / workers
+    return f", and {spelled(seconds)} to score {len(left)} (suite and circuits)"
 
 
 _known: dict[tuple, float] = {}

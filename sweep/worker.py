@@ -104,18 +104,23 @@ def _score(task: dict[str, Any], folder: "RunFolder") -> None:
 
     from pellucid import run
     from pellucid.eval import evaluate
+    from pellucid.sweep import scoring
     from pellucid.sweep.circuits import Circuits, taken
 
+    scoring.mark(folder, task["suite"])
     split, beside, before = task["split"], [], 0.0
     if asked := task["circuits"]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         beside = taken(run.load(folder.path, device=device), Circuits(**asked), split)
         before = beside[0].seconds
+        scoring.mark(folder, task["suite"])
     begun, loaded = time.monotonic(), run.load(folder.path)
     dense = run.load(Path(task["fit"]["source"])) if task["fit"] else None
     evaluate(loaded, suite=task["suite"], split=split, dense=dense, beside=beside, progress=False)
     seconds = round(before + time.monotonic() - begun, 3)
-    folder.update_manifest(scored={"suite": task["suite"], "seconds": seconds})
+    folder.update_manifest(
+        scored={"suite": task["suite"], "seconds": seconds}, **{scoring.FIELD: None}
+    )
 
 
 class _to:

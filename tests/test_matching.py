@@ -1,11 +1,13 @@
 """A matched baseline is as large as its target, by the measure asked for, and plainly filled."""
 
 import pytest
+import torch
+from support.training import small
 
 from pellucid.errors import ConfigError, UserError
-from pellucid.experiments import matching, run_config
+from pellucid.experiments import matching, run_config, steps
 from pellucid.experiments.matching import COUNTS, match
-from pellucid.models import Transformer, account
+from pellucid.models import Transformer, account, unwrap
 from pellucid.models.mlp.dense import DenseMLP
 
 TARGETS = {
@@ -67,6 +69,8 @@ def test_times_agree_within_five_percent():
     ours, theirs = found.times[1][1], found.times[0][1]
     assert ours == pytest.approx(theirs, rel=0.05)
     assert found.found.model.mlp.width > 512
+    assert found.facts["sizes"]["step_time"] == [theirs, ours]
+    assert found.facts["step_time_spread"] == [[t[0], t[2]] for t in found.times]
 
 
 def test_a_time_that_cannot_be_matched_is_refused():
@@ -111,8 +115,87 @@ def test_the_command_line_matches_before_it_trains(capsys):
         cli._matched(["tiny", "by=params"])
 
 
-def test_real_steps_are_timed_in_turns():
-    config = run_config(["tiny", "n_layers=1", "d_model=16", "context=8", "mlp.width=64"])
-    times = matching._times(config, config)
-    assert [len(t) for t in times] == [matching.ROUNDS] * 2
-    assert all(seconds > 0 for taken in times for seconds in taken)
+def test_real_steps_are_timed_in_turns(monkeypatch):
+    """The target's model is built once, however many widths are tried beside it."""
+    built = []
+
+    class Told:
+        def __init__(self, config, least):
+            built.append((config, least))
+            self.width, self.taken = config.model.mlp.width, 0
+
+        def __call__(self):
+            self.taken += 1
+            return 1e3 * self.width + self.taken
+
+    monkeypatch.setattr(steps, "TimedSteps", Told)
+    timer, narrow, wide = matching._Timer(), small("mlp.width=64"), small("mlp.width=128")
+    times = timer(narrow, wide)
+    first, rounds = 1 + matching.WARMUP, matching.ROUNDS
+    assert times == tuple([1e3 * w + first + i for i in range(rounds)] for w in (64, 128))
+    timer(narrow, small("mlp.width=32"))
+    assert [config.model.mlp.width for config, _ in built] == [64, 128, 32]
+    assert {least for _, least in built} == {matching.TRIES * (matching.WARMUP + rounds)}
+
+
+@pytest.fixture
+def stepped(monkeypatch):
+    """What reaches a step that is timed, for words of its configuration."""
+
+    def of(*words):
+        seen = {"rows": [], "dtypes": set(), "limits": [], "optimizers": [], "compiled": 0}
+        clip = torch.nn.utils.clip_grad_norm_
+
+        def compiled(model):
+            seen["compiled"] += 1
+
+        def clipped(parameters, limit, **more):
+            seen["limits"].append(limit)
+            return clip(parameters, limit, **more)
+
+        monkeypatch.setattr(Transformer, "compile_blocks", compiled)
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clipped)
+        timed = steps.TimedSteps(small(*words), least=50)
+        model = unwrap(timed.session.model)
+        model.register_forward_pre_hook(lambda _, told: seen["rows"].append(len(told[0])))
+        layer = model.blocks[0].mlp
+        layer.register_forward_hook(lambda _, __, out: seen["dtypes"].add(out[0].dtype))
+        for one in timed.session.optimizers.all:
+            one.register_step_post_hook(lambda o, *_: seen["optimizers"].append(type(o).__name__))
+        before = [p.detach().clone() for p in model.parameters()]
+        assert timed() > 0 and timed.session.step == 1
+        moved = zip(before, model.parameters(), strict=True)
+        assert any(not torch.equal(a, b) for a, b in moved)
+        return seen
+
+    return of
+
+
+PLAIN = {
+    "rows": [8],
+    "dtypes": {torch.float32},
+    "limits": [1.0],
+    "optimizers": ["AdamW"],
+    "compiled": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        ([], {}),
+        (["train.precision=bf16"], {"dtypes": {torch.bfloat16}}),
+        (["train.compile=true"], {"compiled": 1}),
+        (["train.optimizer=muon"], {"optimizers": ["AdamW", "Muon"]}),
+        (["train.micro_batch=2"], {"rows": [2, 2, 2, 2]}),
+        (["train.clip=0.25"], {"limits": [0.25]}),
+    ],
+)
+def test_a_timed_step_is_that_of_the_training(stepped, words, seen):
+    assert stepped(*words) == PLAIN | seen
+
+
+def test_a_step_that_is_not_finite_matches_nothing():
+    timed = steps.TimedSteps(small("train.lr=1e30", "train.warmup=0.0"), least=50)
+    with pytest.raises(ConfigError, match="is not finite, so that nothing can be matched"):
+        [timed() for _ in range(9)]

@@ -12,6 +12,7 @@ from pellucid.sweep.tuning import FIELDS, POINTS
 
 NGRAM, INDUCTION = "bits_saved_over_5gram", "induction"
 BITS = "bits_per_byte"
+UNITS = "mean_active_units"
 RATE = FIELDS[0]
 COLORS = 8
 AT_EDGE = "best learning rate at the edge of the search"
@@ -68,6 +69,11 @@ class Arm:
     def mean(self, metric: str) -> Effect:
         """Its mean over seeds with Student's interval."""
         return effect([*self.by_seed(metric).values()])
+
+    def twin(self, metric: str) -> float | None:
+        """What its cells' random twins score at the metric, in the mean over seeds; None: unknown."""
+        found = [cell.twins[metric] for cell in self.cells if metric in cell.twins]
+        return sum(found) / len(found) if found else None
 
 
 @dataclass(frozen=True)

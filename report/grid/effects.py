@@ -130,27 +130,53 @@ def _holm(p: Sequence[float | None]) -> list[float | None]:
     return [None if value is None else next(corrected) for value in p]
 
 
-def of_axes(group: Group, axes: dict[str, Any], metrics: Sequence[str]) -> list[Difference]:
-    """The effect of each value of each axis against its first, for each metric."""
-    ways = better_of(group.arms)
+def of_axes(
+    group: Group,
+    axes: Mapping[str, Any],
+    metrics: Sequence[str],
+    margins: Mapping[str, float] | None = None,
+) -> list[Difference]:
+    """The effect of each value of each axis against its first, for each metric.
+
+    That there is a difference is exploratory. That there is none, within the margin that was
+    declared for a metric, is corrected over everything that could be called equal here.
+    """
+    ways, margins = better_of(group.arms), margins or {}
     plain = [arm for arm in group.arms if not arm.is_baseline]
     found = [
-        Difference(
-            metric=metric,
-            label=f"{axis}: {value or 'as it is'}",
-            against=values[0] or "as it is",
-            found=_of_axis(plain, axis, value, values[0], metric),
-            declared=False,
-            better=ways.get(metric),
-        )
+        _of_value(plain, axis, value, values[0], metric, margins.get(metric), ways.get(metric))
         for metric in metrics
         for axis, values in axes.items()
         for value in values[1:]
     ]
-    return [item for item in found if item.found.n]
+    found = [item for item in found if item.found.n]
+    within = _holm([item.p_within for item in found])
+    return [replace(item, p_within=p) for item, p in zip(found, within, strict=True)]
 
 
-def _of_axis(arms: Sequence[Arm], axis: str, value: str, first: str, metric: str) -> Effect:
+def _of_value(
+    arms: Sequence[Arm],
+    axis: str,
+    value: str,
+    first: str,
+    metric: str,
+    margin: float | None,
+    better: str | None,
+) -> Difference:
+    differences = _of_axis(arms, axis, value, first, metric)
+    return Difference(
+        metric=metric,
+        label=f"{axis}: {value or 'as it is'}",
+        against=first or "as it is",
+        found=effect(differences),
+        declared=False,
+        better=better,
+        margin=margin,
+        p_within=None if margin is None else equivalence_p(differences, margin),
+    )
+
+
+def _of_axis(arms: Sequence[Arm], axis: str, value: str, first: str, metric: str) -> list[float]:
     """One difference for each seed: the mean over what both values have in common."""
     rest = lambda arm: tuple((k, v) for k, v in arm.values.items() if k != axis)
     before = {rest(arm): arm.by_seed(metric) for arm in arms if arm.values.get(axis) == first}
@@ -162,4 +188,4 @@ def _of_axis(arms: Sequence[Arm], axis: str, value: str, first: str, metric: str
                     seeds.setdefault(seed, {})[rest(arm)] = number - before[rest(arm)][seed]
     # A seed that lacks a combination would bring another mean over the other axes.
     whole = max((len(found) for found in seeds.values()), default=0)
-    return effect([float(np.mean([*f.values()])) for f in seeds.values() if len(f) == whole])
+    return [float(np.mean([*f.values()])) for f in seeds.values() if len(f) == whole]

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pellucid.report.grid.arms import BITS, COLORS, Arm, better_of
+from pellucid.report.grid.arms import BITS, COLORS, UNITS, Arm, better_of
 from pellucid.report.grid.axis import Axis
 from pellucid.report.grid.reading import COSTS
 from pellucid.report.wording import number, words
@@ -20,18 +20,22 @@ STRIP = 190
 LINE, LONGEST = 17, 60
 """Of the names beneath a drawing: the height of one, and its characters."""
 PALETTE = "#0d7377 #c8591a #5b5fc7 #a83279 #6c7a1d #2f7fc1 #8a5a34 #5a616d".split()
+COST_AXES = {**COSTS, UNITS: "Active units (mean over sites)"}
+"""What an arm pays with: less of it is better on a frontier, for otherwise equal arms."""
 STYLE = "".join(
     [
         "text{font:11px sans-serif;fill:#5a616d}.num{fill:#fff;font-size:9px;font-weight:600}",
         ".grid{stroke:#e1e1dc}.front{fill:none;stroke:#5a616d;stroke-dasharray:2 3}",
-        ".twin{stroke:#9a4a06;stroke-dasharray:5 4}.title{font-weight:600;fill:#1b1e24}",
+        ".title{font-weight:600;fill:#1b1e24}.twin{opacity:.5}",
         ".curve{fill:none;stroke-width:1.6}.whisker{stroke-width:1.2;opacity:.6}",
         *(
-            f".c{i} .dot{{fill:{c}}}.c{i} .whisker,.c{i}.curve,.c{i} .curve{{stroke:{c}}}"
+            f".c{i} .dot{{fill:{c}}}.c{i} .whisker,.c{i} .twin,.c{i} .curve{{stroke:{c}}}"
+            f".c{i}.barred .dot{{stroke:{c}}}"
             for i, c in enumerate(PALETTE)
         ),
         ".base .dot{fill:#fff;stroke:#1b1e24;stroke-width:1.6}.base .num{fill:#1b1e24}",
-        ".base .whisker{stroke:#1b1e24}",
+        ".base .whisker,.base .twin{stroke:#1b1e24}",
+        ".barred .dot{fill:#fff;stroke-width:1.4;stroke-dasharray:2 2}.barred .num{fill:#1b1e24}",
     ]
 )
 
@@ -59,27 +63,31 @@ class Figure:
 def frontier(arms: Sequence[Arm], metric: str) -> Figure | None:
     """Bits per byte against a metric or a cost: an arm a point, with intervals over seeds.
 
-    None where fewer than two arms have both. Baselines are hollow squares; a dashed line is what
-    the arms' random twins score.
+    None where fewer than two arms have both. Baselines are squares, arms that are not ranked
+    hollow; a bar at an arm's height is what its own random twins score.
     """
     drawn = [a for a in arms if a.by_seed(metric) and a.by_seed(BITS)]
     if metric == BITS or len(drawn) < 2:
         return None
-    twins = [c.twins[metric] for a in drawn for c in a.cells if metric in c.twins]
-    twin = sum(twins) / len(twins) if twins else None
     at = [(arm.mean(metric), arm.mean(BITS)) for arm in drawn]
-    inside = [x.value for x, _ in at] + ([] if twin is None else [twin])
-    x = Axis.around([*inside, *_ends(at, 0, inside)], LEFT, WIDTH - RIGHT, log=metric in COSTS)
+    twins = [arm.twin(metric) for arm in drawn]
+    inside = [x.value for x, _ in at] + [twin for twin in twins if twin is not None]
+    log = metric in COST_AXES
+    x = Axis.around([*inside, *_ends(at, 0, inside)], LEFT, WIDTH - RIGHT, log=log)
     bits = [y.value for _, y in at]
     y = Axis.around([*bits, *_ends(at, 1, bits)], HEIGHT - BOTTOM, TOP)
-    label = COSTS.get(metric, words(metric))
-    way = "lower" if metric in COSTS else better_of(arms).get(metric)
-    parts = [_grid(x, y, _named(label, way), "bits per byte (lower is better)")]
-    if twin is not None:
-        parts.append(_twin(x.place(twin)))
-    parts.append(_front([(x.place(a.value), y.place(b.value)) for a, b in at], way))
-    parts += [_point(arm, x, y, *found) for arm, found in zip(drawn, at, strict=True)]
+    label = COST_AXES.get(metric, words(metric))
+    way = "lower" if metric in COST_AXES else better_of(arms).get(metric)
+    parts = [_grid(x, y, _named(label, _said(metric, way)), "bits per byte (lower is better)")]
+    ranked = [found for arm, found in zip(drawn, at, strict=True) if arm.rank is not None]
+    parts.append(_front([(x.place(a.value), y.place(b.value)) for a, b in ranked], way))
+    pairs = zip(drawn, at, twins, strict=True)
+    parts += [_point(arm, x, y, *found, twin) for arm, found, twin in pairs]
     return Figure(f"frontier-{metric}", label, _svg(f"Bits per byte against {label}", parts), drawn)
+
+
+def _said(metric: str, way: str | None) -> str | None:
+    return "fewer" if metric == UNITS else way
 
 
 def _ends(at: Sequence[tuple[Any, Any]], which: int, inside: Sequence[float]) -> Iterable[float]:
@@ -115,14 +123,9 @@ def _grid(x: Axis, y: Axis, x_label: str, y_label: str) -> Markup:
     return Markup("").join([*parts, turned.format(middle, y_label)])
 
 
-def _twin(place: float) -> Markup:
-    line = Markup('<line class="twin" x1="{}" x2="{}" y1="{}" y2="{}"><title>{}</title></line>')
-    return line.format(place, place, TOP, HEIGHT - BOTTOM, "mean of the random twins")
-
-
 def _front(places: Sequence[tuple[float, float]], way: str | None) -> Markup:
-    """A line through the arms that no other one beats on both axes (places grow downwards)."""
-    if way is None:
+    """A line through those that no other one beats on both axes (places grow downwards)."""
+    if way is None or not places:
         return Markup("")
     sign = 1 if way == "lower" else -1
     best, kept = float("-inf"), []
@@ -135,18 +138,33 @@ def _front(places: Sequence[tuple[float, float]], way: str | None) -> Markup:
     )
 
 
-def _point(arm: Arm, x: Axis, y: Axis, across: Any, up: Any) -> Markup:
+def _point(arm: Arm, x: Axis, y: Axis, across: Any, up: Any, twin: float | None) -> Markup:
     at = x.place(across.value), y.place(up.value)
     line = Markup('<line class="whisker" x1="{}" x2="{}" y1="{}" y2="{}"/>')
-    parts = []
+    parts = [] if twin is None else [_twin(x.place(twin), *at)]
     if across.low is not None and across.low != across.high:
         parts.append(line.format(x.place(across.low), x.place(across.high), at[1], at[1]))
     if up.low is not None and up.low != up.high:
         parts.append(line.format(at[0], at[0], y.place(up.low), y.place(up.high)))
     parts.append(_mark(arm, *at))
     said = f"{arm.index}. {arm.label}: {number(up.value)} bits per byte at {number(across.value)}"
+    said += "" if twin is None else f"; its random twin {number(twin)}"
+    said += "" if arm.rank else f"; not ranked: {', '.join(arm.barred)}"
     opening = Markup('<g class="point {}" data-arm="{}"><title>{}</title>')
-    return opening.format(arm.kind, arm.index, said) + Markup("").join(parts) + Markup("</g>")
+    return opening.format(_kind(arm), arm.index, said) + Markup("").join(parts) + Markup("</g>")
+
+
+def _twin(place: float, x: float, y: float) -> Markup:
+    """What an arm's random twins score: a bar at the arm's height, joined to it."""
+    line = Markup('<line x1="{}" x2="{}" y1="{}" y2="{}"{}/>')
+    joined = line.format(place, x, y, y, Markup(' stroke-dasharray="1 4"'))
+    bar = line.format(place, place, y - 6, y + 6, Markup(' stroke-width="2"'))
+    return Markup('<g class="twin">') + joined + bar + Markup("</g>")
+
+
+def _kind(arm: Arm) -> str:
+    """How an arm is drawn: hollow where it is not ranked."""
+    return arm.kind if arm.rank else f"{arm.kind} barred"
 
 
 def _mark(arm: Arm, x: float, y: float) -> Markup:
@@ -164,7 +182,7 @@ def _entry(arm: Arm, top: float) -> Markup:
     """A line of the names beneath a drawing."""
     said = arm.label if len(arm.label) <= LONGEST else f"{arm.label[: LONGEST - 1]}…"
     line = Markup('<g class="{}">{}<text x="30" y="{}">{}</text></g>')
-    return line.format(arm.kind, _mark(arm, 16, top + LINE / 2), top + LINE / 2 + 4, said)
+    return line.format(_kind(arm), _mark(arm, 16, top + LINE / 2), top + LINE / 2 + 4, said)
 
 
 def tuning_curve(name: str, arm: dict[str, Any]) -> Figure | None:

@@ -11,7 +11,7 @@ from pellucid.report.comparison import check_free
 from pellucid.report.grid import papers
 from pellucid.report.grid.arms import BITS, NGRAM, Group, better_of, groups, metrics_of
 from pellucid.report.grid.effects import Difference, of_axes, to_baseline
-from pellucid.report.grid.figures import Figure, frontier, strip
+from pellucid.report.grid.figures import COST_AXES, Figure, frontier, strip
 from pellucid.report.grid.reading import COSTS, GridFiles, read_grid
 from pellucid.report.grid.tuning import searched
 from pellucid.report.page import write_page
@@ -118,9 +118,9 @@ def _group(read: GridFiles, group: Group, declared: list[Difference]) -> dict[st
     claims = [m for m in whole if m in ways and m not in endpoints]
     first = dict.fromkeys(m for m in (*endpoints, BITS, NGRAM, *claims, *whole) if m in metrics)
     claimed = [m for m in first if m in (*endpoints, BITS, *claims)]
-    figures = [frontier(group.arms, m) for m in (*COSTS, *whole) if _drawn(m, endpoints)]
-    figures = [figure for figure in figures if figure is not None]
-    lead = [f for f in figures if _leads(f, (*COSTS, *endpoints), ways)]
+    axes = dict.fromkeys((*COST_AXES, *(m for m in whole if _drawn(m, endpoints))))
+    figures = [figure for m in axes if (figure := frontier(group.arms, m))]
+    lead = [f for f in figures if _leads(f, (*COST_AXES, *endpoints), ways)]
     others = to_baseline([group], [m for m in first if m not in endpoints], declared=False)
     return {
         "letter": group.letter,
@@ -138,7 +138,7 @@ def _group(read: GridFiles, group: Group, declared: list[Difference]) -> dict[st
         "endpoints": _strips([one for one in declared if one.metric in metrics]),
         "unmeasured": [m for m in endpoints if m not in metrics],
         "others": _strips(others[group.letter]),
-        "axes": _strips(of_axes(group, read.grid["axes"], claimed)),
+        "axes": _strips(of_axes(group, read.grid["axes"], claimed, read.grid["margins"])),
     }
 
 
@@ -149,7 +149,7 @@ def _whole(metrics: list[str], endpoints: list[str]) -> list[str]:
 
 
 def _drawn(metric: str, endpoints: list[str]) -> bool:
-    return metric in COSTS or metric in endpoints or not metric.startswith(CAPABILITY)
+    return metric in endpoints or not metric.startswith(CAPABILITY)
 
 
 def _leads(figure: Figure, first: tuple[str, ...], ways: dict[str, str]) -> bool:

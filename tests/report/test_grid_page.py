@@ -15,11 +15,12 @@ import pytest
 from pellucid.cli import main
 from pellucid.report import chromium
 from pellucid.report.grid import write_grid
-from pellucid.report.grid.arms import groups
+from pellucid.report.grid.arms import BITS, Arm, groups
 from pellucid.report.grid.axis import Axis
 from pellucid.report.grid.effects import of_axes, to_baseline
+from pellucid.report.grid.figures import frontier
 from pellucid.report.grid.pictures import SCALE, draw_pngs
-from pellucid.report.grid.reading import read_grid
+from pellucid.report.grid.reading import CellFiles, read_grid
 from pellucid.report.grid.tuning import searched
 from pellucid.sweep.statistics import holm
 
@@ -90,6 +91,110 @@ def test_an_axis_is_averaged_over_the_others_within_a_seed(sample):
     ]
     arm_means = (by_hand[1] - by_hand[0]) / 3
     assert arm_means == pytest.approx(-0.03, abs=0.02)
+
+
+def test_an_axis_is_called_null_within_a_declared_margin_alone(sample):
+    group = groups(read_grid(sample))[0]
+    axes = {"k": ["mlp.k=8", "mlp.k=16", "mlp.k=32"], "width": ["", "mlp.width=2048"]}
+
+    def verdicts(margin):
+        rows = of_axes(group, axes, ["bits_per_byte", "explained_loss"], margin)
+        return {row.label: row for row in rows if row.metric == "bits_per_byte"}, rows
+
+    found, rows = verdicts({"bits_per_byte": 0.045})
+    assert found["width: mlp.width=2048"].within and not found["k: mlp.k=16"].within
+    assert found["k: mlp.k=16"].verdict == "better" and found["k: mlp.k=16"].margin == 0.045
+    # k=16 and k=32 do not differ: of them the axis that begins at one of them is null.
+    null = of_axes(group, {"k": ["mlp.k=16", "mlp.k=32"]}, ["bits_per_byte"], {BITS: 0.02})
+    assert [row.verdict for row in null] == ["equal within ± 0.02"]
+    # Corrected over all three values of the one metric with a margin, and over nothing else.
+    alone = [
+        of_axes(group, {axis: [values[0], value]}, ["bits_per_byte"], {BITS: 0.045})[0].p_within
+        for axis, values in axes.items()
+        for value in values[1:]
+    ]
+    assert [row.p_within for row in found.values()] == pytest.approx(holm(alone))
+    assert all(row.p_within is None for row in rows if row.metric == "explained_loss")
+    assert all(row.p_within is None for row in verdicts({})[1])
+
+
+def arm_at(index, bits, metric, *, ranked=True, twin=None, **values):
+    """An arm of one cell on a frontier, whose metric is `explained_loss`."""
+    cell = CellFiles(name=f"c{index}", values=values, seed=0, state="done")
+    cell.metrics = {BITS: bits, "explained_loss": metric}
+    cell.twins = {} if twin is None else {"explained_loss": twin}
+    cell.better = {BITS: "lower", "explained_loss": "higher"}
+    arm = Arm(label=f"arm {index}", values=values, group="A", cells=[cell], index=index)
+    arm.rank, arm.barred = (index, []) if ranked else (None, ["untuned"])
+    return arm
+
+
+def drawn_of(arms):
+    """The front's points, and by arm its classes, its place, and the place of its twin."""
+    root = ElementTree.fromstring(str(frontier(arms, "explained_loss").drawing))
+    line = root.find("polyline[@class='front']")
+    points = [] if line is None else [tuple(p.split(",")) for p in line.get("points").split()]
+    found = {}
+    for group in root.findall("g"):
+        dot = next(one for one in group if "dot" in one.get("class", ""))
+        center = (dot.get("cx"), dot.get("cy"))
+        if dot.tag == "rect":
+            center = tuple(str(round(float(dot.get(k)) + 7, 1)) for k in "xy")
+        twins = [line.attrib for line in group.findall("g[@class='twin']/line")]
+        found[int(group.get("data-arm"))] = (group.get("class").split(), center, twins)
+    return [tuple(map(float, p)) for p in points], found
+
+
+def test_the_line_of_a_frontier_holds_ranked_arms_alone():
+    arms = [
+        arm_at(1, 1.40, 0.30, mlp="a"),
+        arm_at(2, 1.50, 0.50, mlp="b"),
+        arm_at(3, 1.55, 0.45, mlp="c"),  # beaten by the second on both axes
+        arm_at(4, 1.20, 0.90, ranked=False, mlp="d"),  # best of all, and untuned
+        arm_at(5, 1.45, 0.40, baseline="sae"),  # post-hoc: a baseline, and ranked
+        arm_at(6, 1.30, 0.95, ranked=False, baseline="dense"),
+    ]
+    line, drawn = drawn_of(arms)
+    at = {index: tuple(map(float, center)) for index, (_, center, _) in drawn.items()}
+    assert sorted(drawn) == [1, 2, 3, 4, 5, 6]
+    assert line == [at[2], at[5], at[1]]
+    assert {i for i, (kind, *_) in drawn.items() if "barred" in kind} == {4, 6}
+    assert {i for i, (kind, *_) in drawn.items() if "base" in kind} == {5, 6}
+    # Where nothing is ranked there is no line; the arms are drawn all the same.
+    line, drawn = drawn_of([arm_at(i, 1 + i / 10, i / 10, ranked=False) for i in (1, 2, 3)])
+    assert line == [] and sorted(drawn) == [1, 2, 3]
+
+
+def test_each_arm_has_the_twin_of_its_own():
+    arms = [arm_at(1, 1.4, 0.3, twin=0.1), arm_at(2, 1.5, 0.5, twin=0.2), arm_at(3, 1.6, 0.6)]
+    _, drawn = drawn_of(arms)
+    assert drawn[3][2] == []
+    places = []
+    for index in (1, 2):
+        (x, y), (joined, bar) = map(float, drawn[index][1]), drawn[index][2]
+        assert float(joined["x2"]) == x and float(joined["y1"]) == float(joined["y2"]) == y
+        assert joined["x1"] == bar["x1"] == bar["x2"] and float(bar["x1"]) < x
+        assert float(bar["y1"]) < y < float(bar["y2"])
+        places.append(float(bar["x1"]))
+    # On the metric's own scale: 0.1 between the twins, 0.2 between the arms.
+    assert (places[1] - places[0]) * 2 == pytest.approx(
+        float(drawn[2][1][0]) - float(drawn[1][1][0]), abs=0.4
+    )
+
+
+def test_active_units_are_a_cost_that_leads(tmp_path):
+    grid = write_sample_grid(tmp_path / "g", odd=False)
+    for number, file in enumerate(sorted((grid / "cells").glob("*/scores.json"))):
+        held = json.loads(file.read_text())
+        one = held["scores"][0] | {"metric": "mean_active_units", "better": None, "controls": {}}
+        held["scores"] += [one | {"value": 8.0 * (1 + number // 5), "site": site} for site in "ab"]
+        file.write_text(json.dumps(held))
+    page = write_grid(grid, tmp_path / "page.html", figures=tmp_path / "f").read_text()
+    lead, _, further = page.partition("of metrics that only describe")
+    assert "Active units (mean over sites) (fewer is better)" in lead
+    assert "Active units" in lead and "Active units" not in further.partition("</details>")[0]
+    drawing = (tmp_path / "f" / "frontier-mean_active_units.svg").read_text()
+    assert 'class="front"' in drawing and page.count("frontier") and 'class="twin"' not in drawing
 
 
 def test_ranks_stay_within_data_and_leave_out_the_untuned(sample):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
+import torch
 from support.grids import BASE
 from support.training import SMALL
 
@@ -36,7 +37,7 @@ def clock(monkeypatch):
             matches.append(found)
         return [400.0 + 100 * len(matches)] * 9, [float(found.model.mlp.width)] * 9
 
-    monkeypatch.setattr(matching, "_times", times)
+    monkeypatch.setattr(matching, "_Timer", lambda: times)
     return matches
 
 
@@ -125,6 +126,18 @@ def test_a_file_that_remembers_something_else_is_a_sentence(entry, clock, tmp_pa
     (tmp_path / matched.FILE).write_text(json.dumps({"d": entry}))
     with pytest.raises(RunError, match=r"matched.json, d says neither what was asked nor which"):
         runner.sweep(GRID, tmp_path, workers=1)
+
+
+def test_steps_are_timed_with_the_threads_of_a_cell(clock, unrun, tmp_path, monkeypatch):
+    timer, seen, before = matching._Timer, [], torch.get_num_threads()
+
+    def counted():
+        seen.append(torch.get_num_threads())
+        return timer()
+
+    monkeypatch.setattr(matching, "_Timer", counted)
+    assert runner.sweep(GRID, tmp_path / "out", workers=1, threads=before + 1) == EXIT_OK
+    assert seen == [before + 1] and torch.get_num_threads() == before
 
 
 def test_a_cluster_that_is_not_there_is_said_before_a_step_is_timed(clock, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def timed(monkeypatch):
         asked.append(found)
         return [522.0] * 9, [float(found.model.mlp.width)] * 9
 
-    monkeypatch.setattr(matching, "_times", times)
+    monkeypatch.setattr(matching, "_Timer", lambda: times)
     return asked
 
 

@@ -1,5 +1,6 @@
 """Cells that differ in seed and rates are trained by one worker together, and lose nothing by it."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -71,11 +72,12 @@ class Stub:
 def ran(tmp_path, monkeypatch):
     """Run the grid's first four cells with a worker that does as planned."""
 
-    def run(suite: str = "quick", **plan):
+    def run(suite: str = "quick", beside: int = 0, **plan):
         folder, asked = GridFolder(tmp_path / "out"), []
         folder.open(GRID, GRID.cells())
         monkeypatch.setattr(LocalEngine, "_start", lambda self, index: Stub(plan, asked))
-        engine = LocalEngine(folder, GRID.cells()[:4], suite=suite, workers=1, stack=4)
+        told = {"suite": suite, "workers": 1, "stack": 4, "beside": beside}
+        engine = LocalEngine(folder, GRID.cells()[:4], **told)
         return engine, engine.run(), asked, folder
 
     return run
@@ -110,6 +112,34 @@ def test_what_cannot_be_stacked_is_run_one_by_one_and_said_once(ran):
     engine, code, asked, _ = ran(stack=lambda names: {"refused": "dropout draws noise"})
     assert code == 0 and asked == [FOUR, *ALONE]
     assert engine.board.said == [f"not stacked, {FOUR[0]} and 3 more: dropout draws noise"]
+
+
+def test_what_cannot_be_stacked_runs_in_processes_beside_each_other(ran, monkeypatch):
+    """All four are begun before one has ended, and each is run once."""
+    together, ask = threading.Barrier(4), Stub.ask
+
+    def waiting(stub, task):
+        if "stack" not in task:
+            together.wait(20)
+        return ask(stub, task)
+
+    monkeypatch.setattr(Stub, "ask", waiting)
+    engine, code, asked, _ = ran(beside=3, stack=lambda names: {"refused": "dropout draws noise"})
+    assert code == 0 and asked[0] == FOUR and sorted(asked[1:]) == sorted(ALONE)
+    assert set(engine.board.ended) == set(FOUR) and not engine.queue
+
+
+def test_what_can_be_stacked_is_left_to_the_one_process(ran):
+    engine, code, asked, _ = ran("", beside=3, stack=lambda names: {"endings": [[0, ""]] * 4})
+    assert code == 0 and asked == [FOUR] and not engine.queue
+
+
+def test_as_many_share_a_gpu_as_would_be_one_model():
+    assert Place(stack=16).beside(2, most=100) == 30
+    assert Place(stack=16, per_gpu=4).beside(1, most=100) == 12
+    assert Place(stack=16).beside(1, most=5) == 5 and Place(stack=16).beside(1, most=-1) == 0
+    assert Place(stack=16, workers=2).beside(2, most=100) == 0
+    assert Place(stack=16).beside(0, most=100) == Place().beside(2, most=100) == 0
 
 
 def test_a_worker_that_dies_leaves_cells_that_go_on_one_by_one(ran):
