@@ -6,7 +6,7 @@ from math import isclose
 from typing import Any
 
 from pellucid.report.grid.reading import BASELINE, CellFiles, GridFiles
-from pellucid.report.wording import words
+from pellucid.report.wording import number, words
 from pellucid.sweep.fitted import RATE as CODER_RATE
 from pellucid.sweep.statistics import Effect, effect
 from pellucid.sweep.tuning import FIELDS
@@ -49,7 +49,10 @@ class Arm:
 
     @property
     def marks(self) -> list[str]:
-        """What a reader must know of its cells: each mark once, with the seeds it is true of."""
+        """What a reader must know of its cells: each mark once, with the seeds it is true of.
+
+        The first is what part of a post-hoc arm's time was the dense run's, the mean over seeds.
+        """
         seeds: dict[str, list[int]] = {}
         for cell in self.cells:
             refused = [f"{words(metric)} refused" for metric in cell.refused]
@@ -60,7 +63,14 @@ class Arm:
             mark: "" if len(which) == every else f"seed {', '.join(map(str, which))}: "
             for mark, which in seeds.items()
         }
-        return [where + mark for mark, where in said.items()]
+        return [*self._parts(), *(where + mark for mark, where in said.items())]
+
+    def _parts(self) -> list[str]:
+        found = [cell.parts for cell in self.cells if cell.parts]
+        if not found:
+            return []
+        fit, dense = (number(sum(each) / len(found)) for each in zip(*found, strict=True))
+        return [f"{dense} s of the dense run and {fit} s of fitting"]
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """The metric, or the cost, of each seed that has it."""
