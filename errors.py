@@ -21,3 +21,7 @@ class CheckpointError(UserError):
 
 class RunError(UserError):
     """A run folder that is missing, in use, or belongs to another configuration."""
+
+
+class NonFiniteError(RunError):
+    """A loss that is no number: a lower rate is accepted."""

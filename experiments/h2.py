@@ -14,9 +14,9 @@ beat the 5-gram, and copy better than its random twin).
 
 Every arm has the active width of a dense model of 4 · d, or the published settings of its kind, and the
 same budget of tuning. Widths of 16 · d count their whole encoder as active, so the ladder has a sixth
-rung, of d 384, that reaches them. Coders of all layers of the dense arm's runs, at rates of as many
-points, are baselines of their own group: they begin from a trained model. The four arms that come out
-first are to be run on `data=latent`, too; which these are no file can say before.
+rung, of d 384, that reaches them. Coders of all layers of the dense arm's runs, tuned with as many
+rates, are baselines in the group of those runs. The four arms that come out first are to be run on
+`data=latent`, too; which these are no file can say before.
 """
 
 import math

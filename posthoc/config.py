@@ -8,6 +8,7 @@ from typing import Literal
 from pellucid.errors import ConfigError
 from pellucid.settings import words
 from pellucid.settings.fields import Config, setting
+from pellucid.settings.kinds import doubled
 
 SWEPT = ("k", "width", "lr")
 """Fields of which several values may be given, separated by commas."""
@@ -63,7 +64,8 @@ class PosthocConfig(Config):
 def expand(given: Sequence[str]) -> list[PosthocConfig]:
     """The configurations that words ask for: every combination of the values of k, width and lr.
 
-    Raises ConfigError for a word that is not understood, and where a value stands twice.
+    Raises ConfigError for a word that is not understood, where a value stands twice, and for rates
+    of which one is not twice the one before.
     """
     options = []
     for word in given:
@@ -72,4 +74,10 @@ def expand(given: Sequence[str]) -> list[PosthocConfig]:
         if len(set(values)) < len(values):
             raise ConfigError(f"{path} = {text!r} is not accepted; expected different values")
         options.append([path + equals + value for value in values])
-    return [words.override(PosthocConfig(), list(one)) for one in itertools.product(*options)]
+    found = [words.override(PosthocConfig(), list(one)) for one in itertools.product(*options)]
+    if not doubled(rates := dict.fromkeys(config.lr for config in found)):
+        raise ConfigError(
+            f"lr = {','.join(f'{rate:g}' for rate in rates)} is not accepted; expected rates each "
+            f"twice the one before"
+        )
+    return found

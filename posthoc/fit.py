@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from pellucid.errors import RunError
+from pellucid.errors import NonFiniteError
 from pellucid.models import Transformer, record
 from pellucid.models.filling import Told
 from pellucid.posthoc.coder import Coder
@@ -42,7 +42,7 @@ def fit(
 ) -> None:
     """Fit the coders of several spliced models, which share one pass over the dense run.
 
-    `arms` differ in k, width and rate alone. Raises RunError where a loss is not finite.
+    `arms` differ in k, width and rate alone. Raises NonFiniteError where a loss is not finite.
     """
     config = arms[0][0]
     fits = [Fit(arm, model) for arm, model in arms]
@@ -143,10 +143,10 @@ def share(step: int, steps: int) -> float:
 
 
 def finite(loss: Tensor, step: int) -> float:
-    """The loss as a number; RunError where it is not finite."""
+    """The loss as a number; NonFiniteError where it is none."""
     value = float(loss.detach())
     if not abs(value) < float("inf"):
-        raise RunError(f"the coders' loss is {value} at step {step}: try a lower lr or kl_lr")
+        raise NonFiniteError(f"the coders' loss is {value} at step {step}: try a lower lr or kl_lr")
     return value
 
 

@@ -23,7 +23,8 @@ from pellucid.training.state import model_state
 def keep(run: Run, arm: Arm, found: Fidelity, spent: Spent, path: Path, *, seconds: float) -> None:
     """Write a finished run with one checkpoint; RunError where the folder holds something.
 
-    `seconds` have passed since the command began, fits of other arms among them.
+    `seconds` have passed since the command began, fits of other arms among them. What the dense run
+    took to train stands beside them, where it came to its end: there are no coders without it.
     """
     folder = RunFolder(path)
     config = fitted_config(run.config, arm.config, str(run.folder.path))
@@ -33,6 +34,7 @@ def keep(run: Run, arm: Arm, found: Fidelity, spent: Spent, path: Path, *, secon
         "rate_chosen_by": arm.chosen_by.facts() if arm.chosen_by else None,
         "compute": spent,
         "seconds": seconds,
+        "seconds_of_the_run": run.folder.read_manifest().get("finished", {}).get("seconds"),
     }
     manifest = provenance(
         world_size=1,

@@ -24,9 +24,11 @@ def posthoc(
 ) -> list[Path]:
     """Fit coders to a dense run, and write the spliced model as a run; the folders written.
 
-    Of several rates the one that explains most of training rows that no coder was fitted to is
-    kept, for each k and width: held-out text chooses nothing. Raises ConfigError for words that are
-    not understood, RunError for a run that is not dense, and for a folder that holds something.
+    Of several rates, each twice the one before, that with the lowest cross-entropy of the spliced
+    model is kept, for each k and width, on training rows that no coder was fitted to: held-out text
+    chooses nothing. A grid searches otherwise: see `pellucid.sweep.trials`. Raises ConfigError for
+    words that are not understood, RunError for a run that is not dense, and for a folder that holds
+    something.
     """
     configs, start = expand(words), time.monotonic()
     run = load(run_path, device=_device(configs[0].device))
@@ -80,15 +82,15 @@ def _cell(config: PosthocConfig) -> Cell:
 
 
 def _best(run: Run, arms: list[Arm]) -> Arm:
-    """Of arms that differ in their rate, the one that explains most of further training rows."""
+    """Of arms that differ in their rate, the one that predicts further training rows best."""
     if len(arms) == 1:
         return arms[0]
-    explained = []
+    spliced = []
     for arm in arms:
         after = arm.config.steps + arm.config.kl_steps
         arm.chosen_by = measure(run.model, arm.model, held_rows(run, arm.config, "train", after))
-        explained.append(sum(value or 0.0 for value in arm.chosen_by.explained_variance))
-    return arms[explained.index(max(explained))]
+        spliced.append(arm.chosen_by.ce_spliced)
+    return arms[spliced.index(min(spliced))]
 
 
 def _folders(run: Run, configs: list[PosthocConfig], out: Path | str | None) -> dict[Cell, Path]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pellucid.errors import RunError
+from pellucid.errors import NonFiniteError
 from pellucid.models import Transformer
 from pellucid.posthoc.fit import activations
 from pellucid.posthoc.splice import at_layers
@@ -67,7 +67,7 @@ def measure(dense: Transformer, spliced: Transformer, rows: Iterable[Tensor]) ->
     """Compare the models on `rows (batch, token + 1)`.
 
     Each layer's coder is given what the dense model's layer read; cross-entropies are those of the
-    models as wholes, all coders spliced in at once. Raises RunError where one is not finite.
+    models as wholes, all coders spliced in at once. Raises NonFiniteError where one is not finite.
     """
     sums = Sums(dense, spliced)
     for batch in rows:
@@ -102,10 +102,10 @@ class Sums:
         self.tokens += targets.numel()
 
     def fidelity(self) -> Fidelity:
-        """The means; RunError where the spliced model predicts NaN."""
+        """The means; NonFiniteError where the spliced model predicts NaN."""
         ce, ce_spliced, kl = (self.nats / self.tokens).tolist()
         if not abs(ce_spliced) < float("inf"):
-            raise RunError("the spliced model predicts NaN: try a lower lr")
+            raise NonFiniteError("the spliced model predicts NaN: try a lower lr")
         return Fidelity(
             ce=ce,
             ce_spliced=ce_spliced,

@@ -4,6 +4,7 @@ The kinds are int, float, bool, str, None, `Literal`, unions and tuples of these
 """
 
 import difflib
+import itertools
 import json
 import math
 import numbers
@@ -16,6 +17,14 @@ MAX_INT = 2**63 - 1
 
 Limits = Mapping[str, float | None]
 """`low` <= value <= `high`, `above` < value < `below`; a missing or None limit does not bind."""
+
+
+def doubled(values: Iterable[float]) -> bool:
+    """Whether all are above 0, and each is twice the one before."""
+    found = list(values)
+    return all(v > 0 for v in found) and all(
+        math.isclose(b, 2 * a) for a, b in itertools.pairwise(found)
+    )
 
 
 class Refused(Exception):

@@ -21,7 +21,8 @@ from pellucid.sweep.tuning import Tuning, disjoint
 
 ENDPOINTS = 2
 """Primary endpoints that a grid may declare."""
-RESERVED = ("baseline", "trial")
+BASELINE = "baseline"
+RESERVED = (BASELINE, "trial")
 """Names that cells have for something else than an axis."""
 LONGEST = 60
 """Characters of a cell's name before its seed."""
@@ -87,8 +88,8 @@ class Grid:
     seeds: Sequence[int] = (0, 1, 2)
     baselines: Mapping[str, str] = field(default_factory=dict)
     posthoc: Mapping[str, str] = field(default_factory=dict)
-    """by name, words of `pellucid posthoc`: coders for the baseline that `of=` names (dense), whose
-    rate each fit chooses among those given, on training rows"""
+    """by name, words of `pellucid posthoc`: coders for the baseline that `of=` names (dense), and
+    the rates, if others than tune's, that their search begins with (`lr=5e-4,1e-3,2e-3,4e-3`)"""
     endpoints: Sequence[str] = ()
     """metrics, or parts of them, declared before anything is run: at most two, the rest is
     exploratory"""
@@ -121,7 +122,8 @@ class Grid:
         cells = [*self._combinations(), *self._baselines(self.matches(matched or {}))]
         self._check_tuned(cells)
         with _named(self.name, "posthoc"):
-            cells += [replace(c, circuits=self.circuits) for c in fitted_cells(self.posthoc, cells)]
+            fitted = fitted_cells(self.posthoc, cells, self.tune)
+            cells += [replace(cell, circuits=self.circuits) for cell in fitted]
         self._check_different(cells)
         return cells
 
@@ -150,7 +152,7 @@ class Grid:
         names = {self.tune.name, self.tune.name.removeprefix("train.")}
         for cell in cells:
             self.tune.dial_of(cell.values)
-            values = " ".join(v for k, v in cell.values.items() if k != "baseline").split()
+            values = " ".join(v for k, v in cell.values.items() if k != BASELINE).split()
             if told := next((w for w in values if w.partition("=")[0] in names), None):
                 raise GridError(
                     f"{self.name}: [{cell.arm}] sets {told}, which tune chooses; an axis of other "
@@ -169,7 +171,7 @@ class Grid:
             found = matched.get(name)
             words = found.words if found else [*self.base.split(), *value.split()]
             for seed in self.seeds:
-                cell = self._cell({"baseline": name}, words, seed)
+                cell = self._cell({BASELINE: name}, words, seed)
                 yield replace(cell, matched=found.facts) if found else cell
 
     def matches(self, known: Mapping[str, Matched]) -> dict[str, Matched]:

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,12 +24,11 @@ from pellucid.sweep.engines import Engine, Place
 from pellucid.sweep.fitted import give_up_orphans, needed
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
-from pellucid.sweep.trials import UNSCORED, first_round, tuned
+from pellucid.sweep.trials import UNSCORED, RunTrials, first_round, tuned
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 WIDTH = 160
 """Characters of a line of the table of cells where there is no terminal."""
-RunCells = Callable[[Grid, Sequence[Cell]], int]
 
 
 def sweep(
@@ -104,7 +103,7 @@ def _take_code(folder: GridFolder, console: Console, retry: bool) -> None:
 
 
 def _tuned(
-    grid: Grid, cells: list[Cell], folder: GridFolder, console: Console, run: RunCells
+    grid: Grid, cells: list[Cell], folder: GridFolder, console: Console, run: RunTrials
 ) -> tuple[int, list[Cell]]:
     """Tune the arms, and tell the cells what was chosen; 75 and none where a stop was asked for."""
     code, found = tuned(grid, cells, folder, run)
@@ -116,13 +115,13 @@ def _tuned(
     return code, found
 
 
-def _in_turn(grid: Grid, cells: list[Cell], folder: GridFolder, run: RunCells) -> int:
+def _in_turn(grid: Grid, cells: list[Cell], folder: GridFolder, run: RunTrials) -> int:
     """Run what is trained, then what is fitted to it; 0, or 75 where a stop was asked for."""
-    code = run(grid, [cell for cell in cells if not cell.fit])
+    code = run(grid, [cell for cell in cells if not cell.fit], ())
     if code or not any(cell.fit for cell in cells):
         return code
     give_up_orphans(folder, cells)
-    return run(grid, cells)
+    return run(grid, cells, ())
 
 
 def _plan(
@@ -162,10 +161,10 @@ def _plan_of_tuning(
     """What `--dry-run` prints of the trials that every search begins with."""
     if grid.tune is None:
         return []
-    begun = first_round(grid, cells)
+    begun = first_round(grid, cells, folder)
     states = [folder.state(cell.name, UNSCORED) for cell in begun]
     alone = replace(grid, name=f"{grid.name}, tuning", seeds=grid.tune.seeds, endpoints=())
-    alone = replace(alone, circuits=None, posthoc={})
+    alone = replace(alone, circuits=None)
     return [
         *table.plan(alone, begun, states, workers),
         "  and more where the best rate lies at an edge, or an arm has a dial",
@@ -175,6 +174,7 @@ def _plan_of_tuning(
 def _run(
     grid: Grid,
     cells: Sequence[Cell],
+    kept: Collection[str],
     *,
     folder: GridFolder,
     console: Console,
@@ -185,8 +185,26 @@ def _run(
 ) -> int:
     """Run those of some cells that are not done; 0, or 75 where a stop was asked for.
 
-    2: what is left has been trained, and no call of the slot's length can score it.
+    2: what is left has been trained, and no call of the slot's length can score it. A bounded call
+    lets the weights of finished ones go, but for those `kept` and of `sources`.
     """
+    code = _ran(grid, cells, folder, console, place, workers, bounded)
+    spared = {*kept, *sources()} if bounded else set()
+    for cell in cells if bounded else ():
+        if folder.state(cell.name, grid.suite) == "done" and cell.name not in spared:
+            folder.lighten(cell.name)
+    return code
+
+
+def _ran(
+    grid: Grid,
+    cells: Sequence[Cell],
+    folder: GridFolder,
+    console: Console,
+    place: Place,
+    workers: int,
+    bounded: Callable[[slots.Pace], slots.Slot] | None,
+) -> int:
     left = [c for c in cells if folder.state(c.name, grid.suite) not in ("done", "failed")]
     if not left:
         return EXIT_OK
@@ -203,9 +221,6 @@ def _run(
     code = _watched(engine, table.LiveTable(grid, folder, cells), console, slot)
     if slot:
         scoring.note_cut_off(slot, left, first)
-        for cell in cells:
-            if folder.state(cell.name, grid.suite) == "done" and cell.name not in sources():
-                folder.lighten(cell.name)
     return code or (EXIT_USER if hopeless else EXIT_OK)
 
 

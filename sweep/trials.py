@@ -1,49 +1,87 @@
-"""The runs of a grid's tuning: from its arms to trials, and from trials to tuned cells."""
+"""The runs of a grid's tuning: from its arms to trials, and from trials to tuned cells.
 
-from collections.abc import Callable, Sequence
+What is trained is searched first. Coders are then fitted, at each rate, to the trials that their dense
+baseline's search chose: runs of the same tuning seeds, which cost nothing more.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pellucid.errors import EXIT_NONFINITE, RunError
+from pellucid.errors import EXIT_NONFINITE, EXIT_OK, RunError
 from pellucid.experiments import run_config
 from pellucid.storage import files
+from pellucid.sweep.fitted import RATE, refitted
 from pellucid.sweep.folder import GridFolder
-from pellucid.sweep.grid import Cell, Grid, cell_name
+from pellucid.sweep.grid import BASELINE, Cell, Grid, cell_name
 from pellucid.sweep.tuning import METRIC, SELECTED_BY, SPLIT, Point, Tuning, at_edge, chosen, wanted
 
 UNSCORED = ""
 """The suite of trials: they are trained and validated, and nothing else."""
 FORMAT = 1
+FILE = "tuning.json"
+RunTrials = Callable[[Grid, Sequence[Cell], Collection[str]], int]
+"""Runs what is missing of some cells; the weights of those that are named are still needed."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Search:
     """One arm's search: the cell of its first reported seed, and what was found."""
 
     arm: Cell
-    dial: Sequence[str]
+    tuning: Tuning
+    """the grid's, with rates of the arm's own where it has any"""
     curve: dict[Point, float | None] = field(default_factory=dict)
     defect: str = ""
     """why a trial could not be run, other than that it diverged"""
+    sources: Sequence[Cell] = ()
+    """of a post-hoc arm: the dense run of each tuning seed"""
+
+    @property
+    def name(self) -> str:
+        """The field that is searched."""
+        return RATE if self.arm.fit else self.tuning.name
+
+    @property
+    def wanted(self) -> list[Point]:
+        """What must be tried next; nothing once the search is over."""
+        dial = self.tuning.dial_of(self.arm.values)
+        return [] if self.defect else wanted(self.curve, self.tuning, dial)
+
+    @property
+    def chosen(self) -> Point | None:
+        """The best point; None where no trial can be used."""
+        return None if self.defect else chosen(self.curve)
+
+    def told_by(self, point: Point) -> list[str]:
+        """The words of a point."""
+        return [f"{self.name}={point.rate:g}", *point.dial.split()]
 
 
-def trials(search: Search, points: Sequence[Point], tuning: Tuning) -> list[Cell]:
+def trials(search: Search, points: Sequence[Point]) -> list[Cell]:
     """The runs of points, one for each tuning seed."""
-    return [_trial(search.arm, point, tuning, seed) for point in points for seed in tuning.seeds]
+    make = _fits if search.arm.fit else _trainings
+    return [cell for point in points for cell in make(search, point)]
 
 
-def _trial(arm: Cell, point: Point, tuning: Tuning, seed: int) -> Cell:
-    told = [*told_by(point, tuning), *tuning.words.split()]
-    words = [*_unseeded(arm.words), *told, f"seed={seed}"]
-    config = run_config(words)
-    values = {**arm.values, "trial": " ".join(told)}
-    name = cell_name(values, config)
-    return Cell(name, tuple(words), config, values, seed, matched=arm.matched)
+def _trainings(search: Search, point: Point) -> Iterator[Cell]:
+    arm, told = search.arm, [*search.told_by(point), *search.tuning.words.split()]
+    for seed in search.tuning.seeds:
+        words = [*_unseeded(arm.words), *told, f"seed={seed}"]
+        config = run_config(words)
+        values = {**arm.values, "trial": " ".join(told)}
+        name = cell_name(values, config)
+        yield Cell(name, tuple(words), config, values, seed, matched=arm.matched)
 
 
-def told_by(point: Point, tuning: Tuning) -> list[str]:
-    """The words of a point."""
-    return [f"{tuning.name}={point.rate:g}", *point.dial.split()]
+def _fits(search: Search, point: Point) -> Iterator[Cell]:
+    told = search.told_by(point)
+    for source in search.sources:
+        cell = refitted(search.arm, source, told)
+        # Fitted to another run it is another trial.
+        values = {**cell.values, "trial": " ".join([*told, f"of={source.name}"])}
+        name = cell_name(values, cell.config)
+        yield replace(cell, name=name, values=values, circuits=None)
 
 
 def _unseeded(words: Sequence[str]) -> list[str]:
@@ -51,48 +89,102 @@ def _unseeded(words: Sequence[str]) -> list[str]:
 
 
 def searches(grid: Grid, cells: Sequence[Cell]) -> list[Search]:
-    """One for each arm that is trained; what is fitted chooses among rates of its own."""
+    """One for each arm, in the grid's order: what is trained before what is fitted to it."""
     first = {cell.arm: cell for cell in reversed(cells)}
-    arms = [cell for cell in cells if first[cell.arm] is cell and not cell.fit]
-    return [Search(cell, grid.tune.dial_of(cell.values)) for cell in arms]
+    arms = [cell for cell in cells if first[cell.arm] is cell]
+    return [Search(arm, _own(arm, grid.tune)) for arm in arms]
 
 
-def first_round(grid: Grid, cells: Sequence[Cell]) -> list[Cell]:
-    """The trials that every search begins with."""
+def _own(arm: Cell, tuning: Tuning) -> Tuning:
+    rates = arm.fit.rates if arm.fit else ()
+    return replace(tuning, rates=rates) if rates else tuning
+
+
+def first_round(grid: Grid, cells: Sequence[Cell], folder: GridFolder) -> list[Cell]:
+    """The trials that every search begins with; of coders, at what is known of their dense run."""
     begun = searches(grid, cells)
-    return [c for s in begun for c in trials(s, wanted({}, grid.tune, s.dial), grid.tune)]
+    for search in begun:
+        if search.arm.fit:
+            base = _base(search, begun)
+            point = _remembered(folder, base.arm) or base.wanted[0]
+            search.sources = trials(base, [point])
+    return [cell for search in begun for cell in trials(search, search.wanted)]
+
+
+def _remembered(folder: GridFolder, arm: Cell) -> Point | None:
+    """What an earlier call chose for an arm."""
+    file = folder.path / FILE
+    told = files.read_object(file, ("arms",), RunError)["arms"] if file.exists() else []
+    found = next((one["chosen"] for one in told if one["values"] == dict(arm.values)), None)
+    return Point(**found) if found else None
+
+
+def _base(search: Search, begun: Sequence[Search]) -> Search:
+    """The search of the dense arm that coders are fitted to."""
+    return next(other for other in begun if other.arm.name == search.arm.fit.source)
 
 
 def tuned(
-    grid: Grid,
-    cells: Sequence[Cell],
-    folder: GridFolder,
-    run: Callable[[Grid, Sequence[Cell]], int],
+    grid: Grid, cells: Sequence[Cell], folder: GridFolder, run: RunTrials
 ) -> tuple[int, list[Cell]]:
-    """Search with `run(grid, trials)` until every arm has its rate; the cells that are told it.
+    """Search with `run` until every arm has its rate; the cells that are told it.
 
     The exit code is that of a `run` which was stopped. Writes `tuning.json`. Arms of which no trial
     could be used keep their words, and are marked as untuned.
     """
-    unscored = replace(grid, suite=UNSCORED, tune=None)
     begun = searches(grid, cells)
-    while open_ := [s for s in begun if not s.defect and wanted(s.curve, grid.tune, s.dial)]:
-        points = {s.arm.arm: wanted(s.curve, grid.tune, s.dial) for s in open_}
-        todo = [c for s in open_ for c in trials(s, points[s.arm.arm], grid.tune)]
-        if code := run(unscored, todo):
-            return code, []
-        for search in open_:
-            for point in points[search.arm.arm]:
-                _read(search, point, grid.tune, folder)
-        files.write_json(folder.path / "tuning.json", _told(begun, grid.tune), RunError)
-    found = {s.arm.arm: chosen(s.curve) for s in begun if not s.defect}
-    return 0, [_tuned(cell, found.get(cell.arm), grid.tune) for cell in cells]
+    fitted = [search for search in begun if search.arm.fit]
+    bases = [_base(search, begun) for search in fitted]
+    if code := _follow(begun, [s for s in begun if not s.arm.fit], bases, grid, folder, run):
+        return code, []
+    for search, base in zip(fitted, bases, strict=True):
+        if base.chosen:
+            search.sources = trials(base, [base.chosen])
+        else:
+            search.defect = (
+                f"{base.arm.values[BASELINE]}, which it would be fitted to, could not be tuned"
+            )
+    if code := _follow(begun, fitted, (), grid, folder, run):
+        return code, []
+    _write(begun, grid.tune, folder)
+    if fitted and not any(search.defect for search in fitted):  # or fits may be tried again
+        spent = {c.name: c for base in bases for c in trials(base, list(base.curve))}
+        run(_unscored(grid), [*spent.values()], ())
+    return EXIT_OK, _told_cells(cells, {search.arm.arm: search for search in begun})
 
 
-def _read(search: Search, point: Point, tuning: Tuning, folder: GridFolder) -> None:
+def _follow(
+    begun: Sequence[Search],
+    some: Sequence[Search],
+    bases: Sequence[Search],
+    grid: Grid,
+    folder: GridFolder,
+    run: RunTrials,
+) -> int:
+    """Search for some arms to the end; 0, or the code of a `run` that was stopped.
+
+    `bases` are those whose trials coders are still to be fitted to.
+    """
+    while open_ := [(search, points) for search in some if (points := search.wanted)]:
+        todo = [(search, cell) for search, points in open_ for cell in trials(search, points)]
+        needed = {cell.name for search, cell in todo if search in bases}
+        if code := run(_unscored(grid), [cell for _, cell in todo], needed):
+            return code
+        for search, points in open_:
+            for point in points:
+                _read(search, point, folder)
+        _write(begun, grid.tune, folder)
+    return EXIT_OK
+
+
+def _unscored(grid: Grid) -> Grid:
+    return replace(grid, suite=UNSCORED, tune=None)
+
+
+def _read(search: Search, point: Point, folder: GridFolder) -> None:
     """Put a point on the curve: the mean over its seeds."""
     bits = []
-    for cell in trials(search, [point], tuning):
+    for cell in trials(search, [point]):
         if folder.state(cell.name, UNSCORED) == "failed":
             failure = folder.failure(cell.name)
             search.defect = "" if failure.code == EXIT_NONFINITE else failure.reason
@@ -103,28 +195,44 @@ def _read(search: Search, point: Point, tuning: Tuning, folder: GridFolder) -> N
     search.curve[point] = None if None in bits else sum(bits) / len(bits)
 
 
-def _tuned(cell: Cell, point: Point | None, tuning: Tuning) -> Cell:
-    """A cell of the same name that is told what was chosen."""
+def _told_cells(cells: Sequence[Cell], found: dict[str, Search]) -> list[Cell]:
+    """Cells of the same names that are told what was chosen; coders after what they are fitted to."""
+    told: dict[str, Cell] = {}
+    for cell in cells:
+        search = found[cell.arm]
+        told[cell.name] = _told_cell(cell, search, search.chosen, told)
+    return [*told.values()]
+
+
+def _told_cell(cell: Cell, search: Search, point: Point | None, known: dict[str, Cell]) -> Cell:
     if point is None:
         return cell
-    words = [*_unseeded(cell.words), *told_by(point, tuning), f"seed={cell.seed}"]
-    told = replace(cell, words=tuple(words), config=run_config(words), selected_by=SELECTED_BY)
-    return replace(told, untuned=cell)
+    words = search.told_by(point)
+    if cell.fit:
+        said = refitted(cell, known[cell.fit.source], words)
+    else:
+        words = [*_unseeded(cell.words), *words, f"seed={cell.seed}"]
+        said = replace(cell, words=tuple(words), config=run_config(words))
+    return replace(said, selected_by=SELECTED_BY, untuned=cell)
 
 
-def _told(begun: Sequence[Search], tuning: Tuning) -> dict[str, Any]:
+def _write(begun: Sequence[Search], tuning: Tuning, folder: GridFolder) -> None:
+    """Write every curve that has been begun."""
+    arms = [_arm(search) for search in begun if search.curve or search.defect]
     about = {"format": FORMAT, "by": METRIC, "split": SPLIT, "field": tuning.name}
-    return {**about, "seeds": list(tuning.seeds), "arms": [_arm(s, tuning) for s in begun]}
+    told = {**about, "seeds": list(tuning.seeds), "arms": arms}
+    files.write_json(folder.path / FILE, told, RunError)
 
 
-def _arm(search: Search, tuning: Tuning) -> dict[str, Any]:
-    best = None if search.defect else chosen(search.curve)
+def _arm(search: Search) -> dict[str, Any]:
+    best = search.chosen
     points = sorted(search.curve.items())
     return {
         "values": dict(search.arm.values),
+        "field": search.name,
         "curve": [{"rate": p.rate, "dial": p.dial, "bits": bits} for p, bits in points],
         "chosen": None if best is None else best._asdict(),
         "at_edge": at_edge(search.curve),
-        "runs": len(search.curve) * len(tuning.seeds),
+        "runs": len(search.curve) * len(search.tuning.seeds),
         "defect": search.defect,
     }

@@ -11,6 +11,7 @@ from math import inf, isclose
 from typing import NamedTuple
 
 from pellucid.errors import UserError
+from pellucid.settings.kinds import doubled
 
 POINTS = 4
 """Learning rates that a search has at least."""
@@ -57,8 +58,7 @@ class Tuning:
     def __post_init__(self) -> None:
         if self.name not in FIELDS:
             raise TuningError(f"tune.name is {self.name!r}; {' or '.join(FIELDS)} is accepted")
-        doubled = all(isclose(b, 2 * a) for a, b in zip(self.rates, self.rates[1:], strict=False))
-        if len(self.rates) < POINTS or not doubled or not self.rates[0] > 0:
+        if len(self.rates) < POINTS or not doubled(self.rates):
             raise TuningError(
                 f"tune.rates are {tuple(self.rates)}; {POINTS} or more rates above 0 are accepted, "
                 f"each twice the one before"

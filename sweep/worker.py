@@ -53,7 +53,7 @@ def serve(task: dict[str, Any]) -> dict[str, Any]:
 
 def _attempt(task: dict[str, Any]) -> tuple[int, str]:
     from pellucid import report, run
-    from pellucid.errors import EXIT_NONFINITE, EXIT_USER, UserError
+    from pellucid.errors import EXIT_NONFINITE, EXIT_USER, NonFiniteError, UserError
 
     try:
         path = Path(task["path"])
@@ -70,7 +70,8 @@ def _attempt(task: dict[str, Any]) -> tuple[int, str]:
         report.write_report(run.RunFolder(path))
         return 0, ""
     except UserError as error:
-        return EXIT_USER, " ".join(str(error).split())
+        code = EXIT_NONFINITE if isinstance(error, NonFiniteError) else EXIT_USER
+        return code, " ".join(str(error).split())
     except MemoryError:
         return 1, "it ran out of memory"
     except Exception as error:  # noqa: BLE001 - one cell's defect must not end the others

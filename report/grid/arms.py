@@ -6,14 +6,16 @@ from math import isclose
 from typing import Any
 
 from pellucid.report.grid.reading import BASELINE, CellFiles, GridFiles
-from pellucid.report.wording import words
+from pellucid.report.wording import number, words
+from pellucid.sweep.fitted import RATE as CODER_RATE
 from pellucid.sweep.statistics import Effect, effect
-from pellucid.sweep.tuning import FIELDS, POINTS
+from pellucid.sweep.tuning import FIELDS
 
 NGRAM, INDUCTION = "bits_saved_over_5gram", "induction"
 BITS = "bits_per_byte"
 UNITS = "mean_active_units"
-RATE = FIELDS[0]
+RATES = FIELDS[0], CODER_RATE
+"""Fields of a search whose values stand in a run's configuration as its learning rate."""
 COLORS = 8
 AT_EDGE = "best learning rate at the edge of the search"
 
@@ -48,7 +50,10 @@ class Arm:
 
     @property
     def marks(self) -> list[str]:
-        """What a reader must know of its cells: each mark once, with the seeds it is true of."""
+        """What a reader must know of its cells: each mark once, with the seeds it is true of.
+
+        The first is what part of a post-hoc arm's time was the dense run's, the mean over seeds.
+        """
         seeds: dict[str, list[int]] = {}
         for cell in self.cells:
             refused = [f"{words(metric)} refused" for metric in cell.refused]
@@ -59,7 +64,14 @@ class Arm:
             mark: "" if len(which) == every else f"seed {', '.join(map(str, which))}: "
             for mark, which in seeds.items()
         }
-        return [where + mark for mark, where in said.items()]
+        return [*self._parts(), *(where + mark for mark, where in said.items())]
+
+    def _parts(self) -> list[str]:
+        found = [cell.parts for cell in self.cells if cell.parts]
+        if not found:
+            return []
+        fit, dense = (number(sum(each) / len(found)) for each in zip(*found, strict=True))
+        return [f"{dense} s of the dense run and {fit} s of fitting"]
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """The metric, or the cost, of each seed that has it."""
@@ -91,18 +103,16 @@ def groups(files: GridFiles) -> list[Group]:
     """The groups of a grid, with its arms in the grid's order; cells without scores in none."""
     keys = list(dict.fromkeys(cell.key for cell in files.cells if cell.state == "done"))
     found, index = [], 0
-    for number, key in enumerate(keys):
-        arms = _arms(
-            [c for c in files.cells if c.state == "done" and c.key == key], _letter(number)
-        )
+    for place, key in enumerate(keys):
+        alike = [cell for cell in files.cells if cell.state == "done" and cell.key == key]
+        arms = _arms(alike, _letter(place))
         for arm in arms:
             index += 1
             arm.index = index
-            words = files.grid["posthoc"].get(arm.label, "") if arm.is_baseline else ""
-            arm.barred = barred(arm, files.tuning, rates_of(words), files.grid["seeds"])
+            arm.barred = barred(arm, files.tuning, files.grid["seeds"])
         rank(arms, files.grid["endpoints"])
         reference = next((arm for arm in arms if arm.is_baseline), arms[0])
-        found.append(Group(_letter(number), str(key[0]), arms, reference))
+        found.append(Group(_letter(place), str(key[0]), arms, reference))
     return found
 
 
@@ -119,27 +129,13 @@ def _arms(cells: Sequence[CellFiles], letter: str) -> list[Arm]:
     return list(arms.values())
 
 
-def rates_of(posthoc: str) -> list[float]:
-    """The learning rates that a post-hoc arm's words let its fits choose from."""
-    given = [word.removeprefix("lr=") for word in posthoc.split() if word.startswith("lr=")]
-    return [float(rate) for text in given for rate in text.split(",")]
-
-
-def barred(
-    arm: Arm,
-    tuning: Mapping[str, Any] | None,
-    rates: Sequence[float] = (),
-    seeds: Sequence[int] = (),
-) -> list[str]:
+def barred(arm: Arm, tuning: Mapping[str, Any] | None, seeds: Sequence[int] = ()) -> list[str]:
     """Why an arm is not ranked: untuned, no better than a 5-gram, copying like noise, or incomplete.
 
-    A post-hoc arm has chosen among `rates` itself. Of the grid's `seeds` an arm needs all: seeds
-    move all arms alike, and one that diverged would leave the others to speak for it.
+    Of the grid's `seeds` an arm needs all: seeds move all arms alike, and one that diverged would
+    leave the others to speak for it.
     """
     reasons = _untuned(arm, tuning or {})
-    if len(rates) >= POINTS:
-        edges = {min(rates), max(rates)}
-        reasons = [AT_EDGE] if any(cell.rate in edges for cell in arm.cells) else []
     saved = arm.mean(NGRAM).value
     if len(arm.by_seed(NGRAM)) < len(arm.cells):
         reasons.append("not compared with a 5-gram")
@@ -154,7 +150,8 @@ def _untuned(arm: Arm, tuning: Mapping[str, Any]) -> list[str]:
     found = next((one for one in searched if one.get("values") == dict(arm.values)), None)
     if found is None or found.get("chosen") is None:
         return ["untuned"]
-    rates = [cell.rate for cell in arm.cells if cell.rate and tuning.get("field") == RATE]
+    name = found.get("field", tuning.get("field"))
+    rates = [cell.rate for cell in arm.cells if cell.rate and name in RATES]
     # The chosen rate has gone through words, of six digits.
     if not all(isclose(rate, found["chosen"]["rate"], rel_tol=1e-5) for rate in rates):
         return ["not trained at the rate that was chosen"]

@@ -42,6 +42,8 @@ class CellFiles:
     """the same metrics of its random twin"""
     better: dict[str, str] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
+    parts: tuple[float, float] | None = None
+    """of a post-hoc cell: seconds of the fit, and of the dense run, which its cost adds up"""
     marks: list[str] = field(default_factory=list)
     rate: float | None = None
     """its learning rate"""
@@ -125,6 +127,9 @@ def _fill(cell: CellFiles, run: RunFiles, split: str) -> None:
     cell.rate = train.get("lr") if isinstance(train, dict) else None
     finished = run.manifest.get("finished")
     seconds = finished.get("seconds") if isinstance(finished, dict) else None
+    if fitted := run.manifest.get("posthoc"):
+        cell.parts = _parts(seconds, fitted)
+        seconds = sum(cell.parts) if cell.parts else None
     found = {**parameters(run), "seconds": seconds}
     cell.costs = {key: float(found[key]) for key in COSTS if is_number(found.get(key))}
     if cell.state == "failed":
@@ -139,6 +144,12 @@ def _fill(cell: CellFiles, run: RunFiles, split: str) -> None:
         cell.state
     ]
     _score(cell, [score for score in scores if score.get("split", "val") == split])
+
+
+def _parts(seconds: Any, fitted: Any) -> tuple[float, float] | None:
+    """Seconds of a fit and of the dense run it needs; None where one of them is not known."""
+    dense = fitted.get("seconds_of_the_run") if isinstance(fitted, dict) else None
+    return (seconds, dense) if is_number(seconds) and is_number(dense) else None
 
 
 def _data(run: RunFiles) -> str:

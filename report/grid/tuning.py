@@ -28,8 +28,8 @@ def searched(read: GridFiles) -> list[Searched]:
     """Every arm that was searched, in the grid's order."""
     told = read.tuning or {}
     seeds = len(told.get("seeds", []))
-    name = str(told.get("field", "learning rate"))
-    return [_searched(arm, name, seeds) for arm in told.get("arms", [])]
+    name = told.get("field", "learning rate")
+    return [_searched(arm, str(arm.get("field", name)), seeds) for arm in told.get("arms", [])]
 
 
 def _searched(arm: Mapping[str, Any], field: str, seeds: int) -> Searched:

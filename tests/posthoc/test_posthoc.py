@@ -13,11 +13,11 @@ from pellucid.errors import ConfigError
 from pellucid.eval import evaluate
 from pellucid.eval.refusals import seen
 from pellucid.models import account
-from pellucid.posthoc import posthoc
+from pellucid.posthoc import make, posthoc
 from pellucid.posthoc.arm import Arm, compute
 from pellucid.posthoc.config import PosthocConfig, expand
 from pellucid.posthoc.fit import held_rows
-from pellucid.posthoc.measure import measure
+from pellucid.posthoc.measure import Fidelity, measure
 from pellucid.posthoc.splice import splice
 from pellucid.report import comparison, origin, write_report
 from pellucid.report.reading import read_run
@@ -48,6 +48,7 @@ def test_a_spliced_run_opens_and_predicts_what_its_manifest_says(dense, tmp_path
     config = expand([word for word in QUICK if "=" in word])[0]
     again = measure(dense.model, run.model, held_rows(dense, config, "val", 0))
     assert facts["held_out"] == json.loads(json.dumps(again.facts()))
+    assert facts["seconds_of_the_run"] == dense.folder.read_manifest()["finished"]["seconds"] > 0
     spent = facts["compute"]
     assert (spent["tokens"], spent["tokens_of_the_run"]) == (6 * 4 * 32, 8 * 8 * 32)
     told = f"coders fitted to dense, for {spent['ratio']:.2f} times the operations of its training"
@@ -104,8 +105,8 @@ def test_metrics_score_a_spliced_run(dense, tmp_path):
     assert scores[0].value > 0
 
 
-def test_every_k_gives_a_run_at_the_rate_that_explains_most_of_training_rows(dense, tmp_path):
-    words = [*QUICK[:-2], "lr=1e-6,1e-2", "k=2,4", "eval_tokens=512"]
+def test_every_k_gives_a_run_at_the_rate_that_predicts_training_rows_best(dense, tmp_path):
+    words = [*QUICK[:-2], "lr=5e-3,1e-2", "k=2,4", "eval_tokens=512"]
     paths = posthoc(dense.folder.path, words, tmp_path / "swept")
     assert [path.name for path in paths] == ["swept-k=2-width=24", "swept-k=4-width=24"]
     for path, k in zip(paths, (2, 4), strict=True):
@@ -117,6 +118,24 @@ def test_every_k_gives_a_run_at_the_rate_that_explains_most_of_training_rows(den
         alone = posthoc(dense.folder.path, [*words[:3], f"k={k}", "lr=1e-2", words[-1]], path / "x")
         ours, theirs = load(path).model.state_dict(), load(alone[0]).model.state_dict()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_rate_is_chosen_by_the_predictions_of_the_whole_and_not_by_variance(
+    dense, tmp_path, monkeypatch
+):
+    """The second rate explains less of what each layer writes, and keeps more of the predictions."""
+    loss, variance = {1e-3: 3.0, 2e-3: 2.5, 4e-3: 2.75}, {1e-3: 0.9, 2e-3: 0.5, 4e-3: 0.6}
+    configs = expand([*QUICK, "lr=1e-3,2e-3,4e-3"])
+    arms = [Arm(config, splice(dense, config)) for config in configs]
+    lr = {id(arm.model): arm.config.lr for arm in arms}
+
+    def planted(_, model, rows):
+        rate = lr[id(model)]
+        return Fidelity(2.0, loss[rate], 0.1, [variance[rate]] * 2, [3.0] * 2, [0.0] * 2, 512)
+
+    monkeypatch.setattr(make, "measure", planted)
+    assert make._best(dense, arms).config.lr == 2e-3
+    assert [arm.chosen_by.ce_spliced for arm in arms] == [3.0, 2.5, 2.75]
 
 
 def test_a_tuned_run_names_its_teacher_and_what_the_dense_run_has_seen(dense, tmp_path):
@@ -138,6 +157,8 @@ def test_a_tuned_run_names_its_teacher_and_what_the_dense_run_has_seen(dense, tm
         (["k=33", "width=32", "kind=crosslayer_transcoder"], "at most the width, 32"),
         (["kind=sae", "rule=batch_topk"], "rule = 'batch_topk' is for kind=transcoder"),
         (["kind=autoencoder"], "kind = 'autoencoder' is not accepted"),
+        (["lr=1e-3,3e-3"], "lr = 0.001,0.003 is not accepted; expected rates each twice the one"),
+        (["lr=2e-3,1e-3"], "expected rates each twice the one before"),
         (["k=4,4"], "k = '4,4' is not accepted; expected different values"),
         (["steps=0"], "steps"),
         (["depth=3"], "depth"),
@@ -172,8 +193,8 @@ def test_help_lists_every_field(capsys):
 
 
 def test_words_give_every_combination_of_k_width_and_rate():
-    found = expand(["lr=1e-3,3e-3", "k=8,16", "kind=sae"])
-    assert {(c.k, c.lr) for c in found} == {(8, 1e-3), (8, 3e-3), (16, 1e-3), (16, 3e-3)}
+    found = expand(["lr=1e-3,2e-3", "k=8,16", "kind=sae"])
+    assert {(c.k, c.lr) for c in found} == {(8, 1e-3), (8, 2e-3), (16, 1e-3), (16, 2e-3)}
     with pytest.raises(ConfigError, match="steps"):
         expand(["steps=1,2"])
 

@@ -177,3 +177,27 @@ def test_an_arm_at_another_rate_than_was_chosen_is_not_tuned(compared):
     doctor = rewrite("config.json", lambda held: held["train"].update(lr=0.1))
     *_, rows = compared(doctor)
     assert reason(rows) == "not trained at the rate that was chosen"
+
+
+def fitted(seconds: float, dense: float | None):
+    """Of a cell's folder: a fit of so many seconds, to a dense run that took others to train."""
+
+    def change(held: dict) -> None:
+        held["finished"]["seconds"] = seconds
+        held["posthoc"] = {"seconds": seconds, "seconds_of_the_run": dense}
+
+    return rewrite("manifest.json", change)
+
+
+def test_coders_take_the_time_of_the_dense_run_that_they_need_as_well(compared):
+    page, table, rows = compared(lambda cell: fitted(7.0 + int(cell.name[-1]), 300.0)(cell))
+    found = [float(r["value"]) for r in rows if (r["arm"], r["metric"]) == (LEADER, "seconds")]
+    assert found == [307.0, 308.0, 309.0, 310.0, 311.0]
+    said = "300 s of the dense run and 9 s of fitting"
+    assert page.count(said) == 1 and table.count(said) == 1
+
+
+def test_coders_whose_dense_run_took_nobody_knows_how_long_are_not_nearly_free(compared):
+    page, _, rows = compared(fitted(7.0, None))
+    times = {row["arm"] for row in rows if row["metric"] == "seconds"}
+    assert LEADER not in times and "dense" in times and "of fitting" not in page

@@ -5,10 +5,11 @@ from dataclasses import replace
 from math import log2
 
 import pytest
+from support.grids import Pretended
 from support.training import SMALL
 
 from pellucid.cli import main
-from pellucid.errors import EXIT_NONFINITE, EXIT_RESUME, UserError
+from pellucid.errors import EXIT_RESUME, UserError
 from pellucid.eval.refusals import refusal, seen
 from pellucid.run import RunFolder
 from pellucid.sweep import Grid, Tuning
@@ -124,39 +125,6 @@ def test_a_grid_that_contradicts_its_search_is_refused(changes, said):
         grid(**changes).cells()
 
 
-class Pretended:
-    """Stands for training: writes what a trial of a planted curve would leave."""
-
-    def __init__(self, folder: GridFolder, best: dict[str, float], stops: int = 0):
-        self.folder, self.best, self.cells, self.stops = folder, best, [], stops
-
-    def __call__(self, grid, cells):
-        assert grid.suite == ""
-        if self.stops:
-            self.stops -= 1
-            return EXIT_RESUME
-        for cell in cells:
-            best = next(rate for part, rate in self.best.items() if part in cell.arm)
-            self.cells.append(cell)
-            if cell.config.train.lr > 4 * best:
-                reason = Failure("its loss was not finite", EXIT_NONFINITE, 1)
-                self.folder.fail(cell.name, reason)
-                continue
-            self._write(cell, best)
-        return 0
-
-    def _write(self, cell, best):
-        run = self.folder.run(cell.name)
-        run.path.mkdir(parents=True)
-        manifest = {"data_fingerprint": "x", "tokenizer_sha256": "y", "finished": {}}
-        run.manifest_file.write_text(json.dumps(manifest))
-        config = {"format": 1, "data": {}, "model": {}, "train": {}}
-        run.config_file.write_text(json.dumps(config))
-        bits = 2 + abs(log2(cell.config.train.lr / best)) + 0.001 * cell.seed
-        rows = [{"kind": "val", "step": step, "bits_per_byte": bits + 5 - step} for step in (1, 5)]
-        run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-
 def test_every_arm_is_told_its_own_rate_and_says_who_chose_it(tmp_path):
     asked, folder = grid(), GridFolder(tmp_path / "g")
     cells = asked.cells()
@@ -193,11 +161,11 @@ def test_an_arm_whose_trial_cannot_be_run_stays_untuned(tmp_path):
     folder.open(asked, cells)
     run = Pretended(folder, {"mlp.k": 0.002})
 
-    def broken(grid, cells):
+    def broken(grid, cells, kept):
         for cell in cells:
             if "mlp.k=8" in cell.arm:
                 folder.fail(cell.name, Failure("it ran out of memory", 1, 1))
-        return run(grid, [cell for cell in cells if "mlp.k=8" not in cell.arm])
+        return run(grid, [cell for cell in cells if "mlp.k=8" not in cell.arm], kept)
 
     _, told = tuned(asked, cells, folder, broken)
     assert [bool(cell.selected_by) for cell in told] == [True, True, False, False]
