@@ -7,8 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pellucid.report.circuit.checked import finite
 from pellucid.report.circuit.layout import CHIP_HEIGHT, Layout
-from pellucid.report.circuit.reading import CircuitFile, finite
+from pellucid.report.circuit.reading import CircuitFile
 from pellucid.report.page import asset, environment
 from pellucid.report.wording import number, shown
 

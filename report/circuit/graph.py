@@ -9,8 +9,9 @@ it is held at when it is left out.
 import math
 from typing import Any
 
+from pellucid.report.circuit.checked import finite
 from pellucid.report.circuit.layout import Layout, lay_out, step
-from pellucid.report.circuit.reading import CircuitFile, Node, finite
+from pellucid.report.circuit.reading import CircuitFile, Node
 from pellucid.report.wording import number
 
 ABOUT = (

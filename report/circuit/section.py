@@ -4,10 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pellucid.report.circuit.checked import finite
 from pellucid.report.circuit.drawing import draw
 from pellucid.report.circuit.export import GRAPH, SVG
 from pellucid.report.circuit.layout import Layout, lay_out
-from pellucid.report.circuit.reading import CircuitFile, finite
+from pellucid.report.circuit.reading import CircuitFile
 from pellucid.report.wording import NONE, number, words
 
 SIZES = {
@@ -231,11 +232,13 @@ def _cut(circuit: CircuitFile, layout: Layout) -> str:
 
 
 def _data(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
-    example = circuit.part("example")
+    example, quotes = circuit.part("example"), circuit.quotes
     return {
         "slug": circuit.slug,
         "task": circuit.task,
         "tokens": circuit.tokens,
+        "vocab": quotes.vocab,
+        "text": quotes.about,
         "answer": example.get("answer") if isinstance(example.get("answer"), str) else None,
         "nodes": [
             {
@@ -246,6 +249,7 @@ def _data(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
                 "base": node.base,
                 "values": [float(f"{value:.5g}") for value in node.values],
                 "writes": node.writes,
+                "quotes": quotes.by_node.get(node.id, []),
                 "x": x,
                 "y": y,
             }

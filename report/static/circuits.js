@@ -71,7 +71,7 @@ class CircuitView {
     this.showEdges(this.shown);
     this.showNode();
     if (this.chips.length) this.chips[0].setAttribute("tabindex", "0");
-    if (units) explainTokens(this.panel, units.vocab, () => {});
+    explainTokens(this.panel, { ...circuit.vocab, ...units?.vocab }, () => {});
   }
 
   wire() {

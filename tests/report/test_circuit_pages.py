@@ -135,6 +135,36 @@ def test_a_run_without_units_still_shows_its_circuits(sample_run, sample_circuit
     assert article.get_by_text("this run shows no units yet").is_visible()
 
 
+def test_every_kind_of_node_shows_contexts_where_the_run_has_no_units(
+    sample_run, sample_circuits, visit
+):
+    made = sample_circuits.circuit_file("bracket_kind", nodes=64, edges=180)
+    made["nodes"].append(made["nodes"][0] | {"id": "blocks.0.attention:0", "kind": "head"})
+    beside = {"own": made, "own.contexts": sample_circuits.contexts_file(made)}
+    sample_circuits.write_circuits(sample_run.path, **beside)
+    (sample_run.path / "units.json").unlink()
+    tab = visit(write_report(sample_run), place("own"))
+    panel = tab.locator("article.circuit:not([hidden]) .circuit-panel")
+    for kind, node in {node["kind"]: node["id"] for node in made["nodes"]}.items():
+        tab.evaluate(f"location.hash = {json.dumps(place('own', node))}")
+        panel.locator(".node-title", has_text=node).wait_for()
+        values = {"query_key": 2, "head": 0}.get(kind, 1)
+        assert panel.locator(".band").count() == 5 * values, kind
+        text = panel.inner_text()
+        assert ("From 16,119 tokens of val at step 2,000." in text) == (values > 0)
+        assert ("it acts on pairs of tokens" in text) == (kind == "head")
+        assert ("Contexts of its key" in text) == (kind == "query_key")
+    tab.evaluate(f"location.hash = {json.dumps(place('own', made['nodes'][-2]['id']))}")
+    center = panel.locator(".quote .tok.center").first
+    center.scroll_into_view_if_needed()
+    # What scrolls hides the tooltip, and is told of a frame later.
+    tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    center.hover()
+    assert "activation 2 · token 2" in tab.locator(".tooltip:not([hidden])").inner_text()
+    assert center.text_content() == HOSTILE
+    assert tab.locator("img").count() == 0
+
+
 def parts_file(sample_circuits):
     """Heads and neurons at distance 32, with edges from the embedding and to the logits."""
     made = sample_circuits.circuit_file("var_if", nodes=40, edges=0, layers=3)

@@ -264,6 +264,35 @@ def test_a_damaged_circuit_is_named_and_nothing_is_written(
     assert [file.name for file in (sample_run.path / "circuits").iterdir()] == ["brackets.json"]
 
 
+CONTEXT = {"band": "top", "document": 0, "tokens": [3], "values": [1.0], "center": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, r"t\.contexts\.json: format is 2; this version reads 1"),
+        ({"nodes": []}, r"t\.contexts\.json: nodes is '\[\]'; an object is expected"),
+        ({"vocab": {"3": 1}}, r"vocab\[3\] is '1'; a text is expected"),
+        ({"part": 1}, r"nodes\[a:1\]\.part is '1'; a text is expected"),
+        ({"band": "x"}, r"contexts is .*; an object whose band is one of top, p90"),
+        ({"tokens": [4]}, r"contexts\.tokens is '4'; a token of its vocab is expected"),
+        ({"values": []}, r"contexts\.values is '\[\]'; 1 numbers, one for each token, is expected"),
+        ({"values": ["x"]}, r"contexts\.values is 'x'; a number or null is expected"),
+        ({"center": 1}, r"contexts\.center is '1'; a number from 0 to 0 is expected"),
+        ({"document": 1}, r"contexts\.document is '1'; a number from 0 to 0 is expected"),
+    ],
+)
+def test_damaged_contexts_are_named(sample_run, sample_circuits, change, message):
+    context = CONTEXT | {key: change[key] for key in CONTEXT if key in change}
+    part = {"part": change.get("part", ""), "signed": False, "contexts": [context]}
+    whole = {"format": 1, "vocab": {"3": "x"}, "documents": ["a.py"], "nodes": {"a:1": [part]}}
+    whole |= {key: change[key] for key in whole if key in change}
+    circuit = {"format": 1, "task": "t", "nodes": [], "edges": []}
+    sample_circuits.write_circuits(sample_run.path, t=circuit, **{"t.contexts": whole})
+    with pytest.raises(RunError, match=message):
+        write_report(sample_run)
+
+
 def test_steps_follow_the_pass(tiny):
     steps = [step(node) for node in parse("brackets", tiny).nodes]
     assert steps == sorted(steps) and len(set(steps)) == 5
