@@ -95,9 +95,8 @@ def _rows(layout: Layout) -> dict[str, int]:
 
 
 def _feature(node: Node, rows: dict[str, int], tokens: int) -> dict[str, Any]:
-    row, base = rows[node.group], node.base or 0.0
-    values = node.values[:tokens]
-    at = max(range(len(values)), key=lambda i: abs(values[i] - base), default=0)
+    row, values = rows[node.group], node.values[:tokens]
+    at = node.peak(tokens) or 0
     return {
         "node_id": f"{row}_{node.index}_{at}",
         "feature": _paired(row, node.index),

@@ -44,6 +44,11 @@ class Node:
         """The node's number within its group."""
         return 0 if self.is_end else int(self.id.rpartition(":")[2])
 
+    def peak(self, tokens: int) -> int | None:
+        """The first of so many tokens where it departs most from its base; None without values."""
+        values, base = self.values[:tokens], self.base or 0.0
+        return max(range(len(values)), key=lambda i: abs(values[i] - base), default=None)
+
     @property
     def is_end(self) -> bool:
         """Whether it is the embedding or the logits, and no node of the circuit."""
