@@ -38,8 +38,7 @@ class RunFolder:
         self.units_file = self.path / "units.json"
         self.openings_file = self.path / "openings.json"
         self.report_file = self.path / "report.html"
-        self.lock_file = self.path / "lock"
-        self.checkpoints = self.path / "checkpoints"
+        self.lock_file, self.checkpoints = self.path / "lock", self.path / "checkpoints"
         self.circuits, self.cache = self.path / "circuits", self.path / "cache"
 
     @property
@@ -155,13 +154,14 @@ class RunFolder:
     def write_units(self, units: dict[str, Any]) -> None:
         files.write_json(self.units_file, units, RunError)
 
-    def write_circuit(self, name: str, circuit: dict[str, Any]) -> None:
+    def write_circuit(self, name: str, circuit: dict[str, Any], *, indent: int | None = 1) -> None:
         self.circuits.mkdir(exist_ok=True)
-        files.write_json(self.circuits / f"{name}.json", circuit, RunError)
+        files.write_json(self.circuits / f"{name}.json", circuit, RunError, indent=indent)
 
     def read_circuits(self) -> dict[str, Any]:
-        """The circuits that were found, by the names of their files; no drawings of them."""
-        found = (f for f in sorted(self.circuits.glob("*.json")) if not f.stem.endswith(".graph"))
+        """The circuits that were found, by the names of their files; nothing that lies beside them."""
+        beside = (".graph", ".contexts")
+        found = (f for f in sorted(self.circuits.glob("*.json")) if not f.stem.endswith(beside))
         return {file.stem: self._read_versioned(file) for file in found}
 
     def read_openings(self) -> list[dict[str, Any]]:

@@ -59,7 +59,8 @@ def lottery(
     """A number in [0, 1) for each pair, as if random, from pair and seed alone (splitmix64)."""
     x = position.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x += group.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03)
-    x += np.uint64(seed % 2**64) * np.uint64(0x8CB92BA72F3D8DD7)
+    # Multiplied in Python: of single numbers, and not of arrays, NumPy reports an overflow.
+    x += np.uint64(seed * 0x8CB92BA72F3D8DD7 % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     return (x ^ (x >> np.uint64(31))).astype(np.float64) / 2.0**64

@@ -63,13 +63,17 @@ def read_run(folder: Folder) -> RunFiles:
 
 
 def read_circuits(run: Path) -> dict[str, dict[str, Any]]:
-    """Circuit files of a run by name, in order; attribution graphs beside them are none.
+    """Circuit files of a run by name, in order, each with the file of its `contexts` if it has one.
 
-    RunError: one is damaged, or of an unknown format.
+    Attribution graphs beside them are none. RunError: a file is damaged, or of an unknown format.
     """
-    found = sorted((run / "circuits").glob("*.json"))
-    kept = [file for file in found if not file.stem.endswith(".graph")]
-    return {file.stem: held for file in kept if (held := _versioned(file)) is not None}
+    places = sorted((run / "circuits").glob("*.json"))
+    kept = [file for file in places if not file.stem.endswith((".graph", ".contexts"))]
+    found = {file.stem: held for file in kept if (held := _versioned(file)) is not None}
+    for name, held in found.items():
+        if (beside := _versioned(run / "circuits" / f"{name}.contexts.json")) is not None:
+            held["contexts"] = beside
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

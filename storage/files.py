@@ -133,9 +133,9 @@ def read_object(path: Path, keys: Sequence[str], error: type[UserError]) -> dict
     return value
 
 
-def write_json(path: Path, value: Any, error: type[UserError]) -> None:
+def write_json(path: Path, value: Any, error: type[UserError], *, indent: int | None = 1) -> None:
     """Replace a JSON file atomically; raises `error`, and changes nothing, where it cannot be."""
-    data = dump(value, path.name, error)
+    data = dump(value, path.name, error, indent=indent)
     with explained(error, f"write {path}", after="what was there is unchanged"):
         replace(path, data)
 

@@ -101,8 +101,9 @@ def own_pairs(file: Path) -> list[Pair]:
         raise UserError(
             f"task file {file} has the name of a task of the table, {file.stem}: give it another"
         )
-    if file.stem.endswith(".graph"):
-        raise UserError(f"task file {file} has the name of an attribution graph: give it another")
+    for ending, what in ((".graph", "an attribution graph"), (".contexts", "a circuit's contexts")):
+        if file.stem.endswith(ending):
+            raise UserError(f"task file {file} has the name of {what}: give it another")
     if re.search(r"(@\d+|\.step\d+)$", file.stem):
         raise UserError(
             f"task file {file} has the name of a task at a distance or a step: give it another"

@@ -13,6 +13,7 @@ from pellucid.eval.circuits.bases import Base, means
 from pellucid.eval.circuits.content import Found, content
 from pellucid.eval.circuits.edged import joined, measured
 from pellucid.eval.circuits.find import find
+from pellucid.eval.circuits.in_text import in_text
 from pellucid.eval.circuits.nodes import Grain, Nodes, nodes_of
 from pellucid.eval.circuits.objective import Asked
 from pellucid.eval.circuits.proof import proof
@@ -135,7 +136,8 @@ class Search:
     def write(self, task: str) -> dict[str, Any]:
         """Find a circuit and write it into the run's folder; gives what was written.
 
-        Each distance and each earlier checkpoint has a file of its own.
+        Each distance and each earlier checkpoint has a file of its own; beside it stands where its
+        nodes are active in held-out text.
         """
         found = self.found(task)
         written = content(found, self.run.tokenizer)
@@ -144,5 +146,9 @@ class Search:
             parts.append(proof(self.run, found, self.text))
         for part in parts:
             written = joined(written, part)
-        self.run.folder.write_circuit(self.file_name(found.asking.name), written)
+        name, folder = self.file_name(found.asking.name), self.run.folder
+        listed = [node["id"] for node in written["nodes"]]
+        contexts = in_text(self.run, self.nodes, listed, seed=self.seed)
+        folder.write_circuit(f"{name}.contexts", contexts, indent=None)
+        folder.write_circuit(name, written)
         return written

@@ -7,8 +7,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pellucid.report.circuit.checked import finite
 from pellucid.report.circuit.layout import CHIP_HEIGHT, Layout
-from pellucid.report.circuit.reading import CircuitFile, finite
+from pellucid.report.circuit.reading import CircuitFile
 from pellucid.report.page import asset, environment
 from pellucid.report.wording import number, shown
 
@@ -109,10 +110,11 @@ def _lines(layout: Layout) -> list[Line]:
 
 
 def _path(layout: Layout, source: int, target: int) -> str:
-    """A curve: within a row from side to side, between rows from the top to the foot of a chip."""
+    """A curve: in a row of kinds from side to side, else from the top to the foot of a chip."""
     x0, y0, x1, y1 = layout.x[source], layout.y[source], layout.x[target], layout.y[target]
     half = layout.chip / 2
-    if layout.nodes[source].layer == layout.nodes[target].layer and x1 - x0 > layout.chip:
+    beside = layout.nodes[source].layer == layout.nodes[target].layer and not layout.by_position
+    if beside and x1 - x0 > layout.chip:
         x0, x1 = x0 + half, x1 - half
         bend = (x1 - x0) / 2
         return f"M{x0:.1f} {y0:.1f}C{x0 + bend:.1f} {y0:.1f} {x1 - bend:.1f} {y1:.1f} {x1:.1f} {y1:.1f}"

@@ -9,8 +9,9 @@ it is held at when it is left out.
 import math
 from typing import Any
 
+from pellucid.report.circuit.checked import finite
 from pellucid.report.circuit.layout import Layout, lay_out, step
-from pellucid.report.circuit.reading import CircuitFile, Node, finite
+from pellucid.report.circuit.reading import CircuitFile, Node
 from pellucid.report.wording import number
 
 ABOUT = (
@@ -94,9 +95,8 @@ def _rows(layout: Layout) -> dict[str, int]:
 
 
 def _feature(node: Node, rows: dict[str, int], tokens: int) -> dict[str, Any]:
-    row, base = rows[node.group], node.base or 0.0
-    values = node.values[:tokens]
-    at = max(range(len(values)), key=lambda i: abs(values[i] - base), default=0)
+    row, values = rows[node.group], node.values[:tokens]
+    at = node.peak(tokens) or 0
     return {
         "node_id": f"{row}_{node.index}_{at}",
         "feature": _paired(row, node.index),

@@ -1,5 +1,7 @@
 """Where the nodes of a circuit stand: layers are rows, the first at the bottom; kinds are columns.
 
+`positions.py` has the tokens of a prompt for columns instead.
+
 Within a row the pass runs from left to right, so that every edge goes right or up.
 """
 
@@ -39,13 +41,15 @@ COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One kind of node in one half of the blocks."""
+    """One kind of node in one half of the blocks, or one token."""
 
     key: tuple[str, str]
     title: str
     x: float
     width: float
     per_line: int
+    token: int | None = None
+    """its number in the prompt, where columns are tokens"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,8 @@ class Row:
     title: str
     y: float
     height: float
+    lines: tuple[tuple[str, float], ...] = ()
+    """kinds of node and their heights, where kinds are no columns"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +81,17 @@ class Layout:
     rows: tuple[Row, ...]
     width: float
     height: float
+    by_position: bool = False
+    """whether columns are tokens"""
 
 
 def lay_out(circuit: CircuitFile) -> Layout:
     """Give every node that is drawn its place."""
-    nodes, edges = _drawn(circuit)
+    nodes, edges = drawn(circuit)
     cells: dict[tuple[int, tuple[str, str]], list[int]] = defaultdict(list)
     for number, node in enumerate(nodes):
         cells[_order(node.layer), _column(node)].append(number)
-    digits = max((len(str(node.index)) for node in nodes), default=1)
-    chip = 12 + 6.7 * max(digits, 2)
+    chip = chip_width(nodes)
     counts = {cell: len(members) for cell, members in cells.items()}
     columns = _columns(counts, chip)
     rows, height = _rows(counts, columns)
@@ -92,7 +99,7 @@ def lay_out(circuit: CircuitFile) -> Layout:
     return Layout(
         nodes=nodes,
         edges=edges,
-        stream=tuple(_stream(nodes)),
+        stream=tuple(stream(nodes)),
         x=x,
         y=y,
         chip=chip,
@@ -101,6 +108,17 @@ def lay_out(circuit: CircuitFile) -> Layout:
         width=WIDTH if not columns else max(WIDTH, columns[-1].x + columns[-1].width + RIGHT),
         height=height,
     )
+
+
+def chip_width(nodes: Sequence[Node]) -> float:
+    """Room for the longest number."""
+    digits = max((len(str(node.index)) for node in nodes), default=1)
+    return 12 + 6.7 * max(digits, 2)
+
+
+def layer_title(layer: int) -> str:
+    """What a row is called."""
+    return {10_000: "Output", -2: "Input"}.get(layer, f"Layer {layer}")
 
 
 def step(node: Node) -> tuple[int, int]:
@@ -119,7 +137,8 @@ def _column(node: Node) -> tuple[str, str]:
     return key if key in COLUMNS else (node.kind, halves[node.kind])
 
 
-def _drawn(circuit: CircuitFile) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
+def drawn(circuit: CircuitFile) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
+    """The nodes of the largest effect in the order of the pass, and the strongest edges of these."""
     every = (*circuit.nodes, *circuit.ends)
     ranked = sorted(
         range(len(circuit.nodes)), key=lambda i: (-abs(every[i].effect or 0.0), step(every[i]))
@@ -173,8 +192,7 @@ def _rows(
     found, y = [], float(TOP)
     for layer in sorted(lines, reverse=True):
         height = lines[layer] * LINE + ROW_GAP
-        title = {10_000: "Output", -2: "Input"}.get(layer, f"Layer {layer}")
-        found.append(Row(layer=layer, title=title, y=y, height=height))
+        found.append(Row(layer=layer, title=layer_title(layer), y=y, height=height))
         y += height
     return tuple(found), y + BOTTOM
 
@@ -201,7 +219,7 @@ def _places(
     return tuple(x), tuple(y)
 
 
-def _stream(nodes: Sequence[Node]) -> list[tuple[int, int]]:
+def stream(nodes: Sequence[Node]) -> list[tuple[int, int]]:
     """A channel that is written is seen by every later read of it."""
     writes = [(i, node) for i, node in enumerate(nodes) if node.kind == "write"]
     reads = [(i, node) for i, node in enumerate(nodes) if node.kind == "read"]

@@ -1,12 +1,13 @@
 """A circuit file as parts one can rely on: nothing of it is believed before it was looked at."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from pellucid.errors import RunError
+from pellucid.report.circuit.checked import Checked
+from pellucid.report.circuit.quotes import Quotes, quotes
 from pellucid.report.wording import words
 
 _SLUG = re.compile(r"(.*?)(?:@(\d{1,9}))?(?:\.step(\d{1,15}))?", re.DOTALL | re.ASCII)
@@ -42,6 +43,11 @@ class Node:
     def index(self) -> int:
         """The node's number within its group."""
         return 0 if self.is_end else int(self.id.rpartition(":")[2])
+
+    def peak(self, tokens: int) -> int | None:
+        """The first of so many tokens where it departs most from its base; None without values."""
+        values, base = self.values[:tokens], self.base or 0.0
+        return max(range(len(values)), key=lambda i: abs(values[i] - base), default=None)
 
     @property
     def is_end(self) -> bool:
@@ -85,6 +91,8 @@ class CircuitFile:
     edges: tuple[Edge, ...]
     tokens: tuple[str, ...]
     """of the shown example; empty where there is none"""
+    quotes: Quotes
+    """where nodes are active in held-out text; empty where the file beside is missing"""
     content: Mapping[str, Any]
     """the whole file, for what is only printed"""
 
@@ -118,8 +126,11 @@ class CircuitFile:
 
 
 def parse(slug: str, content: Mapping[str, Any]) -> CircuitFile:
-    """Read the content of `circuits/<slug>.json`. RunError names what is not as it should be."""
-    file = _Checked(f"circuits/{slug}.json", content)
+    """Read the content of `circuits/<slug>.json`, with that of `<slug>.contexts.json` as `contexts`.
+
+    RunError names what is not as it should be.
+    """
+    file = Checked(f"circuits/{slug}.json", content)
     for name in ("sizes", "reasons", "faithful", "losses", "accuracy", "mib", "example"):
         file.mapping(name)
     nodes = tuple(_node(file, i, held) for i, held in enumerate(file.mappings("nodes")))
@@ -140,17 +151,12 @@ def parse(slug: str, content: Mapping[str, Any]) -> CircuitFile:
         ends=ends,
         edges=tuple(edges),
         tokens=tuple(file.text(f"example.tokens[{i}]", t) for i, t in enumerate(tokens)),
+        quotes=quotes(slug, content.get("contexts")),
         content=content,
     )
 
 
-def finite(value: Any) -> float | None:
-    """A number that is one; None for anything else, NaN and infinities among it."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return value if good else None
-
-
-def _node(file: "_Checked", i: int, held: Mapping[str, Any]) -> Node:
+def _node(file: Checked, i: int, held: Mapping[str, Any]) -> Node:
     at = f"nodes[{i}]"
     name, kind, layer = (held.get(key) for key in ("id", "kind", "layer"))
     group, _, index = file.text(f"{at}.id", name).rpartition(":")
@@ -182,13 +188,13 @@ def _end(name: str) -> Node:
     return Node(id=name, kind=name, layer=ENDS[name], **unknown)
 
 
-def _pair(file: "_Checked", where: str, held: Any) -> tuple[str, float]:
+def _pair(file: Checked, where: str, held: Any) -> tuple[str, float]:
     if not isinstance(held, list) or len(held) != 2 or not isinstance(held[0], str):
         file.refuse(where, held, "pairs of a token's text and a number")
     return held[0], file.number(where, held[1]) or 0.0
 
 
-def _edge(file: "_Checked", i: int, held: Mapping[str, Any], places: Mapping[str, int]) -> Edge:
+def _edge(file: Checked, i: int, held: Mapping[str, Any], places: Mapping[str, int]) -> Edge:
     ends = []
     for end in ("source", "target"):
         name = file.text(f"edges[{i}].{end}", held.get(end))
@@ -198,42 +204,3 @@ def _edge(file: "_Checked", i: int, held: Mapping[str, Any], places: Mapping[str
     weight, effect = (file.number(f"edges[{i}].{k}", held.get(k)) for k in ("weight", "effect"))
     through = file.text(f"edges[{i}].through", held.get("through") or "")
     return Edge(source=ends[0], target=ends[1], weight=weight, effect=effect, through=through)
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """Takes fields out of a file, and refuses in a sentence what they are not."""
-
-    name: str
-    content: Mapping[str, Any]
-
-    def refuse(self, where: str, value: Any, wanted: str) -> None:
-        raise RunError(f"{self.name}: {where} is {str(value)[:60]!r}; {wanted} is expected")
-
-    def text(self, where: str, value: Any) -> str:
-        if not isinstance(value, str):
-            self.refuse(where, value, "a text")
-        return value
-
-    def number(self, where: str, value: Any) -> float | None:
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            self.refuse(where, value, "a number or null")
-        return finite(value)
-
-    def items(self, where: str, value: Any) -> list[Any]:
-        if value is not None and not isinstance(value, list):
-            self.refuse(where, value, "a list")
-        return value or []
-
-    def mapping(self, where: str) -> Mapping[str, Any] | None:
-        value = self.content.get(where)
-        if value is not None and not isinstance(value, dict):
-            self.refuse(where, value, "an object")
-        return value
-
-    def mappings(self, where: str) -> list[Mapping[str, Any]]:
-        found = self.items(where, self.content.get(where))
-        for i, held in enumerate(found):
-            if not isinstance(held, dict):
-                self.refuse(f"{where}[{i}]", held, "an object")
-        return found

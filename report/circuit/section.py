@@ -4,10 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pellucid.report.circuit.checked import finite
 from pellucid.report.circuit.drawing import draw
-from pellucid.report.circuit.export import GRAPH, SVG
+from pellucid.report.circuit.export import GRAPH, POSITION, SVG
 from pellucid.report.circuit.layout import Layout, lay_out
-from pellucid.report.circuit.reading import CircuitFile, finite
+from pellucid.report.circuit.positions import lay_out_by_position
+from pellucid.report.circuit.reading import CircuitFile
 from pellucid.report.wording import NONE, number, words
 
 SIZES = {
@@ -51,6 +53,7 @@ def script_data(circuits: Sequence[CircuitFile]) -> list[dict[str, Any]]:
 
 def _shown(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
     battery = [_check(held) for held in circuit.content.get("battery") or []]
+    by_position = lay_out_by_position(circuit)
     return {
         "slug": circuit.slug,
         "label": circuit.label,
@@ -66,8 +69,13 @@ def _shown(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
         "judged": sum(row["verdict"] in ("passes", "fails") for row in battery),
         "mib": _mib(circuit.part("mib")),
         "drawn": draw(circuit, layout),
+        "placed": by_position and draw(circuit, by_position),
         "cut": _cut(circuit, layout),
-        "files": {"svg": circuit.slug + SVG, "graph": circuit.slug + GRAPH},
+        "files": {
+            "svg": circuit.slug + SVG,
+            "position": by_position and circuit.slug + POSITION,
+            "graph": circuit.slug + GRAPH,
+        },
     }
 
 
@@ -231,11 +239,13 @@ def _cut(circuit: CircuitFile, layout: Layout) -> str:
 
 
 def _data(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
-    example = circuit.part("example")
+    example, quotes = circuit.part("example"), circuit.quotes
     return {
         "slug": circuit.slug,
         "task": circuit.task,
         "tokens": circuit.tokens,
+        "vocab": quotes.vocab,
+        "text": quotes.about,
         "answer": example.get("answer") if isinstance(example.get("answer"), str) else None,
         "nodes": [
             {
@@ -246,10 +256,9 @@ def _data(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
                 "base": node.base,
                 "values": [float(f"{value:.5g}") for value in node.values],
                 "writes": node.writes,
-                "x": x,
-                "y": y,
+                "quotes": quotes.by_node.get(node.id, []),
             }
-            for node, x, y in zip(layout.nodes, layout.x, layout.y, strict=True)
+            for node in layout.nodes
         ],
         "edges": [[e.source, e.target, e.weight, e.effect, e.through] for e in layout.edges],
         "stream": layout.stream,

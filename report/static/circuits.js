@@ -59,19 +59,28 @@ class CircuitView {
     Object.assign(this, { article, circuit, units, chosen: -1, shown: Math.min(FIRST_EDGES, circuit.edges.length) });
     this.canvas = article.querySelector(".circuit-canvas");
     this.panel = article.querySelector(".circuit-panel");
-    this.canvas.append(article.querySelector("template").content.cloneNode(true));
+    this.panel.addEventListener("keydown", (event) => { if (event.key === "Escape") this.key(event); });
+    this.draw("kind");
+    this.drawTools();
+    this.showEdges(this.shown);
+    this.showNode();
+    explainTokens(this.panel, { ...circuit.vocab, ...units?.vocab }, () => {});
+  }
+
+  /** Put the drawing by kind, or by position, into the page. */
+  draw(by) {
+    this.canvas.replaceChildren(this.article.querySelector(`template[data-by="${by}"]`).content.cloneNode(true));
     this.drawing = this.canvas.querySelector("svg");
+    // A prompt of many tokens shrinks a little to fit, and is scrolled where that is not enough.
+    if (by === "position") this.drawing.style.minWidth = `${0.8 * this.drawing.viewBox.baseVal.width}px`;
     this.chips = [...this.drawing.querySelectorAll("[data-node]")];
+    this.places = this.chips.map((chip) => chip.transform.baseVal[0].matrix).map(({ e, f }) => ({ x: e, y: f }));
     this.lines = [...this.drawing.querySelectorAll(".edge[data-rank], .stream")];
     // The edges of the chosen node lie over all others, and over the nodes they pass.
     this.front = svg("g", { class: "drawing-front", fill: "none" });
     this.drawing.querySelector(".drawing-nodes").before(this.front);
-    this.wire();
-    this.drawTools();
-    this.showEdges(this.shown);
-    this.showNode();
     if (this.chips.length) this.chips[0].setAttribute("tabindex", "0");
-    if (units) explainTokens(this.panel, units.vocab, () => {});
+    this.wire();
   }
 
   wire() {
@@ -80,14 +89,13 @@ class CircuitView {
       this.choose(chip ? Number(chip.dataset.node) : -1, { link: true });
     });
     this.drawing.addEventListener("keydown", (event) => this.key(event));
-    this.panel.addEventListener("keydown", (event) => { if (event.key === "Escape") this.key(event); });
   }
 
   key(event) {
     const at = Number(event.target.closest("[data-node]")?.dataset.node ?? this.chosen);
     if (event.key === "Escape") { this.choose(-1); this.chips[Math.max(at, 0)]?.focus(); }
     else if (event.key === "Enter" || event.key === " ") this.choose(at, { link: true });
-    else if (event.key in STEPS) this.choose(neighbour(this.circuit.nodes, at, STEPS[event.key]), { link: true, focus: true });
+    else if (event.key in STEPS) this.choose(neighbour(this.places, at, STEPS[event.key]), { link: true, focus: true });
     else return;
     event.preventDefault();
     event.stopPropagation();
@@ -101,12 +109,24 @@ class CircuitView {
     const find = el("input", { type: "search", class: "find", placeholder: "Node, mlp:17", "aria-label": "Find a node", autocomplete: "off", spellcheck: "false" });
     find.addEventListener("input", () => this.find(find.value));
     const parts = [total ? el("label", {}, "Edges", this.slider, this.count) : el("span", {}, "This file lists no edges.")];
+    if (this.article.querySelector('template[data-by="position"]')) parts.push(this.byPosition());
     if (this.circuit.stream.length) {
-      const stream = el("button", { type: "button", "aria-pressed": "false", title: "Channels of the residual stream that one layer writes and a later one reads" }, "Residual stream");
+      const stream = this.streamButton = el("button", { type: "button", "aria-pressed": "false", title: "Channels of the residual stream that one layer writes and a later one reads" }, "Residual stream");
       toggle(stream, (pressed) => this.drawing.classList.toggle("with-stream", pressed));
       parts.push(stream);
     }
     this.article.querySelector(".circuit-tools").append(...parts, find);
+  }
+
+  byPosition() {
+    const button = el("button", { type: "button", "aria-pressed": "false", title: "Columns are the tokens of the prompt; a node stands where it departs most from its base" }, "By position");
+    toggle(button, (pressed) => {
+      this.draw(pressed ? "position" : "kind");
+      this.drawing.classList.toggle("with-stream", this.streamButton?.getAttribute("aria-pressed") === "true");
+      this.showEdges(this.shown);
+      this.choose(this.chosen);
+    });
+    return button;
   }
 
   showEdges(n) {
@@ -135,7 +155,7 @@ class CircuitView {
       mine.push(line.cloneNode(false));
     }
     widen(mine, this.circuit.edges);
-    this.front.replaceChildren(...mine);
+    this.front.replaceChildren(...mine, ...this.elsewhere(index));
     this.drawing.classList.toggle("focused", index >= 0);
     this.chips.forEach((chip, i) => {
       chip.classList.toggle("chosen", i === index);
@@ -144,8 +164,29 @@ class CircuitView {
       chip.setAttribute("tabindex", i === Math.max(index, 0) ? "0" : "-1");
     });
     if (focus) this.chips[index]?.focus();
+    if (index >= 0) this.reveal(this.chips[index]);
     if (link) history.replaceState(null, "", circuitHash(this.circuit.slug, this.circuit.nodes[index]?.id));
     this.showNode();
+  }
+
+  /** Marks at the other tokens where a node departs from its base by half as much or more. */
+  elsewhere(index) {
+    const heads = [...this.drawing.querySelectorAll("[data-token]")];
+    const node = this.circuit.nodes[index];
+    if (!heads.length || !node?.values.length) return [];
+    const apart = node.values.map((value) => Math.abs(value - (node.base ?? 0)));
+    const most = Math.max(...apart);
+    const column = (token) => heads.findLast((head) => Number(head.dataset.token) <= token);
+    const own = column(apart.indexOf(most));
+    const marked = new Set(apart.flatMap((size, token) => (size >= most / 2 ? [column(token)] : [])));
+    marked.delete(own);
+    return [...marked].map((head) => svg("circle", { class: "elsewhere", cx: head.dataset.x, cy: this.places[index].y, r: 5 }));
+  }
+
+  /** Scroll a wide drawing, and not the page, to a chip. */
+  reveal(chip) {
+    const [box, view] = [chip, this.canvas].map((node) => node.getBoundingClientRect());
+    if (box.left < view.left || box.right > view.right) this.canvas.scrollLeft += box.left - view.left - view.width / 2;
   }
 
   showNode() {
@@ -173,13 +214,13 @@ function widen(lines, edges) {
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** The nearest node in a direction: far to the side counts more than far ahead. */
-function neighbour(nodes, from, [dx, dy]) {
-  const start = nodes[from];
+function neighbour(places, from, [dx, dy]) {
+  const start = places[from];
   let best = from;
   let least = Infinity;
-  nodes.forEach((node, i) => {
-    const ahead = (node.x - start.x) * dx + (node.y - start.y) * dy;
-    const aside = Math.abs((node.x - start.x) * dy) + Math.abs((node.y - start.y) * dx);
+  places.forEach(({ x, y }, i) => {
+    const ahead = (x - start.x) * dx + (y - start.y) * dy;
+    const aside = Math.abs((x - start.x) * dy) + Math.abs((y - start.y) * dx);
     if (ahead > 0.5 && ahead + 3 * aside < least) { least = ahead + 3 * aside; best = i; }
   });
   return best;

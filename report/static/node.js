@@ -15,7 +15,7 @@ function nodePanel(circuit, index, units, go) {
     ...edgeParts("Edges out", out.map(([, to, weight, effect, through]) => [to, weight, effect, through]), circuit, go),
     ...streamParts(node, stream, circuit, go),
     ...writeParts(node),
-    ...(isEnd(node) ? [] : nodeContexts(node, units)),
+    ...(isEnd(node) ? [] : nodeContexts(node, circuit, units)),
   ];
 }
 
@@ -116,12 +116,22 @@ function unitOf(node, units) {
   return null;
 }
 
-function nodeContexts(node, units) {
+/** Contexts of a node: those of the unit browser where it shows the unit, else the circuit's own. */
+function nodeContexts(node, circuit, units) {
   const found = unitOf(node, units);
-  if (!found?.unit.contexts?.length) {
-    const why = units ? "it is not among the units whose contexts this run shows" : "this run shows no units yet";
-    return [el("h3", {}, "Contexts"), el("p", { class: "note" }, `None of this node: ${why}.`)];
+  if (found?.unit.contexts?.length) {
+    const link = el("a", { href: unitHash(`${found.site.name}/${found.unit.unit}`) }, "Open in the unit browser");
+    return [...contextParts(found.site, found.unit, units, ""), el("p", { class: "note" }, link)];
   }
-  const link = el("a", { href: unitHash(`${found.site.name}/${found.unit.unit}`) }, "Open in the unit browser");
-  return [...contextParts(found.site, found.unit, units, ""), el("p", { class: "note" }, link)];
+  const shown = node.quotes.filter((part) => part.contexts.length);
+  if (!shown.length) return [el("h3", {}, "Contexts"), el("p", { class: "note" }, `None of this node: ${whyNone(circuit, units)}.`)];
+  const lines = shown.flatMap((part) => contextParts(part, part, circuit, "", `Contexts${PARTS[part.part] ?? ""}`));
+  return [...lines, el("p", { class: "note" }, `From ${circuit.text}.`)];
+}
+
+const PARTS = { q: " of its query", k: " of its key" };
+
+function whyNone(circuit, units) {
+  if (circuit.text) return "it acts on pairs of tokens, and not at one";
+  return units ? "it is not among the units whose contexts this run shows" : "this run shows no units yet";
 }

@@ -60,7 +60,7 @@ function logitBars(title, names, pairs, largest, vocab, search) {
   return el("div", {}, el("h3", {}, title, el("span", { class: "muted" }, " as next token, in logits")), bars);
 }
 
-function contextParts(site, unit, data, hit) {
+function contextParts(site, unit, data, hit, title = "Contexts") {
   const scale = unitScale(unit);
   const body = el("div", { class: "contexts" });
   const draw = () => body.replaceChildren(...BANDS.map((band) => bandNode(band, unit, data.vocab, scale, hit)).filter(Boolean));
@@ -69,7 +69,7 @@ function contextParts(site, unit, data, hit) {
   draw();
   const ends = site.signed ? [number(-scale, 3), number(scale, 3)] : ["0", number(scale, 3)];
   const legend = el("span", { class: site.signed ? "scale signed" : "scale", "aria-label": `Color scale from ${ends[0]} to ${ends[1]}` }, ends[0], el("span", { class: "scale-bar" }), ends[1]);
-  return [el("div", { class: "contexts-head" }, el("h3", {}, "Contexts"), legend, code), body];
+  return [el("div", { class: "contexts-head" }, el("h3", {}, title), legend, code), body];
 }
 
 function bandNode([name, title, about], unit, vocab, scale, hit) {

@@ -92,6 +92,37 @@ def write_circuits(run: Path, **circuits: dict) -> None:
         (run / "circuits" / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
+def contexts_file(circuit: dict) -> dict:
+    """Content of the file of contexts beside a circuit: one of each band and value, but of heads."""
+    bands = {"top": 2.0, "p90": 1.2, "p50": 0.6, "p10": 0.2, "silent": 0.0}
+    contexts = [
+        {
+            "band": band,
+            "document": 1,
+            "center": 2,
+            "tokens": [4, 0, 2, 4],
+            "values": [0, -0.1, v, 0],
+        }
+        for band, v in bands.items()
+    ]
+    parts = {"query_key": ["q", "k"], "head": []}
+    return {
+        "format": 1,
+        "step": 2000,
+        "split": "val",
+        "n_tokens": 16119,
+        "documents": ["a.py", HOSTILE],
+        "vocab": {"0": "for", "2": HOSTILE, "4": "\n"},
+        "nodes": {
+            node["id"]: [
+                {"part": part, "signed": True, "contexts": contexts}
+                for part in parts.get(node["kind"], [""])
+            ]
+            for node in circuit["nodes"]
+        },
+    }
+
+
 def sample_circuits() -> dict[str, dict]:
     """Two circuits: one to look at, and a small one in which hostile text is planted."""
     planted = circuit_file("string_close", nodes=16, edges=30, layers=2, seed=3)

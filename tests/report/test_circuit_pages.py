@@ -67,6 +67,36 @@ def test_keys_walk_the_nodes(pages, visit):
     assert article.locator("[data-node][tabindex='0']").count() == 1
 
 
+def test_by_position_nodes_stand_under_their_tokens(pages, visit):
+    made = circuit(pages, "large")
+    node = max(made["nodes"], key=lambda node: len(node["values"]) and node["effect"])
+    tab = visit(pages.circuits, place("large", node["id"]))
+    article = tab.locator("article.circuit:not([hidden])")
+    article.get_by_label("Edges drawn, strongest first").fill("7")
+    article.get_by_role("button", name="By position").click()
+    heads = article.locator(".drawing-head.token")
+    tokens = made["example"]["tokens"]
+    assert heads.count() == len(tokens) and heads.nth(1).text_content() == "for"
+    # What was chosen and set stays: the node, its edges, the slider.
+    assert article.locator(".chip-node.chosen").get_attribute("aria-label").startswith(node["id"])
+    assert article.locator(".drawing-edges .edge:not(.off)").count() == 7
+    apart = [abs(value - node["base"]) for value in node["values"]]
+    head = heads.nth(apart.index(max(apart))).bounding_box()
+    chip = article.locator(".chip-node.chosen").bounding_box()
+    assert abs(head["x"] - chip["x"]) < 60 and head["y"] < chip["y"]
+    rings = sum(2 * size >= max(apart) for size in apart) - 1
+    assert article.locator(".elsewhere").count() == rings
+    other = article.locator(".chip-node").last
+    other.click()
+    told = article.locator(".node-title").inner_text()
+    assert other.get_attribute("aria-label").startswith(f"{told},")
+    tab.keyboard.press("ArrowDown")
+    assert article.locator(".node-title").inner_text() != told
+    article.get_by_role("button", name="By position").click()
+    assert heads.count() == article.locator(".elsewhere").count() == 0
+    assert article.locator(".chip-node.chosen").count() == 1
+
+
 def test_a_node_shows_where_it_is_active(pages, visit):
     units = json.loads((pages.circuits.parent / "units.json").read_text())["sites"]
     known = {f"{site['name']}:{unit['unit']}" for site in units for unit in site["units"]}
@@ -114,13 +144,16 @@ def test_links_beside_the_page_lead_to_files(pages, visit):
     tab = visit(pages.circuits, place("bracket_kind"))
     links = tab.locator("article.circuit:not([hidden]) .circuit-files a")
     found = [link.get_attribute("href") for link in links.all()]
-    assert found == ["circuits/bracket_kind.svg", "circuits/bracket_kind.graph.json"]
+    endings = (".svg", ".position.svg", ".graph.json")
+    assert found == [f"circuits/bracket_kind{ending}" for ending in endings]
     assert all((pages.circuits.parent / path).is_file() for path in found)
 
 
 def test_circuits_fit_narrow_windows_and_dark_rooms(pages, visit):
     for width in (320, 390, 768):
         tab = visit(pages.circuits, place("large"), width=width, height=800, color_scheme="dark")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        tab.get_by_role("button", name="By position").and_(tab.locator(":visible")).click()
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
     chip = tab.locator("article.circuit:not([hidden]) .chip-back").first
     assert chip.evaluate("node => getComputedStyle(node).fill") == "rgb(25, 29, 35)"
@@ -133,6 +166,36 @@ def test_a_run_without_units_still_shows_its_circuits(sample_run, sample_circuit
     tab = visit(write_report(sample_run), place("bracket_kind", node))
     article = tab.locator("article.circuit:not([hidden])")
     assert article.get_by_text("this run shows no units yet").is_visible()
+
+
+def test_every_kind_of_node_shows_contexts_where_the_run_has_no_units(
+    sample_run, sample_circuits, visit
+):
+    made = sample_circuits.circuit_file("bracket_kind", nodes=64, edges=180)
+    made["nodes"].append(made["nodes"][0] | {"id": "blocks.0.attention:0", "kind": "head"})
+    beside = {"own": made, "own.contexts": sample_circuits.contexts_file(made)}
+    sample_circuits.write_circuits(sample_run.path, **beside)
+    (sample_run.path / "units.json").unlink()
+    tab = visit(write_report(sample_run), place("own"))
+    panel = tab.locator("article.circuit:not([hidden]) .circuit-panel")
+    for kind, node in {node["kind"]: node["id"] for node in made["nodes"]}.items():
+        tab.evaluate(f"location.hash = {json.dumps(place('own', node))}")
+        panel.locator(".node-title", has_text=node).wait_for()
+        values = {"query_key": 2, "head": 0}.get(kind, 1)
+        assert panel.locator(".band").count() == 5 * values, kind
+        text = panel.inner_text()
+        assert ("From 16,119 tokens of val at step 2,000." in text) == (values > 0)
+        assert ("it acts on pairs of tokens" in text) == (kind == "head")
+        assert ("Contexts of its key" in text) == (kind == "query_key")
+    tab.evaluate(f"location.hash = {json.dumps(place('own', made['nodes'][-2]['id']))}")
+    center = panel.locator(".quote .tok.center").first
+    center.scroll_into_view_if_needed()
+    # What scrolls hides the tooltip, and is told of a frame later.
+    tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    center.hover()
+    assert "activation 2 · token 2" in tab.locator(".tooltip:not([hidden])").inner_text()
+    assert center.text_content() == HOSTILE
+    assert tab.locator("img").count() == 0
 
 
 def parts_file(sample_circuits):

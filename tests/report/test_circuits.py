@@ -12,6 +12,7 @@ from pellucid.report import write_report
 from pellucid.report.circuit.drawing import SHOWN_EDGES, to_svg
 from pellucid.report.circuit.graph import attribution_graph
 from pellucid.report.circuit.layout import DRAWN_EDGES, DRAWN_NODES, lay_out, step
+from pellucid.report.circuit.positions import lay_out_by_position
 from pellucid.report.circuit.reading import parse
 from pellucid.report.circuit.section import shown_circuits
 
@@ -68,10 +69,57 @@ def test_edges_are_ranked_by_weight_and_the_stream_joins_what_shares_a_channel(t
     assert joined == [("blocks.0.mlp_out:4", "blocks.1.attn_in:4")]
 
 
+def column_of(layout, name):
+    """Token of the column beneath whose middle a node stands nearest."""
+    x, _ = at(layout, name)
+    inside = [c for c in layout.columns if c.x <= x <= c.x + c.width]
+    assert len(inside) == 1
+    return inside[0].token
+
+
+def test_by_position_a_node_stands_at_the_token_where_it_departs_most(tiny):
+    tiny["edges"].append({"source": "blocks.1.attention.v:0", "target": "logits", "effect": 1.0})
+    layout = lay_out_by_position(parse("brackets", tiny))
+    # Values 0 and 2 against nothing; 5.5 and 1 against a base of 5; no values; and the logits.
+    assert column_of(layout, "blocks.0.mlp_in:4") == column_of(layout, "blocks.0.mlp:7") == 1
+    assert column_of(layout, "blocks.0.mlp_out:4") == -1 and column_of(layout, "logits") == 1
+    assert [column.title for column in layout.columns] == ["no one token", "<s>", "("]
+    # All edges go up, those between kinds of a layer too.
+    assert all(layout.y[edge.source] > layout.y[edge.target] for edge in layout.edges)
+    assert [title for title, _ in layout.rows[-1].lines] == ["Write", "Neuron", "Read"]
+    drawn = ElementTree.fromstring(to_svg(parse("brackets", tiny), layout))
+    heads = [text.text for text in drawn.findall(f".//{SVG}text[@data-token]")]
+    assert heads == ["no one token", "<s>", "("]
+
+
+def test_by_position_is_where_the_exported_graph_has_it(sample_circuits):
+    file = parse("t", sample_circuits.circuit_file("t", nodes=64, edges=180))
+    layout, graph = lay_out_by_position(file), attribution_graph(file, scan="run")
+    placed = {n["clerp"].split(" ")[0]: n["ctx_idx"] for n in graph["nodes"]}
+    assert {column_of(layout, node.id) - placed[node.id] for node in layout.nodes} == {0}
+
+
+def test_without_values_on_a_prompt_there_are_no_positions(tiny):
+    for node in tiny["nodes"]:
+        node.pop("values", None)
+    assert lay_out_by_position(parse("brackets", tiny)) is None
+    assert shown_circuits([parse("brackets", tiny)])[0]["placed"] is None
+
+
+def test_many_tokens_without_a_node_share_a_column(tiny):
+    tiny["example"]["tokens"] = ["<s>", "(", *(f" w{i}" for i in range(200))]
+    tiny["nodes"][0]["values"] = [0] * 101 + [3]
+    layout = lay_out_by_position(parse("brackets", tiny))
+    titles = [column.title for column in layout.columns]
+    assert titles == ["no one token", "<s>", "(", "… 99 more", "·w99", "… 100 more"]
+    assert column_of(layout, "blocks.0.mlp_in:4") == 101 and layout.width == 820
+
+
+@pytest.mark.parametrize("lay", [lay_out, lay_out_by_position])
 @pytest.mark.parametrize(("nodes", "layers"), [(64, 4), (500, 6), (500, 1)])
-def test_no_chip_covers_another_and_all_stand_inside(sample_circuits, nodes, layers):
+def test_no_chip_covers_another_and_all_stand_inside(sample_circuits, nodes, layers, lay):
     made = sample_circuits.circuit_file("t", nodes=nodes, edges=2000, layers=layers)
-    layout = lay_out(parse("t", made))
+    layout = lay(parse("t", made))
     places = sorted(zip(layout.y, layout.x, strict=True))
     for (y0, x0), (y1, x1) in pairwise(places):
         assert y1 - y0 >= 1 or x1 - x0 >= layout.chip
@@ -222,7 +270,7 @@ def test_exports_are_not_taken_for_circuits_and_stay_the_same(sample_run, sample
     assert set(first) == {
         f"{name}{ending}"
         for name in ("bracket_kind", "planted")
-        for ending in (".json", ".svg", ".graph.json")
+        for ending in (".json", ".svg", ".position.svg", ".graph.json")
     }
     assert write_report(sample_run).read_bytes() == page
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == first
@@ -262,6 +310,35 @@ def test_a_damaged_circuit_is_named_and_nothing_is_written(
         write_report(sample_run)
     assert (sample_run.path / "report.html").read_bytes() == before
     assert [file.name for file in (sample_run.path / "circuits").iterdir()] == ["brackets.json"]
+
+
+CONTEXT = {"band": "top", "document": 0, "tokens": [3], "values": [1.0], "center": 0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, r"t\.contexts\.json: format is 2; this version reads 1"),
+        ({"nodes": []}, r"t\.contexts\.json: nodes is '\[\]'; an object is expected"),
+        ({"vocab": {"3": 1}}, r"vocab\[3\] is '1'; a text is expected"),
+        ({"part": 1}, r"nodes\[a:1\]\.part is '1'; a text is expected"),
+        ({"band": "x"}, r"contexts is .*; an object whose band is one of top, p90"),
+        ({"tokens": [4]}, r"contexts\.tokens is '4'; a token of its vocab is expected"),
+        ({"values": []}, r"contexts\.values is '\[\]'; 1 numbers, one for each token, is expected"),
+        ({"values": ["x"]}, r"contexts\.values is 'x'; a number or null is expected"),
+        ({"center": 1}, r"contexts\.center is '1'; a number from 0 to 0 is expected"),
+        ({"document": 1}, r"contexts\.document is '1'; a number from 0 to 0 is expected"),
+    ],
+)
+def test_damaged_contexts_are_named(sample_run, sample_circuits, change, message):
+    context = CONTEXT | {key: change[key] for key in CONTEXT if key in change}
+    part = {"part": change.get("part", ""), "signed": False, "contexts": [context]}
+    whole = {"format": 1, "vocab": {"3": "x"}, "documents": ["a.py"], "nodes": {"a:1": [part]}}
+    whole |= {key: change[key] for key in whole if key in change}
+    circuit = {"format": 1, "task": "t", "nodes": [], "edges": []}
+    sample_circuits.write_circuits(sample_run.path, t=circuit, **{"t.contexts": whole})
+    with pytest.raises(RunError, match=message):
+        write_report(sample_run)
 
 
 def test_steps_follow_the_pass(tiny):

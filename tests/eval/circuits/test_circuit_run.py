@@ -110,7 +110,8 @@ def test_the_same_seed_writes_the_same_file(make_run, task, monkeypatch):
     run, files = make_run("topk"), []
     for _ in range(2):
         content = Search(run=run, target=0.69, force=True, seed=3, edges=True).write(str(task))
-        files.append((run.folder.path / "circuits" / "own.json").read_bytes())
+        written = [run.folder.circuits / name for name in ("own.json", "own.contexts.json")]
+        files.append([file.read_bytes() for file in written])
     assert files[0] == files[1] and finite(content)
     assert {check["name"] for check in content["battery"]} >= {"necessity", "nonsense_mapping"}
     assert content["sizes"]["nodes"] <= content["faithful"]["nodes"] <= content["candidates"]
