@@ -86,13 +86,16 @@ def parts_of(written: Mapping[str, Any]) -> Parts:
 
 
 def _edges(written: Mapping[str, Any]) -> Part:
-    """Pruned edges; the whole model's are not counted, and a circuit that is it has no number."""
+    """Pruned edges; the whole model's are not counted, and a circuit that is it has no number.
+
+    Nor has one of which a part alone was counted: it would seem smaller than it is.
+    """
     edges = written["sizes"].get("pruned_edges")
-    if edges is not None:
+    reason = written.get("reasons", {}).get("pruned_edges")
+    if edges is not None and not reason:
         return Part(_log2(edges))
     other = "the circuit is the whole model" if written["censored"] else "no edges were pruned"
-    reason = written.get("reasons", {}).get("pruned_edges") or other
-    return Part(None, flags=(NO_VALUE + reason,))
+    return Part(None, flags=(NO_VALUE + (reason or other),))
 
 
 def _proven(faithful: Mapping[str, Any], size: Part) -> dict[str, Part]:

@@ -75,6 +75,14 @@ def test_a_circuit_of_nothing_counts_as_one_of_a_bit():
     assert found["circuit_nonsense_log2_ratio"].value == 8.0
 
 
+def test_edges_of_which_a_part_alone_is_counted_are_no_number():
+    said = "not counted: blocks.0.attention: its codes are chosen by distance, not by weights"
+    found = parts_of(changed(reasons={"pruned_edges": said}))["circuit_log2_edges"]
+    assert found.value is None and found.flags == (NO_VALUE + said,)
+    other = parts_of(changed(reasons={"effect_edges": "judged by the gradient"}))
+    assert other["circuit_log2_edges"].value == 3.0
+
+
 def test_the_mean_over_tasks_is_geometric_and_keeps_what_is_censored():
     whole = changed(
         censored=True,
