@@ -32,6 +32,7 @@ FILE = {
     + [{"name": "random_twin", "value": None, "reason": "no twin was made", "least": None}],
     "faithful": {"nodes": 64, "bits": 128.0, "censored": False, "worst": "resample"},
     "pruned_edges": {"loss": 0.1, "censored": False},
+    "accuracy": {"model": 1.0, "model_unseen": 0.9, "circuit_unseen": 0.5},
 }
 
 
@@ -50,6 +51,7 @@ def test_a_circuit_is_counted_in_logarithms_beside_its_controls():
         "circuit_log2_bits": 5.0,
         "circuit_log2_nodes": 2.0,
         "circuit_censored": 0.0,
+        "circuit_model_accuracy": 0.95,
         "circuit_faithful_log2_bits": 7.0,
         "circuit_faithful_log2_nodes": 6.0,
         "circuit_faithful_censored": 0.0,
@@ -112,7 +114,8 @@ def test_the_mean_over_tasks_is_geometric_and_keeps_what_is_censored():
 
 def test_a_task_that_a_model_misses_counts_as_the_whole_model(make_run):
     nodes = nodes_of(make_run("dense").model)
-    parts = at_full_size(nodes, "it misses it", list(BETTER))
+    parts = at_full_size(nodes, "it misses it", list(BETTER), accuracy=0.75)
+    assert parts["circuit_model_accuracy"].value == 0.75
     every = torch.ones(len(nodes), dtype=torch.bool)
     for metric in ("circuit_log2_bits", "circuit_faithful_log2_bits"):
         assert parts[metric].value == log2(bits(nodes, every))
@@ -131,7 +134,7 @@ def test_a_mean_is_not_taken_over_the_tasks_that_happen_to_be_there():
     assert made["circuit_log2_bits:a"].value == 5.0
 
 
-@pytest.mark.parametrize(("controls", "edges", "n"), [(False, False, 3), (False, True, 4)])
+@pytest.mark.parametrize(("controls", "edges", "n"), [(False, False, 4), (False, True, 5)])
 def test_what_is_not_searched_for_is_no_metric(controls, edges, n):
     better = measured(controls=controls, edges=edges)
     bare = {k: v for k, v in FILE.items() if k not in ("faithful", "battery")}
