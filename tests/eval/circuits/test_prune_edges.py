@@ -3,7 +3,8 @@
 import pytest
 import torch
 from support.asking import asked_of
-from support.programs import PROGRAMS, Program
+from support.programs import PROGRAMS
+from support.programs_edges import part_of
 from support.small import small_model
 
 from pellucid.eval.circuits.bases import means, zeros
@@ -13,17 +14,6 @@ from pellucid.eval.circuits.gates import edges_of, loss_of
 from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import Asked, Readout, margins_of
 from pellucid.eval.circuits.prune_edges import Step, prune
-
-READS = ("w_q", "w_k", "w_v", "w_in", "w_enc")
-
-
-def part_of(program: Program, edge: dict) -> tuple[str, int]:
-    """The head or neuron that a weight belongs to."""
-    site, _, unit = edge["target" if edge["through"] in READS else "source"].rpartition(":")
-    if ".attention" not in site:
-        return site, int(unit)
-    d_head = program.model.blocks[0].attention.d_head
-    return site.rpartition(".")[0], int(unit) // d_head
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
