@@ -8,9 +8,10 @@ seed and task by task; beyond the ladder nothing is said. Ratios are geometric m
 intervals over seeds and tasks, both drawn at random. Confirmed: the lower bound of dense/sparse is
 above 4, and nonsense/real above 2. Refuted: the upper bound is below 2. Open otherwise.
 
-A task that a model misses counts as the whole model, as does one whose circuit no search finds.
-Searches see prompts with no filler between cue and answer; the file of each circuit holds its loss at 8,
-32 and 128 tokens of it (`strata`).
+A task enters where all arms pass it, rungs among them: in each of their cells the model tells the
+answers apart in 90 % of prompts or more. The others are listed with who fails. What no search brings
+within the target counts as the whole model. Searches see prompts with no filler between cue and
+answer; the file of each circuit holds its loss at 8, 32 and 128 tokens of it (`strata`).
 """
 
 import math
@@ -42,6 +43,7 @@ TASKS = (
 
 FAITHFUL, ALONE = "circuit_faithful_log2_bits", "circuit_log2_bits"
 NONSENSE, CENSORED = "circuit_nonsense_log2_ratio", "circuit_faithful_censored"
+ACCURACY, PASSED, UNKNOWN = "circuit_model_accuracy", 0.9, -1.0
 BITS = "bits_per_byte"
 CONFIRMED, REFUTED, MEANS_SOMETHING = 2.0, 1.0, 1.0
 """log2 of 4, 2 and 2."""
@@ -83,7 +85,7 @@ class Finding:
     nonsense: Effect
     """nonsense ÷ real, in the arm"""
     censored: float | None
-    """share of the arm's tasks and seeds that are counted as the whole model"""
+    """share of the arm's tasks and seeds that are counted as the whole model, of those that enter"""
     censored_dense: float | None
     """the same of the dense models that it is set beside: of large ratios that is another cause"""
     said: tuple[str, ...] = ()
@@ -109,14 +111,43 @@ def findings(folder: Path) -> list[Finding]:
     tasks = [Path(task).stem for task in asked["tasks"]]
     rungs = [cell for cell in read.cells if BASELINE in cell.values]
     arms = dict.fromkeys(cell.label for cell in read.cells if BASELINE not in cell.values)
-    return [_finding([c for c in read.cells if c.label == arm], rungs, tasks) for arm in arms]
+    failed = failing(read.cells, tasks)
+    passed = [task for task in tasks if task not in failed]
+    said = tuple(f"{task} is left out: {'; '.join(who)}" for task, who in failed.items())
+    return [
+        _finding([c for c in read.cells if c.label == arm], rungs, passed, said) for arm in arms
+    ]
+
+
+def failing(cells: Sequence[CellFiles], tasks: Sequence[str]) -> dict[str, list[str]]:
+    """By task that not all arms pass: which arms fail it, and at what accuracy in the worst seed.
+
+    A cell that is not scored says nothing yet; one that is, and has no accuracy, fails.
+    """
+    found: dict[str, list[str]] = {}
+    for task in tasks:
+        worst: dict[str, float] = {}
+        for cell in cells:
+            if BITS in cell.metrics:
+                right = cell.metrics.get(f"{ACCURACY}:{task}", UNKNOWN)
+                worst[cell.label] = min(right, worst.get(cell.label, math.inf))
+        low = {arm: right for arm, right in worst.items() if right < PASSED}
+        if low:
+            found[task] = [
+                f"{arm} has no accuracy" if right == UNKNOWN else f"{arm} is right in {right:.2f}"
+                for arm, right in low.items()
+            ]
+    return found
 
 
 def _finding(
-    cells: Sequence[CellFiles], rungs: Sequence[CellFiles], tasks: Sequence[str]
+    cells: Sequence[CellFiles],
+    rungs: Sequence[CellFiles],
+    tasks: Sequence[str],
+    left_out: Sequence[str],
 ) -> Finding:
     ratios: dict[str, list[dict[str, float]]] = {FAITHFUL: [], ALONE: [], NONSENSE: []}
-    said, full, full_dense = [], [], []
+    said, full, full_dense = [*left_out], [], []
     for cell in cells:
         try:
             ladder = usable(cell, [rung for rung in rungs if rung.seed == cell.seed], BITS)

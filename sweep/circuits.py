@@ -131,7 +131,7 @@ def _task(search: "Search", name: str, task: str, metrics: list[str]) -> "Task":
             written = search.write(task)
             _note(search, name, time.monotonic() - begun)
     except Unable as reason:
-        parts = at_full_size(nodes, str(reason), metrics)
+        parts = at_full_size(nodes, str(reason), metrics, reason.accuracy)
         return Task(parts, time.monotonic() - begun, tokens)
     seconds = folder.read_manifest().get(SECONDS, {}).get(name, 0.0)
     return Task(parts_of(written), seconds, tokens)

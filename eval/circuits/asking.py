@@ -36,7 +36,11 @@ SEARCHED, MEASURED = "loop", "dev"
 
 
 class Unable(UserError):
-    """A task that the whole model cannot do."""
+    """A task that the whole model cannot do; `accuracy` is how often it is right all the same."""
+
+    def __init__(self, message: str, accuracy: float | None = None):
+        super().__init__(message)
+        self.accuracy = accuracy
 
 
 class Asking(NamedTuple):
@@ -158,5 +162,6 @@ def check_able(
     raise Unable(
         f"task {name!r}: the model's own loss is {loss:.2f} nats, at an accuracy of "
         f"{sum(right) / 2:.2f}, and the target {target:g}: no part is asked to do what the whole "
-        f"cannot; {higher or 'give '}--force to search all the same"
+        f"cannot; {higher or 'give '}--force to search all the same",
+        sum(right) / 2,
     )

@@ -34,33 +34,40 @@ def measure(
 ) -> dict[str, Any]:
     """`edges`, the strongest first, `sizes` and, for a size that is None, `reasons`.
 
-    `static_edges`: non-zero weights between two kept nodes. `effect_edges`: of these, those that
-    change the loss by more than 0.01 x target, alone or, tried again, with all that did not.
-    `dynamic_edges_per_token`: those whose two ends are both active, on average over tokens.
+    `static_edges`: non-zero weights between two kept nodes. `effect_edges`: of these, and of the
+    edges that a layer has without weights, those that change the loss by more than 0.01 x target,
+    alone or, tried again, with all that did not. `dynamic_edges_per_token`: weights whose two ends
+    are both active, on average over tokens.
     Between heads and neurons alone no single weight stands: their edges are what one reads of what
     another wrote, and have an effect and no weight.
     """
     edges = edges_of(model, nodes, circuit.kept)
     if not edges.links:
         return _without_weights(model, nodes, circuit, edges.reasons, asked, base, tried)
-    guess = predicted(model, nodes, circuit, edges, asked, base)
+    about = model, nodes, circuit, edges, asked, base
+    guess, sweep = predicted(*about), _Sweep(*about)
     order = guess.abs().argsort(descending=True, stable=True)
-    sweep = _Sweep(model, nodes, circuit, edges, asked, base)
     effects = {int(edge): sweep.effect(int(edge)) for edge in order[:tried]}
+    weighed = int((~edges.weights().isnan()).sum())
+    seen = any(link.weight is not None for link in edges.links)
     sizes = {
-        "static_edges": len(edges),
+        "static_edges": weighed if seen else None,
         "effect_edges": sweep.felt(guess, effects, tried),
-        "dynamic_edges_per_token": dynamic(model, nodes, circuit, edges, asked, base),
+        "dynamic_edges_per_token": dynamic(*about) if seen else None,
     }
     listed = edges.listed(nodes, order[:LISTED].cpu(), effects)
     return {"edges": listed, "sizes": sizes, "reasons": _remarks(edges, tried)}
 
 
 def _remarks(edges: Edges, tried: int) -> dict[str, str]:
-    found = {}
+    found = _untried(len(edges), tried)
     if edges.reasons:
-        found["static_edges"] = "not counted: " + "; ".join(edges.reasons)
-    return found | _untried(len(edges), tried)
+        why = "not counted: " + "; ".join(edges.reasons)
+        found |= {"static_edges": why, "dynamic_edges_per_token": why}
+    if edges.unknown:
+        said = [found["effect_edges"]] if "effect_edges" in found else []
+        found["effect_edges"] = "; ".join([*said, "not counted: " + "; ".join(edges.unknown)])
+    return found
 
 
 def _untried(n_edges: int, tried: int) -> dict[str, str]:
@@ -156,7 +163,7 @@ class _Sweep:
 def dynamic(
     model: nn.Module, nodes: Nodes, circuit: Circuit, edges: Edges, asked: Asked, base: Base
 ) -> float:
-    """Edges per token whose two ends are not 0 there, over the tokens of the prompts."""
+    """Weights per token whose two ends are not 0 there, over the tokens of the prompts."""
     dtype = next(model.parameters()).dtype
     share = circuit.kept.to(asked.tokens.device, dtype)
     with intervene(model, edits_of(nodes, share, base)), record(model, nodes.sites) as trace:
@@ -165,6 +172,8 @@ def dynamic(
     counted = columns[None] <= asked.last[:, None]
     total = 0
     for link, target, source, _ in edges.split(torch.zeros(len(edges))):
+        if link.weight is None:
+            continue
         there = _active(trace[link.target].to_dense(), counted)
         here = _active(trace[link.source].to_dense(), counted)
         matrix = torch.zeros_like(link.weight, dtype=torch.float32)

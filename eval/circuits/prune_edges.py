@@ -58,12 +58,14 @@ def prune(
     comparison, by their first-order effects; each ranking is cut at the target, and what the
     shortest cut can spare is left out, too. Where all edges together miss the target, all are kept
     and `censored` says so. Gives `edges`, `sizes` (`pruned_edges`, None where there are no static
-    edges), `reasons`, `loss` and `censored`.
+    edges), `reasons`, `loss` and `censored`. Where a part of the model has no edges the size is
+    that of the others alone, and the reason for `pruned_edges` says so.
     """
     edges = edges_of(model, nodes, circuit.kept)
     if not edges.links:
         why = {"pruned_edges": "; ".join(edges.reasons)}
         return _written([], None, why, loss=None, censored=False)
+    why = {"pruned_edges": "not counted: " + "; ".join(edges.unknown)} if edges.unknown else {}
     pruner = _Pruner(model, nodes, circuit, edges, asked, base)
     guess = predicted(model, nodes, circuit, edges, asked, base).abs()
     rankings = [guess]
@@ -72,7 +74,7 @@ def prune(
     kept = pruner.leaner(min(map(pruner.cut, rankings), key=len))
     loss = pruner.loss_with(kept)
     listed = edges.listed(nodes, kept.cpu(), {})
-    return _written(listed, len(kept), {}, loss=loss, censored=loss > circuit.target)
+    return _written(listed, len(kept), why, loss=loss, censored=loss > circuit.target)
 
 
 def _written(

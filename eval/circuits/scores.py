@@ -24,8 +24,10 @@ FOUND: dict[str, Literal["lower", "higher"]] = {
     "circuit_log2_bits": "lower",
     "circuit_log2_nodes": "lower",
     "circuit_censored": "lower",
+    "circuit_model_accuracy": "higher",
 }
-"""What every circuit has, other nodes being held at their means, and which way is better."""
+"""What every circuit has, other nodes being held at their means, and which way is better; and how
+often the whole model tells the two answers apart, on the prompts of the search and on others."""
 PROVEN: dict[str, Literal["lower", "higher"]] = {
     "circuit_faithful_log2_bits": "lower",
     "circuit_faithful_log2_nodes": "lower",
@@ -74,11 +76,13 @@ def measured(*, controls: bool, edges: bool) -> dict[str, Literal["lower", "high
 def parts_of(written: Mapping[str, Any]) -> Parts:
     """The numbers of a circuit as its file holds it; a censored one has the size of the model."""
     sizes, empty = written["sizes"], _controls(written.get("battery", ()))
+    right = written["accuracy"]
     why = (f"{FULL}no circuit reaches the target",) if written["censored"] else ()
     found = {
         "circuit_log2_bits": Part(_log2(sizes["bits"]), empty["bits"], why),
         "circuit_log2_nodes": Part(_log2(sizes["nodes"]), empty["nodes"], why),
         "circuit_censored": Part(float(written["censored"]), flags=why),
+        "circuit_model_accuracy": Part((right["model"] + right["model_unseen"]) / 2),
     }
     if "faithful" in written:
         found |= _proven(written["faithful"], found["circuit_log2_bits"])
@@ -86,13 +90,16 @@ def parts_of(written: Mapping[str, Any]) -> Parts:
 
 
 def _edges(written: Mapping[str, Any]) -> Part:
-    """Pruned edges; the whole model's are not counted, and a circuit that is it has no number."""
+    """Pruned edges; the whole model's are not counted, and a circuit that is it has no number.
+
+    Nor has one of which a part alone was counted: it would seem smaller than it is.
+    """
     edges = written["sizes"].get("pruned_edges")
-    if edges is not None:
+    reason = written.get("reasons", {}).get("pruned_edges")
+    if edges is not None and not reason:
         return Part(_log2(edges))
     other = "the circuit is the whole model" if written["censored"] else "no edges were pruned"
-    reason = written.get("reasons", {}).get("pruned_edges") or other
-    return Part(None, flags=(NO_VALUE + reason,))
+    return Part(None, flags=(NO_VALUE + (reason or other),))
 
 
 def _proven(faithful: Mapping[str, Any], size: Part) -> dict[str, Part]:
@@ -128,7 +135,9 @@ def _controls(battery: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float
     return found
 
 
-def at_full_size(nodes: Nodes, reason: str, metrics: Sequence[str]) -> Parts:
+def at_full_size(
+    nodes: Nodes, reason: str, metrics: Sequence[str], accuracy: float | None = None
+) -> Parts:
     """The numbers of a task that a model cannot do: its circuit counts as the whole model.
 
     Nonsense takes no more than that, so the ratio to it is 1.
@@ -138,6 +147,8 @@ def at_full_size(nodes: Nodes, reason: str, metrics: Sequence[str]) -> Parts:
     known = {m: sizes[u] for m in metrics for u in sizes if m.endswith(f"log2_{u}")}
     known |= {m: 1.0 for m in metrics if m.endswith("censored")}
     known["circuit_nonsense_log2_ratio"] = 0.0
+    if accuracy is not None:
+        known["circuit_model_accuracy"] = accuracy
     none = Part(None, flags=(NO_VALUE + reason,))
     beside = dict.fromkeys(CONTROLS, "the model misses the target: nothing was searched for")
     controls = lambda metric: beside if "log2_bits" in metric or "log2_nodes" in metric else {}

@@ -1,4 +1,6 @@
-"""Edges that a model's weights show exactly: which weight leads from one node of a half to another.
+"""Edges that a model's weights show: which weight leads from one node of a half to another.
+
+Where a layer has no matrix between its nodes, its edges are passages, which have effects alone.
 
 Between halves a channel that is written and one that is read meet in the stream; that is no weight,
 and is not counted (arXiv 2511.13653).
@@ -12,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pellucid.eval.circuits.passages import READ, Passage, passages_of
 from pellucid.models import unwrap
 from pellucid.models.attention.bilinear import BilinearAttention
 from pellucid.models.attention.codebook import CodebookAttention
@@ -19,6 +22,7 @@ from pellucid.models.attention.gated import GatedAttention
 from pellucid.models.attention.softmax import SoftmaxAttention
 from pellucid.models.mlp.bilinear import BilinearMLP
 from pellucid.models.mlp.dense import DenseMLP
+from pellucid.models.mlp.skip_topk import SkipTopKMLP
 from pellucid.models.mlp.solu import SoLUMLP
 from pellucid.models.mlp.sparse import SparseMLP
 from pellucid.models.stream.dual import DualStream
@@ -50,19 +54,32 @@ class Link(NamedTuple):
         return stored.T if self.from_rows else stored
 
 
-def links_of(model: nn.Module) -> tuple[list[Link], list[str]]:
-    """The matrices of all blocks, in the order of the pass, and sentences on what has none."""
-    found: list[Link] = []
-    reasons: list[str] = []
+class Links(NamedTuple):
+    """What edges a model has, in the order of the pass."""
+
+    found: list[Link | Passage]
+    unweighted: list[str]
+    """sentences on what has no weights; edges of it may be passages"""
+    unknown: list[str]
+    """sentences on what has no edges at all"""
+
+
+def links_of(model: nn.Module) -> Links:
+    """The matrices of all blocks, and passages where a layer shows none."""
+    links = Links([], [], [])
     for layer, block in enumerate(unwrap(model).blocks):
         at = f"blocks.{layer}."
         if type(block) not in (Block, TopKStream, DualStream):
-            reasons.append(f"{at[:-1]}: {type(block).__name__} reads its weights more than once")
+            why = f"{at[:-1]}: {type(block).__name__} reads its weights more than once"
+            links.unweighted.append(why), links.unknown.append(why)
             continue
-        for links in (_of_attention(at, block), _of_mlp(at, block.mlp)):
-            found += [link for link in links if isinstance(link, Link)]
-            reasons += [why for why in links if isinstance(why, str)]
-    return found, reasons
+        attention, mlp = _of_attention(at, block), _of_mlp(at, block)
+        links.found.extend(each for each in (*attention, *mlp) if not isinstance(each, str))
+        links.unweighted.extend(each for each in (*attention, *mlp) if isinstance(each, str))
+        # A layer without weights has passages, unless units write in no way that is known.
+        unknown = attention if len(mlp) > 1 else [*attention, *mlp]
+        links.unknown.extend(each for each in unknown if isinstance(each, str))
+    return links
 
 
 def _of_attention(at: str, block: nn.Module) -> list[Link | str]:
@@ -83,19 +100,25 @@ def _of_attention(at: str, block: nn.Module) -> list[Link | str]:
     return [*links, Link(f"{name}.w_o", f"{name}.v", f"{at}attn_out", attention, "w_o", "b_o")]
 
 
-def _of_mlp(at: str, mlp: nn.Module) -> list[Link | str]:
-    name = f"{at}mlp"
+def _of_mlp(at: str, block: nn.Module) -> list[Link | Passage | str]:
+    mlp, name = block.mlp, f"{at}mlp"
     if isinstance(mlp, DenseMLP | BilinearMLP | SoLUMLP):
         read, write = [("w_in", "b_in"), ("w_up", "b_up")], ("w_out", "b_out")
     elif isinstance(mlp, SparseMLP):
         read, write = [("w_enc", "b_enc")], ("w_dec", "b_dec")
     else:
-        return [f"{name}: {type(mlp).__name__} has no matrix from channels to units alone"]
-    out: Link | str = Link(f"{name}.{write[0]}", name, f"{at}mlp_out", mlp, *write, True)
+        why = f"{name}: {type(mlp).__name__} has no matrix from channels to units alone"
+        return [why, *passages_of(at, block)]
+    out = Link(f"{name}.{write[0]}", name, f"{at}mlp_out", mlp, *write, True)
     if isinstance(mlp, SparseMLP) and hasattr(mlp, "w_up"):
-        return [f"{name}: one of the two matrices its gates read by has no bias", out]
+        reads = [each for each in passages_of(at, block) if each.matrix == READ]
+        return [f"{name}: one of the two matrices its gates read by has no bias", *reads, out]
     into = [pair for pair in read if hasattr(mlp, pair[0])]
-    return [*(Link(f"{name}.{w}", f"{at}mlp_in", name, mlp, w, b) for w, b in into), out]
+    links = [*(Link(f"{name}.{w}", f"{at}mlp_in", name, mlp, w, b) for w, b in into), out]
+    if isinstance(mlp, SkipTopKMLP):
+        past = ("w_skip", "b_dec")
+        links.append(Link(f"{name}.w_skip", f"{at}mlp_in", f"{at}mlp_out", mlp, *past))
+    return links
 
 
 @contextmanager
@@ -116,8 +139,8 @@ def replaced(new: Mapping[tuple[nn.Module, str], Tensor]) -> Iterator[None]:
             place[name] = old
 
 
-def mean_of(base: float | Tensor, like: Float[Tensor, "target source"]) -> Float[Tensor, " source"]:
+def mean_of(base: float | Tensor, like: Float[Tensor, " source"]) -> Float[Tensor, " source"]:
     """What a site's base is on average over rows and tokens, for each unit."""
     value = torch.as_tensor(base, dtype=like.dtype, device=like.device)
     value = value.mean((0, 1)) if value.ndim == 3 else value
-    return value.expand(like.shape[1])
+    return value.expand(like.shape)

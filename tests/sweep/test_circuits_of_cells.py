@@ -157,6 +157,9 @@ def test_a_task_that_is_missed_is_counted_whole_and_not_dropped(cell, tmp_path):
     assert by_name["circuit_log2_bits:wrong"].value == full
     assert "the model's own loss is" in by_name["circuit_log2_bits:wrong"].flags[0]
     assert by_name["circuit_censored"].value == 0.5
+    # What the model is worth is known of both, and tells them apart.
+    worth = [by_name[f"circuit_model_accuracy:{name}"].value for name in ("wrong", "right")]
+    assert worth[0] <= 0.5 < 0.9 <= worth[1]
     right = by_name["circuit_log2_bits:right"].value
     assert right < full and by_name["circuit_log2_bits"].value == (full + right) / 2
     # One that was forced is no circuit of this search.

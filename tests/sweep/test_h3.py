@@ -13,6 +13,8 @@ from pellucid.sweep.statistics import Effect
 
 TASKS = ("not_in", "for_while", "try_except")
 WIDTHS = (64, 96, 128, 192, 320)
+WHOLE = 30.0
+"""log2 of the size of a whole model, far above that of any circuit."""
 
 
 def active(d):
@@ -28,8 +30,24 @@ def dense_size(d, task):
     return 4.0 + math.log2(active(d)) / 2 + 3 * TASKS.index(task)
 
 
-def cell(path, name, seed, *, bits, sizes, size=1e5, nonsense=2.0, alone=2.0, data="a", full=0.0):
-    """A finished cell; `alone` is how much smaller the circuit is at the means."""
+def cell(
+    path,
+    name,
+    seed,
+    *,
+    bits,
+    sizes,
+    size=1e5,
+    nonsense=2.0,
+    alone=2.0,
+    data="a",
+    full=0.0,
+    right=None,
+    missed=(),
+):
+    """A finished cell; `alone` is how much smaller the circuit is at the means, `right` what the
+    model's accuracy is where it is not 1, `missed` the tasks that count as the whole model."""
+    sizes = sizes | dict.fromkeys(missed, WHOLE)
     run = path / "cells" / name
     run.mkdir(parents=True)
     (run / "config.json").write_text(json.dumps({"seed": seed, "model": {}, "data": {}}))
@@ -38,6 +56,7 @@ def cell(path, name, seed, *, bits, sizes, size=1e5, nonsense=2.0, alone=2.0, da
     (run / "metrics.jsonl").write_text("")
     parts = {h3.FAITHFUL: sizes, h3.ALONE: {t: v - alone for t, v in sizes.items()}}
     parts |= {h3.NONSENSE: dict.fromkeys(sizes, nonsense), h3.CENSORED: dict.fromkeys(sizes, full)}
+    parts[h3.ACCURACY] = dict.fromkeys(sizes, 1.0) | (right or {})
     values = {f"{metric}:{t}": v for metric, of in parts.items() for t, v in of.items()}
     scores = [
         {"metric": m, "value": v, "flags": []}
@@ -107,6 +126,37 @@ def test_tasks_that_the_dense_models_miss_are_told_beside_the_ratio(tmp_path):
     assert "| 25% / 0% | 5 |" in h3.table([arm])
 
 
+def test_a_task_that_a_rung_fails_changes_no_ratio_and_is_named(tmp_path):
+    """Counted at full size it would be the dense models' loss, and the arm's ratio would grow."""
+    missed = {"right": {"try_except": 0.6}, "missed": ("try_except",)}
+    odd = {f"d192-{seed}": missed for seed in range(5)}
+    (arm,) = made(tmp_path / "some", {"a": {"gain": 1.0}}, odd=odd).values()
+    (two,) = made(tmp_path / "two", {"a": {"gain": 1.0}}, tasks=TASKS[:2]).values()
+    assert arm.faithful.value == pytest.approx(two.faithful.value, abs=0.1)
+    assert arm.faithful.value == pytest.approx(1.0, abs=0.1)
+    assert arm.said == ("try_except is left out: dense d192 is right in 0.60",)
+    assert "a: try_except is left out" in h3.table([arm])
+    # Passed, and counted whole as no search reached the target: it enters, and is told.
+    odd = {f"d192-{seed}": missed | {"right": {"try_except": 0.9}} for seed in range(5)}
+    (whole,) = made(tmp_path / "whole", {"a": {"gain": 1.0}}, odd=odd).values()
+    assert whole.faithful.value > 2.0 and whole.said == ()
+
+
+def test_one_seed_of_one_arm_is_enough_to_fail_and_what_is_unknown_is_not_passed(tmp_path):
+    arms = {"a": {"gain": 3.0}, "b": {"gain": 1.0}}
+    odd = {"d320-4": {"right": {"not_in": 0.89}}}
+    found = made(tmp_path / "one", arms, odd=odd)
+    for arm in found.values():
+        assert arm.said == ("not_in is left out: dense d320 is right in 0.89",)
+    arms["b"]["right"] = {"for_while": None}
+    found = made(tmp_path / "unknown", arms)
+    assert found["a"].said == ("for_while is left out: b has no accuracy",)
+    assert found["a"].faithful.value == pytest.approx(3.0, abs=0.1)
+    arms["b"]["right"] = dict.fromkeys(TASKS, 0.5)
+    none = made(tmp_path / "none", arms)["a"]
+    assert none.faithful.value is None and none.verdict == "open" and len(none.said) == 3
+
+
 def test_beyond_the_ladder_nothing_is_said(tmp_path):
     found = made(tmp_path, {"better": {"gain": 5.0, "d": 400}, "worse": {"gain": 5.0, "d": 40}})
     for arm in found.values():
@@ -126,7 +176,11 @@ def test_a_seed_whose_ladder_cannot_be_used_is_left_out_and_told(tmp_path):
 
 def test_a_task_without_a_number_is_left_out_and_named(tmp_path):
     sizes = {t: dense_size(64, t) for t in TASKS[:2]}
-    (arm,) = made(tmp_path, {"a": {"gain": 3.0}}, odd={"d64-1": {"sizes": sizes}}).values()
+    (arm,) = made(
+        tmp_path,
+        {"a": {"gain": 3.0}},
+        odd={"d64-1": {"sizes": sizes, "right": {"try_except": 1.0}}},
+    ).values()
     assert arm.faithful.value == pytest.approx(3.0, abs=0.1) and arm.faithful.n == 5
     assert f"{h3.FAITHFUL} is not known everywhere of try_except" in arm.said
     # The arm's own numbers are all there.

@@ -32,6 +32,7 @@ FILE = {
     + [{"name": "random_twin", "value": None, "reason": "no twin was made", "least": None}],
     "faithful": {"nodes": 64, "bits": 128.0, "censored": False, "worst": "resample"},
     "pruned_edges": {"loss": 0.1, "censored": False},
+    "accuracy": {"model": 1.0, "model_unseen": 0.9, "circuit_unseen": 0.5},
 }
 
 
@@ -50,6 +51,7 @@ def test_a_circuit_is_counted_in_logarithms_beside_its_controls():
         "circuit_log2_bits": 5.0,
         "circuit_log2_nodes": 2.0,
         "circuit_censored": 0.0,
+        "circuit_model_accuracy": 0.95,
         "circuit_faithful_log2_bits": 7.0,
         "circuit_faithful_log2_nodes": 6.0,
         "circuit_faithful_censored": 0.0,
@@ -73,6 +75,14 @@ def test_a_circuit_of_nothing_counts_as_one_of_a_bit():
     found = parts_of(empty)
     assert [found[m].value for m in ("circuit_log2_bits", "circuit_log2_edges")] == [0.0, 0.0]
     assert found["circuit_nonsense_log2_ratio"].value == 8.0
+
+
+def test_edges_of_which_a_part_alone_is_counted_are_no_number():
+    said = "not counted: blocks.0.attention: its codes are chosen by distance, not by weights"
+    found = parts_of(changed(reasons={"pruned_edges": said}))["circuit_log2_edges"]
+    assert found.value is None and found.flags == (NO_VALUE + said,)
+    other = parts_of(changed(reasons={"effect_edges": "judged by the gradient"}))
+    assert other["circuit_log2_edges"].value == 3.0
 
 
 def test_the_mean_over_tasks_is_geometric_and_keeps_what_is_censored():
@@ -104,7 +114,8 @@ def test_the_mean_over_tasks_is_geometric_and_keeps_what_is_censored():
 
 def test_a_task_that_a_model_misses_counts_as_the_whole_model(make_run):
     nodes = nodes_of(make_run("dense").model)
-    parts = at_full_size(nodes, "it misses it", list(BETTER))
+    parts = at_full_size(nodes, "it misses it", list(BETTER), accuracy=0.75)
+    assert parts["circuit_model_accuracy"].value == 0.75
     every = torch.ones(len(nodes), dtype=torch.bool)
     for metric in ("circuit_log2_bits", "circuit_faithful_log2_bits"):
         assert parts[metric].value == log2(bits(nodes, every))
@@ -123,7 +134,7 @@ def test_a_mean_is_not_taken_over_the_tasks_that_happen_to_be_there():
     assert made["circuit_log2_bits:a"].value == 5.0
 
 
-@pytest.mark.parametrize(("controls", "edges", "n"), [(False, False, 3), (False, True, 4)])
+@pytest.mark.parametrize(("controls", "edges", "n"), [(False, False, 4), (False, True, 5)])
 def test_what_is_not_searched_for_is_no_metric(controls, edges, n):
     better = measured(controls=controls, edges=edges)
     bare = {k: v for k, v in FILE.items() if k not in ("faithful", "battery")}

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from support.asking import asked_of
-from support.programs import PROGRAMS, Program
+from support.programs import PROGRAMS
+from support.programs_edges import part_of
 from support.small import small_model
 
 from pellucid.eval.circuits.bases import means, zeros
@@ -13,17 +14,6 @@ from pellucid.eval.circuits.gates import edges_of, loss_of
 from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import Asked, Readout, margins_of
 from pellucid.eval.circuits.prune_edges import Step, prune
-
-READS = ("w_q", "w_k", "w_v", "w_in", "w_enc")
-
-
-def part_of(program: Program, edge: dict) -> tuple[str, int]:
-    """The head or neuron that a weight belongs to."""
-    site, _, unit = edge["target" if edge["through"] in READS else "source"].rpartition(":")
-    if ".attention" not in site:
-        return site, int(unit)
-    d_head = program.model.blocks[0].attention.d_head
-    return site.rpartition(".")[0], int(unit) // d_head
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -53,11 +43,11 @@ def test_edges_that_are_kept_belong_to_the_program_and_do_its_task(name):
             assert float(loss_of(model, nodes, circuit, edges, less, asked, base)) > 0.15
 
 
-def random_task() -> tuple[torch.nn.Module, Asked]:
+def random_task(**changes) -> tuple[torch.nn.Module, Asked]:
     tokens = torch.randint(0, 61, (4, 8), generator=torch.Generator().manual_seed(0))
     first, second = torch.tensor([3, 4, 3, 4]), torch.tensor([5, 6, 5, 6])
     asked = Asked(tokens, torch.full((4,), 7), first, second, torch.arange(4) < 2)
-    return small_model("topk"), asked
+    return small_model("topk", **changes), asked
 
 
 def test_the_same_seed_gives_the_same_edges_and_what_misses_the_target_is_censored():
@@ -85,6 +75,16 @@ def test_where_there_are_no_static_edges_nothing_is_pruned_and_the_reason_is_giv
     found = prune(model, nodes, circuit, asked, zeros(nodes), 0)
     assert found["sizes"] == {"pruned_edges": None} and found["edges"] == []
     assert "stream" in found["reasons"]["pruned_edges"]
+
+
+def test_a_part_without_edges_is_told_beside_the_number_of_the_others():
+    model, asked = random_task(attention="codebook")
+    nodes = nodes_of(model)
+    kept = torch.rand(len(nodes), generator=torch.Generator().manual_seed(2)) < 0.07
+    circuit = Circuit("t", kept, torch.zeros(len(nodes)), 0.7, 9.0)
+    found = prune(model, nodes, circuit, asked, zeros(nodes), 0, steps=1)
+    assert found["sizes"]["pruned_edges"] == 0
+    assert "its codes are chosen by distance" in found["reasons"]["pruned_edges"]
 
 
 def test_a_step_has_the_gradient_of_a_sigmoid():
