@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SPLIT = "val"
-TOKENS = 16_384
-"""Most tokens that are read. A column of values takes 64 KiB: 64 MiB for the 512 nodes that a
+TOKENS = 8_192
+"""Most tokens that are read. A column of values takes 32 KiB: 32 MiB for the 512 nodes that a
 circuit's file lists at most, where each is a query and a key."""
 BANDS = ("top", "p90", "p50", "p10", "silent")
 MOST = 2

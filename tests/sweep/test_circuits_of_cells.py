@@ -193,7 +193,7 @@ def test_a_task_may_be_at_a_distance(cell, monkeypatch):
 
 
 def test_a_full_disk_is_no_property_of_the_model(cell, monkeypatch):
-    def full(self, name, circuit):
+    def full(self, name, circuit, **how):
         raise RunError("no space left")
 
     monkeypatch.setattr(type(cell.folder), "write_circuit", full)
