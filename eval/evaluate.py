@@ -157,6 +157,7 @@ def workbench(
         seed=seed,
         latents=known,
         labelled=labelled,
+        rules=limits.rules,
         ngram_flags=(f"the n-grams see the first {len(seen):,} training tokens",) if cut else (),
     )
 

@@ -24,6 +24,7 @@ from pellucid.eval.controls import CONTROLS
 from pellucid.eval.latents.interchange import latent_interchange
 from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
 from pellucid.eval.latents.regret import regret
+from pellucid.eval.rules.limits import ALL_UNITS, DRAWN, Limits
 from pellucid.eval.rules.scores import (
     description_lengths,
     explained_loss_scores,
@@ -100,7 +101,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Token budgets; none means all there is."""
+    """How much is read and looked at; none means all there is."""
 
     tokens: int | None
     """held-out tokens that the model and its controls read"""
@@ -108,6 +109,8 @@ class Suite:
     """training tokens that the n-grams are fitted on"""
     shown: int = 256
     """units of each site whose contexts are kept"""
+    rules: Limits = DRAWN
+    """units that are given rules"""
     controls: tuple[str, ...] = CONTROLS
     """controls that are made"""
     shared: bool = True
@@ -127,5 +130,5 @@ SUITES = {
         controls=QUICKLY_MADE,
     ),
     "standard": Suite(tokens=200_000, ngram_tokens=12_000_000),
-    "full": Suite(tokens=None, ngram_tokens=100_000_000),
+    "full": Suite(tokens=None, ngram_tokens=100_000_000, rules=ALL_UNITS),
 }
