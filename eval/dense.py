@@ -23,14 +23,18 @@ def dense_reader(run: "Run", dense: "Run", shared: dict[str, Any]) -> Reader:
     """
     name = dense.folder.path
     if name.resolve() == run.folder.path.resolve():
-        raise RunError(f"{name} is the run that is scored: another one, with mlp=dense, is accepted")
+        raise RunError(
+            f"{name} is the run that is scored: another one, with mlp=dense, is accepted"
+        )
     if dense.data.fingerprint != run.data.fingerprint:
         raise RunError(
             f"the dense run {name} was trained on data {dense.data.fingerprint}, and "
             f"{run.folder.path} on {run.data.fingerprint}: a run on the same data is accepted"
         )
     if why := _not_dense(dense.config.model):
-        raise RunError(f"{name} is not dense: {why}; a run with mlp=dense in every layer is accepted")
+        raise RunError(
+            f"{name} is not dense: {why}; a run with mlp=dense in every layer is accepted"
+        )
     about = {"context": dense.config.model.context, "remark": _size(run, dense)}
     return Reader(itself(dense), label="dense: ", **shared | about)
 
