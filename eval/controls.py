@@ -133,9 +133,13 @@ def _remarks(
     found = []
     for name, value in held.items():
         system = bench.controls.get(name)
-        if isinstance(value, float) and isinstance(system, MadeUnits):
+        if not isinstance(value, float):
+            continue
+        if isinstance(system, MadeUnits):
             said = system.remarks.items()
             found += [f"{name}: {remark}" for place, remark in said if site in (place, None)]
+        elif isinstance(system, Reader) and system.remark:
+            found.append(f"{name}: {system.remark}")
     return tuple(dict.fromkeys(found))
 
 

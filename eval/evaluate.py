@@ -13,6 +13,7 @@ from pellucid.eval import score, units_page
 from pellucid.eval.aside import Aside, aside
 from pellucid.eval.concepts.examples import concept_examples
 from pellucid.eval.controls import CONTROLS, NO_DENSE, NOT_MADE, System, made_units
+from pellucid.eval.dense import dense_reader
 from pellucid.eval.elsewhere import itself, random_twin, read_ahead
 from pellucid.eval.labels.choose import labelling
 from pellucid.eval.latents.known import known_of
@@ -143,7 +144,8 @@ def workbench(
 ) -> Workbench:
     """The run and its controls with the held-out text and the n-grams' training tokens.
 
-    `dense` is a matched dense run, of the same data, and `seeds` are runs of other seeds alone.
+    `dense` is a matched dense run, of the same data, and `seeds` are runs of other seeds alone;
+    others raise RunError.
     Nothing is read yet: passes over the models are made when a metric first asks for them, once.
     """
     limits, train = SUITES[suite], run.data.split("train").tokens
@@ -171,6 +173,7 @@ def workbench(
         seed=seed,
         latents=known,
         labelled=labelled,
+        rules=limits.rules,
         ngram_flags=(f"the n-grams see the first {len(seen):,} training tokens",) if cut else (),
     )
 
@@ -183,20 +186,9 @@ def _controls(
         model = permuted_weights(run, seed=shared["seed"])
         found["permuted_weights"] = Reader(model, label="permuted weights: ", **shared)
     if "dense_neurons" in wanted:
-        found["dense_neurons"] = NO_DENSE if dense is None else _dense_reader(run, dense, shared)
+        found["dense_neurons"] = NO_DENSE if dense is None else dense_reader(run, dense, shared)
     made = made_units(reader, seed=shared["seed"])
     return found | {name: system for name, system in made.items() if name in wanted}
-
-
-def _dense_reader(run: "Run", dense: "Run", shared: dict[str, Any]) -> Reader:
-    """The matched dense run, reading the same tokens; RunError for one of other data."""
-    if dense.data.fingerprint != run.data.fingerprint:
-        raise RunError(
-            f"the dense run {dense.folder.path} was trained on data {dense.data.fingerprint}, and "
-            f"{run.folder.path} on {run.data.fingerprint}: a run on the same data is accepted"
-        )
-    context = {"context": dense.config.model.context}
-    return Reader(itself(dense), label="dense: ", **shared | context)
 
 
 def _siblings(run: "Run", seeds: list["Run"], shared: dict[str, Any]) -> list[Sibling]:

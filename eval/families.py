@@ -1,4 +1,4 @@
-"""Families of labels and tasks, and which of them a split of the corpus is scored with."""
+"""Families of labels, tasks and losses, and which of them a split of the corpus is scored with."""
 
 from collections.abc import Iterable
 

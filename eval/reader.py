@@ -56,6 +56,8 @@ class Reader:
     """keep also what the layers of the sites read, from which competitors are made"""
     elsewhere: dict[str, Callable[[], Predictions]] = field(default_factory=dict)
     """passes that another process makes over the same model, by method; may raise Lost"""
+    remark: str = ""
+    """what a number about it as a control needs to say"""
     scratch: Scratch | None = None
     """where harvests are kept, if not in folders of their own"""
 

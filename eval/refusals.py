@@ -21,7 +21,8 @@ SOURCES = ("init_from", "teacher")
 def seen(folder: RunFolder) -> dict[str, str]:
     """Families, metrics and sites that training or tuning used: why each is no evaluation.
 
-    Keys are `labels:loop`, a metric's name, `module:function` of a loss, or a site as `site:name`.
+    Keys are `labels:loop` or another family, a metric's name, `module:function` of a loss, or a site
+    as `site:name`.
     """
     return _seen(folder, set()) if folder.exists() else {}
 
@@ -75,6 +76,8 @@ def _losses(name: str, manifest: Mapping[str, Any]) -> dict[str, str]:
     for loss in manifest.get("losses", []):
         function = loss["function"]
         found[function] = f"{function} entered the loss of {name}"
+        for used in loss.get("uses", []):
+            found[used] = f"{function} entered the loss of {name} and uses it"
         for site in loss.get("sites", []):
             found[f"site:{site}"] = f"{function} entered the loss of {name} and saw these units"
     return found

@@ -25,6 +25,7 @@ from pellucid.eval.controls import CONTROLS
 from pellucid.eval.latents.interchange import latent_interchange
 from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
 from pellucid.eval.latents.regret import regret
+from pellucid.eval.rules.limits import ALL_UNITS, DRAWN, Limits
 from pellucid.eval.rules.scores import (
     description_lengths,
     explained_loss_scores,
@@ -49,6 +50,8 @@ SINCE = {"quick": QUICK, "standard": STANDARD, "full": FULL}
 
 RULED = ("labels:dev",)
 """Rules may ask for labels of this family."""
+LOSS = ("loss",)
+"""All that the metric says is the held-out loss, or rises and falls with it."""
 
 
 class Metric(NamedTuple):
@@ -59,28 +62,31 @@ class Metric(NamedTuple):
     suites: tuple[str, ...] = STANDARD
     """suites that it runs in; one of none runs where it is asked for"""
     uses: tuple[str, ...] = ()
-    """`labels` or `tasks`, of the family that goes with the split; or one family: `labels:loop`"""
+    """`labels`, `tasks` or the held-out `loss`, of the family that goes with the split; or one
+    family: `labels:loop`"""
     alone: bool = False
     """looks at models alone, not at what units did on the stream: another process may take it"""
+    loss: tuple[str, ...] = ()
+    """single scores of several that are the held-out loss, or rise and fall with it, by name"""
 
 
 METRICS: dict[str, Metric] = {
-    "bits_per_byte": Metric(bits_per_byte, EVERY),
-    "bits_per_byte_given_up": Metric(bits_per_byte_given_up, QUICK),
-    "bits_per_byte_overlap": Metric(bits_per_byte_overlap, QUICK),
-    "bits_saved_over_5gram": Metric(bits_saved_over_5gram, EVERY),
+    "bits_per_byte": Metric(bits_per_byte, EVERY, LOSS),
+    "bits_per_byte_given_up": Metric(bits_per_byte_given_up, QUICK, LOSS),
+    "bits_per_byte_overlap": Metric(bits_per_byte_overlap, QUICK, LOSS),
+    "bits_saved_over_5gram": Metric(bits_saved_over_5gram, EVERY, LOSS),
     "bytes_per_token": Metric(bytes_per_token, QUICK),
     "mean_active_units": Metric(mean_active_units, EVERY),
     "max_active_units": Metric(max_active_units, QUICK),
     "living_share": Metric(living_share, EVERY),
     "mean_kurtosis": Metric(mean_kurtosis, QUICK),
     "rule": Metric(rule_scores, QUICK, RULED),
-    "explained_loss": Metric(explained_loss_scores, uses=RULED),
+    "explained_loss": Metric(explained_loss_scores, uses=RULED, loss=("explained_loss_nats_full",)),
     "monosemantic_share": Metric(monosemantic_share, uses=RULED),
     "description_length": Metric(description_lengths, QUICK),
     "output_purity": Metric(output_purities, QUICK),
     "intruder": Metric(intruder_scores, QUICK),
-    "regret": Metric(regret, QUICK),
+    "regret": Metric(regret, QUICK, LOSS),
     "latent_f1": Metric(latent_f1),
     "latent_auroc": Metric(latent_auroc),
     "latent_mcc": Metric(latent_mcc),
@@ -90,7 +96,9 @@ METRICS: dict[str, Metric] = {
     "tasks_quick": Metric(tasks_quick, ("quick",), uses=("tasks",)),
     "tasks": Metric(tasks, uses=("tasks",), alone=True),
     "minimal_pairs": Metric(minimal_pairs, alone=True),
-    "cross_entropy_by_class": Metric(cross_entropy_by_class, QUICK),
+    "cross_entropy_by_class": Metric(
+        cross_entropy_by_class, QUICK, loss=("cross_entropy_by_class",)
+    ),
     "identifier_recall": Metric(identifier_recall, QUICK),
     "induction": Metric(induction, alone=True),
     "calibration": Metric(calibration, alone=True),
@@ -102,7 +110,7 @@ METRICS: dict[str, Metric] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Token budgets; none means all there is."""
+    """How much is read and looked at; none means all there is."""
 
     tokens: int | None
     """held-out tokens that the model and its controls read"""
@@ -110,6 +118,8 @@ class Suite:
     """training tokens that the n-grams are fitted on"""
     shown: int = 256
     """units of each site whose contexts are kept"""
+    rules: Limits = DRAWN
+    """units that are given rules"""
     controls: tuple[str, ...] = CONTROLS
     """controls that are made"""
     shared: bool = True
@@ -129,5 +139,5 @@ SUITES = {
         controls=QUICKLY_MADE,
     ),
     "standard": Suite(tokens=200_000, ngram_tokens=12_000_000),
-    "full": Suite(tokens=None, ngram_tokens=100_000_000),
+    "full": Suite(tokens=None, ngram_tokens=100_000_000, rules=ALL_UNITS),
 }

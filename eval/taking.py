@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pellucid.errors import RunError
-from pellucid.eval.families import used
+from pellucid.eval.families import FAMILY, used
 from pellucid.eval.refusals import refusal, seen, watched
 from pellucid.eval.score import NO_VALUE, NoValue, Score
-from pellucid.eval.suite import Metric
+from pellucid.eval.suite import METRICS, Metric
 from pellucid.eval.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -20,18 +20,30 @@ def permitted(
 ) -> dict[str, Metric]:
     """The metrics, with a refusal in place of each that the run has been trained or chosen by.
 
-    Scores of units that a loss of the training saw say so. Raises RunError with the reason where
-    metrics were asked for by name.
+    Scores of units that a loss of the training saw say so, and of a run that was chosen by the
+    held-out loss those that are it have no value. Raises RunError with the reason where metrics
+    were asked for by name.
     """
-    found = seen(run.folder)
+    found = _with_loss(seen(run.folder))
     allowed = {}
     for name, metric in metrics.items():
         uses = (f"{split}:{name}", *used(metric.uses, split))
         reason = refusal(found, name, metric.measure.__module__, uses)
         if reason and by_name:
             raise RunError(f"refused: {reason}")
-        allowed[name] = _refused(metric, reason) if reason else _told(metric, found)
+        allowed[name] = _refused(metric, reason) if reason else _told(metric, found, split)
     return allowed
+
+
+def _with_loss(found: dict[str, str]) -> dict[str, str]:
+    """What was seen; the held-out loss too, where it chose the run under any of its names."""
+    also = [name for name, metric in METRICS.items() if "loss" in metric.uses]
+    also += [name for metric in METRICS.values() for name in metric.loss]
+    for split, family in FAMILY.items():
+        for name in also:
+            if reason := found.get(f"{split}:{name}") or found.get(name):
+                found = {f"loss:{family}": reason} | found
+    return found
 
 
 def taken(bench: Workbench, name: str, metric: Metric) -> list[Score]:
@@ -59,9 +71,20 @@ def _refused(metric: Metric, reason: str) -> Metric:
     return metric._replace(measure=refuse)
 
 
-def _told(metric: Metric, found: Mapping[str, str]) -> Metric:
+def _told(metric: Metric, found: Mapping[str, str], split: str) -> Metric:
     def measure(bench: Workbench) -> list[Score]:
-        scores = metric.measure(bench)
+        scores = [_withheld(s, metric, found, split) for s in metric.measure(bench)]
         return [replace(s, flags=(*s.flags, *watched(found, s.site))) for s in scores]
 
     return metric._replace(measure=measure) if found else metric
+
+
+def _withheld(score: Score, metric: Metric, found: Mapping[str, str], split: str) -> Score:
+    """A score, without its value where it is the loss that chose the run."""
+    if score.metric not in metric.loss:
+        return score
+    reason = refusal(found, score.metric, "", used(("loss",), split))
+    if reason is None:
+        return score
+    empty = {"value": None, "low": None, "high": None, "n": 0, "controls": {}}
+    return replace(score, flags=(f"{NO_VALUE}refused: {reason}",), **empty)

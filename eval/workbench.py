@@ -16,6 +16,7 @@ from pellucid.eval.latents.known import OTHER_CORPUS, Known
 from pellucid.eval.ngram import NGram
 from pellucid.eval.once import once
 from pellucid.eval.reader import Predictions, Reader
+from pellucid.eval.rules.limits import DRAWN, Limits
 from pellucid.eval.siblings import NO_SEEDS, Sibling
 from pellucid.eval.stream import Stream
 
@@ -48,6 +49,8 @@ class Workbench:
     """runs that differ from this one in the seed alone, or why there are none"""
     tokenizer: Tokenizer | None = None
     """the run's, for metrics that write texts of their own"""
+    rules: Limits = DRAWN
+    """units that are given rules"""
     # Not for `dataclasses.replace` to hand on: what was found rests on the fields above.
     _ngrams: dict[int, Predictions] = field(default_factory=dict, init=False)
     _fitted: dict[int, NGram] = field(default_factory=dict, init=False)

@@ -3,8 +3,8 @@
 `pellucid sweep h2`, then `python -m pellucid.experiments.h2 grids/h2`. Endpoints, declared here, seed by
 seed and Holm-corrected over arms, each by itself:
 
-1. explained loss at 64 bits a unit in equal total bits, less that of the dense model of *equal test
-   bits per byte*, interpolated in the ladder;
+1. explained loss at an equal total of 65,536 bits, however many units there are, less that of the dense
+   model of *equal test bits per byte*, interpolated in the ladder;
 2. bits per byte, less those of the dense model of *equal active parameters*, in the same way.
 
 Beyond the ladder nothing is said. The grid's page sets both beside dense GELU as it is. Everything else

@@ -14,6 +14,7 @@ from support.training import SMALL, assert_same_training, digest, finish, launch
 
 from pellucid.data import prepare
 from pellucid.errors import UserError
+from pellucid.eval.refusals import refusal, seen
 from pellucid.experiments import run_config
 from pellucid.models import ModelConfig, Transformer, record
 from pellucid.models.inherit import GATE
@@ -55,6 +56,11 @@ elsewhere.sites = ("blocks.7.mlp",)
 def number(trace, logits, tokens):
     return 0.5
 number.sites = ("blocks.0.mlp",)
+def labelled(trace, logits, tokens):
+    return l1(trace, logits, tokens)
+labelled.sites, labelled.uses = ("blocks.0.mlp",), ("labels:dev", "tasks:loop")
+def vague(trace, logits, tokens): ...
+vague.sites, vague.uses = ("blocks.0.mlp",), "labels"
 """
 
 
@@ -388,6 +394,18 @@ def test_an_l1_on_units_makes_them_quieter(module, tmp_path):
     assert RunFolder(free).read_manifest()["losses"] == []
 
 
+def test_what_a_loss_says_it_uses_does_not_evaluate_its_run(module, tmp_path):
+    words = [*TOPK, "train.steps=1", f"train.losses={module}:labelled"]
+    folder = RunFolder(trained(tmp_path / "run", *words))
+    (facts,) = folder.read_manifest()["losses"]
+    assert facts["uses"] == ["labels:dev", "tasks:loop"]
+    known = seen(folder)
+    reason = f"{module}:labelled entered the loss of run and uses it"
+    for family in facts["uses"]:
+        assert refusal(known, "f1", "m", (family,)) == f"f1 uses {family}, but {reason}"
+    assert refusal(known, "f1", "m", ("labels:test",)) is None
+
+
 @pytest.mark.parametrize("more", ["train.micro_batch=2", "train.checkpoint_activations=true"])
 def test_the_gradient_of_unit_losses_is_that_of_their_formula(more, module, tmp_path):
     words = [*TOPK, "train.precision=fp64", more]
@@ -442,6 +460,7 @@ def test_a_loss_that_is_no_tensor_is_named(module, tmp_path):
         (["train.losses={module}:l2"], "has no such function; "),
         (["train.losses={module}:nowhere"], "its attribute `sites` is None; names of sites"),
         (["train.losses={module}:elsewhere"], "no site 'blocks.7.mlp'; did you mean blocks"),
+        (["train.losses={module}:vague"], "`uses` is 'labels'; families of labels or tasks such"),
         (["train.losses=l1"], "losses = 'l1' is not accepted; expected different functions"),
         (["train.losses={module}:l1,{module}:l1"], "expected different functions"),
         (["train.teacher_weight=1.5"], "above 0 and at most 1"),

@@ -20,19 +20,24 @@ from pellucid.models import Transformer
 from pellucid.models.units import Trace
 from pellucid.settings.kinds import nearest, shown
 
+KINDS = ("labels", "tasks")
+"""What a function may say that it uses, of a family: such metrics do not evaluate the run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnitLoss:
-    """One function, the sites it is given, and the SHA-256 of the file it stands in."""
+    """One function, the sites it is given, the SHA-256 of its file, and the families it uses."""
 
     name: str
     function: Callable[[Trace, Tensor, Tensor], Tensor]
     sites: tuple[str, ...]
     sha256: str
+    uses: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of it."""
-        return {"function": self.name, "source_sha256": self.sha256, "sites": list(self.sites)}
+        found = {"function": self.name, "source_sha256": self.sha256, "sites": list(self.sites)}
+        return found | ({"uses": list(self.uses)} if self.uses else {})
 
     def __call__(self, trace: Trace, logits: Tensor, rows: Tensor) -> Tensor:
         """Its mean over a micro-batch; RunError for what no gradient could come from."""
@@ -50,7 +55,7 @@ def open_losses(config: RunConfig, vocab_size: int) -> tuple[UnitLoss, ...]:
     """Import the functions that `train.losses` names and find their sites.
 
     Raises ConfigError for a module that cannot be imported, a function that it lacks, and sites
-    that are not declared or that the model does not have.
+    that are not declared or that the model does not have, and for families that are none.
     """
     if not config.train.losses:
         return ()
@@ -81,9 +86,8 @@ def _open(name: str, there: list[str]) -> UnitLoss:
     if module.__file__ is None:
         raise ConfigError(f"train.losses = {name}: a module that is a file is accepted")
     sha256 = file_sha256(Path(module.__file__))
-    return UnitLoss(
-        name=name, function=function, sites=_sites(name, function, there), sha256=sha256
-    )
+    about = {"sites": _sites(name, function, there), "uses": _uses(name, function)}
+    return UnitLoss(name=name, function=function, sha256=sha256, **about)
 
 
 def _imported(name: str, module_name: str) -> ModuleType:
@@ -123,3 +127,19 @@ def _sites(name: str, function: Callable, there: list[str]) -> tuple[str, ...]:
                 f"train.losses = {name}: the model has no site {pattern!r}{nearest(pattern, there)}"
             )
     return tuple(s for s in there if any(fnmatch.fnmatchcase(s, pattern) for pattern in patterns))
+
+
+def _uses(name: str, function: Callable) -> tuple[str, ...]:
+    declared = getattr(function, "uses", ())
+    families = (declared,) if isinstance(declared, str) else declared
+    if not isinstance(families, tuple | list) or not all(map(_is_family, families)):
+        raise ConfigError(
+            f"train.losses = {name}: its attribute `uses` is {shown(declared)}; families of "
+            f"labels or tasks such as 'labels:dev' are accepted"
+        )
+    return tuple(families)
+
+
+def _is_family(name: Any) -> bool:
+    kind, _, which = name.partition(":") if isinstance(name, str) else ("", "", "")
+    return kind in KINDS and bool(which)

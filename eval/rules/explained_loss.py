@@ -6,7 +6,8 @@ All units of all scored sites are replaced at once, on half B, by what their rul
 
 is reported with its cross-entropies in nats. It takes no list of concepts and no maximum over
 units; whatever can be recorded and edited competes on the same terms. Units that have no rule
-stand at their mean in both arms, and the score says how many they are.
+stand at their mean in both arms, and the score says how many they are. Rules are as long for every
+unit, or share a number of bits that is the same for every model, wherever these explain most.
 """
 
 from collections.abc import Mapping
@@ -22,15 +23,16 @@ from pellucid.eval.harvest import CHUNK, Harvest
 from pellucid.eval.processes import each
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules.allocate import allocate
-from pellucid.eval.rules.fit import Learned, Settings, learn
+from pellucid.eval.rules.fit import Learned, Settings, learn, portions
+from pellucid.eval.rules.limits import Limits
 from pellucid.eval.rules.splice import Part, Stand, losses, part
 from pellucid.eval.rules.text import Text
 from pellucid.eval.score import NoValue
 from pellucid.eval.stream import Stream
 from pellucid.models import UnitSite
 
-AT_ONCE = 64
-"""Units whose rules are learned by one process before it takes others."""
+EQUAL_TOTAL = "equal_total"
+"""How the name of a budget ends that is one for all units together."""
 
 Labels = Bool[np.ndarray, "token label"] | None
 
@@ -49,7 +51,9 @@ class Arms:
     covered: float
     """share of the importance (variance × squared norm written) that they hold"""
     bits: Mapping[str, float]
-    """mean bits of a unit's rule, over all units of the sites"""
+    """bits of all rules together, by budget"""
+    n_units: int
+    """units of the sites, also those without a rule"""
 
     @property
     def tokens(self) -> int:
@@ -61,16 +65,6 @@ class Arms:
         if lost.sum() <= 0:
             raise NoValue("the loss does not rise where all units stand at their mean")
         return ratio(self.ablated - self.explained[name], lost, seed=seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What explained loss may cost."""
-
-    units: int = 1500
-    """units that get rules, the most important ones of all sites"""
-    tokens: int = 20_000
-    """tokens of half B that are read in every arm: of each document the beginning"""
 
 
 def measure(
@@ -94,38 +88,39 @@ def measure(
         vocab_size=vocab,
         labels=None if labels is None else labels[scored.places],
     )
-    plans = _plans(learned, weights, text, settings, sum(map(len, weights.values())))
+    plans = _plans(learned, weights, text, settings, limits.total)
     run = lambda stands: losses(reader.model, scored, seen, reader.context, stands)
     stands = {
         plan: {n: Stand(means[n], harvest[n].sparse, rules[n]) for n in means}
         for plan, (rules, _) in plans.items()
     }
     ablated = {name: stand.without() for name, stand in next(iter(stands.values())).items()}
-    total = sum(w.sum() for w in weights.values())
+    total, n_units = sum(w.sum() for w in weights.values()), sum(map(len, weights.values()))
     return Arms(
         full=run({}),
         ablated=run(ablated),
         explained={plan: run(made) for plan, made in stands.items()},
         lengths=np.diff(scored.stream.offsets),
-        share=sum(map(len, chosen.values())) / sum(map(len, weights.values())),
+        share=sum(map(len, chosen.values())) / n_units,
         covered=float(sum(weights[n][u].sum() for n, u in chosen.items()) / total),
         bits={plan: bits for plan, (_, bits) in plans.items()},
+        n_units=n_units,
     )
 
 
 def _learned(harvest: Harvest, units: np.ndarray, about: Mapping[str, Any]) -> list[Learned]:
     """Rules of a site's units, in their order: some at a time, in all processes there are."""
-    some = [units[first : first + AT_ONCE] for first in range(0, len(units), AT_ONCE)]
+    some = portions(units, harvest.n_tokens)
     found = each([partial(learn, harvest, units=part, **about) for part in some])
     return [one for part in found for one in part]
 
 
-def _plans(learned, weights, text: Text, settings: Settings, n_units: int) -> dict[str, tuple]:
-    """Rules by site and unit, and mean bits, for every way to spend bits."""
+def _plans(learned, weights, text: Text, settings: Settings, total: int) -> dict[str, tuple]:
+    """Rules by site and unit, and their bits together, for every way to spend bits."""
     plans = {}
     for budget in settings.budgets:
         given = {n: {one.unit: budget for one in found} for n, found in learned.items()}
-        plans[f"{budget}bits"] = _ruled(learned, given, text, n_units)
+        plans[f"{budget}bits"] = _ruled(learned, given, text)
     middle = sorted(settings.budgets)[len(settings.budgets) // 2]
     # One list of units for all sites: bits go wherever they explain most.
     pooled, owner, importance = [], {}, {}
@@ -135,22 +130,21 @@ def _plans(learned, weights, text: Text, settings: Settings, n_units: int) -> di
             owner[key], importance[key] = (name, one.unit), float(weights[name][one.unit])
             pooled.append(Learned(key, one.rules, one.errors, one.mean, one.density))
     given = {name: {} for name in learned}
-    for key, budget in allocate(pooled, importance, text, middle * n_units).items():
+    for key, budget in allocate(pooled, importance, text, total).items():
         name, unit = owner[key]
         given[name][unit] = budget
-    plans[f"{middle}bits_equal_total"] = _ruled(learned, given, text, n_units)
+    plans[f"{middle}bits_{EQUAL_TOTAL}"] = _ruled(learned, given, text)
     return plans
 
 
-def _ruled(learned, given, text: Text, n_units: int) -> tuple[dict, float]:
+def _ruled(learned, given, text: Text) -> tuple[dict, float]:
     rules = {
         name: {
             one.unit: one.rules[given[name][one.unit]] for one in found if one.unit in given[name]
         }
         for name, found in learned.items()
     }
-    bits = sum(rule.bits(text) for site in rules.values() for rule in site.values())
-    return rules, bits / n_units
+    return rules, sum(rule.bits(text) for site in rules.values() for rule in site.values())
 
 
 def _sums(kept: Harvest, is_a: np.ndarray) -> Float[np.ndarray, "power unit"]:
@@ -196,7 +190,7 @@ def _written(site: UnitSite) -> Float[np.ndarray, " unit"] | float:
     return 1.0 if write is None else (write.double() ** 2).sum(1).cpu().numpy()
 
 
-def _most_important(weights: Mapping[str, np.ndarray], most: int) -> dict[str, np.ndarray]:
+def _most_important(weights: Mapping[str, np.ndarray], most: int | None) -> dict[str, np.ndarray]:
     """Units of each site, ascending, that are among the `most` important of all that ever move."""
     every = np.concatenate(list(weights.values()))
     site = np.repeat(np.arange(len(weights)), [len(w) for w in weights.values()])

@@ -15,6 +15,8 @@ from pellucid.eval.rules.text import Text
 
 BUDGETS = (32, 64, 128)
 """Bits of the rules that are reported."""
+AT_ONCE, NUMBERS = 64, 2**25
+"""Units that one process takes before it takes others, and activations of them held at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,12 @@ class Learned:
     mean: float
     density: float
     """share of half A on which the unit is not 0"""
+
+
+def portions(units: Integer[np.ndarray, " unit"], n_tokens: int) -> list[np.ndarray]:
+    """Units in their order, a few at a time: fewer where they speak over a longer text."""
+    size = max(1, min(AT_ONCE, NUMBERS // max(n_tokens, 1)))
+    return [units[first : first + size] for first in range(0, len(units), size)]
 
 
 def learn(

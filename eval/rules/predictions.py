@@ -94,8 +94,8 @@ def matched(
     return float(wanted @ means / wanted.sum())
 
 
-def chosen(n_units: int, most: int, seed: int) -> Integer[np.ndarray, " unit"]:
-    """A seeded draw of units, ascending: all where they are few."""
-    if n_units <= most:
+def chosen(n_units: int, most: int | None, seed: int) -> Integer[np.ndarray, " unit"]:
+    """A seeded draw of units, ascending: all where they are few, or as many as there are is asked."""
+    if most is None or n_units <= most:
         return np.arange(n_units)
     return np.sort(np.random.default_rng([seed, n_units]).permutation(n_units)[:most])

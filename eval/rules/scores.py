@@ -1,19 +1,24 @@
 """The metrics of this family, as the table of `eval/suite.py` lists them."""
 
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
 import numpy as np
 from jaxtyping import Bool
 
+from pellucid.errors import RunError
 from pellucid.eval.bootstrap import Interval, mean, ratio
 from pellucid.eval.controls import MODELS, Measure, System, under_controls
 from pellucid.eval.halves import halves
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules import effect, explained_loss, intruder, output_purity
 from pellucid.eval.rules.description_length import description_length
-from pellucid.eval.rules.fit import Settings
+from pellucid.eval.rules.fit import Settings, portions
+from pellucid.eval.rules.limits import Limits
 from pellucid.eval.rules.predictions import chosen, matched
 from pellucid.eval.rules.text import Text
 from pellucid.eval.rules.units import Sampled, sampled
-from pellucid.eval.score import NO_INTERVAL, NO_VALUE, Score
+from pellucid.eval.score import NO_INTERVAL, NO_VALUE, NoValue, Score
 from pellucid.eval.workbench import Workbench
 
 FAMILY = "dev"
@@ -22,8 +27,6 @@ MIDDLE = 64
 """Bits at which a single number is given."""
 EXPLAINED, PUSHED = 0.5, 0.8
 """R² and agreement of signs on half B from which on a unit counts as monosemantic."""
-SAMPLE = 24
-"""Units of each site that are given rules and intruders, drawn by the seed among all of them."""
 TRIALS = 8
 """Intruders that are hidden for each unit."""
 NO_UNITS = NO_VALUE + "no sampled unit of this layer was ever active"
@@ -82,14 +85,21 @@ def _average(
 
 
 def _drawn(table: Sampled) -> str:
+    if len(table.learned) == table.n_units:
+        return f"all {table.n_units} units were given rules"
     return f"{len(table.learned)} of {table.n_units} units, drawn by the seed, were given rules"
+
+
+def _most(bench: Workbench) -> int | None:
+    """Units of each site that are drawn; none means all."""
+    return bench.rules.sampled
 
 
 def explained_loss_scores(bench: Workbench) -> list[Score]:
     """The headline: what is left of the loss when rules stand for the units."""
     arms = lambda system: bench.once("arms", system, lambda system: _arms(bench, system))
     plans = list(arms(bench.reader).explained)
-    flags = {None: _covered(arms(bench.reader))}
+    flags = {None: (*_covered(arms(bench.reader), bench.rules), *_of_controls(bench, arms))}
     scores = []
     for plan in plans:
         measure = lambda system, plan=plan: {None: arms(system).score(plan, seed=bench.seed)}
@@ -110,7 +120,7 @@ def _of_models(bench: Workbench, name: str, measure: Measure, better, flags) -> 
 def _arms(bench: Workbench, system: System) -> explained_loss.Arms:
     settings = Settings(seed=bench.seed, places=3000)
     is_a = halves(bench.stream, bench.seed)
-    return explained_loss.measure(system, is_a, settings, explained_loss.Limits(), _labels(bench))
+    return explained_loss.measure(system, is_a, settings, bench.rules, _labels(bench))
 
 
 def _nats(arms: explained_loss.Arms, arm: str, seed: int) -> Interval:
@@ -118,25 +128,42 @@ def _nats(arms: explained_loss.Arms, arm: str, seed: int) -> Interval:
     return ratio(nats, arms.lengths, seed=seed)
 
 
-def _covered(arms: explained_loss.Arms) -> tuple[str, ...]:
+def _covered(arms: explained_loss.Arms, limits: Limits) -> tuple[str, ...]:
     said = [f"measured on {arms.tokens:,} tokens of half B; ablation is to the mean of half A"]
-    said += [f"{plan}: {bits:.1f} bits a unit were used" for plan, bits in arms.bits.items()]
+    for plan, bits in arms.bits.items():
+        of = f" of {limits.total:,}" if plan.endswith(explained_loss.EQUAL_TOTAL) else ""
+        said.append(f"{plan}: {bits:,.0f}{of} bits were used, {bits / arms.n_units:.1f} a unit")
     if arms.share < 1:
+        most = "" if limits.units is None else f", at most {limits.units:,},"
         said.append(
-            f"{arms.share:.1%} of the units, which hold {arms.covered:.1%} of what is written, "
+            f"{arms.share:.1%} of the units{most} which hold {arms.covered:.1%} of what is written, "
             "have rules; the others stand at their mean in both arms"
         )
     return tuple(said)
 
 
+def _of_controls(bench: Workbench, arms: Callable[[System], explained_loss.Arms]) -> Iterator[str]:
+    """What the controls used of the bits that are the same for all, as a sentence."""
+    used: dict[str, list[str]] = {}
+    for name in MODELS:
+        with suppress(NoValue, RunError):
+            if isinstance(system := bench.controls[name], Reader):
+                for plan, bits in arms(system).bits.items():
+                    used.setdefault(plan, []).append(f"{name} {bits:,.0f}")
+    for plan, told in used.items():
+        if plan.endswith(explained_loss.EQUAL_TOTAL):
+            yield f"{plan}: of as many, controls used: {', '.join(told)}"
+
+
 def monosemantic_share(bench: Workbench) -> list[Score]:
     """Share of living units whose rule predicts activation and the sign of their effect."""
+    ours = _sampled(bench, bench.reader)
     return _of_models(
         bench,
         f"monosemantic_share:{MIDDLE}bits",
         lambda system: _monosemantic(bench, system),
         "higher",
-        dict.fromkeys(bench.reader.sites(), (OVER_UNITS,)),
+        {site: (_drawn(table), OVER_UNITS) for site, table in ours.items()},
     )
 
 
@@ -200,30 +227,33 @@ def _purity(system: System, name: str, seed: int) -> Interval:
 
 def intruder_scores(bench: Workbench) -> list[Score]:
     """How often a window where a unit is silent is told from four where it fires; chance is 0.2."""
-    embedding = intruder.Embedding(_text(bench))
+    about = {"embedding": intruder.Embedding(_text(bench)), "most": _most(bench)}
 
     def measure(system: System) -> dict[str | None, Interval]:
-        return {name: _intruders(system, name, embedding, bench.seed) for name in system.sites()}
+        return {name: _intruders(system, name, seed=bench.seed, **about) for name in system.sites()}
 
     flags = dict.fromkeys(bench.reader.sites(), ("chance is 0.2", OVER_UNITS))
     return under_controls(bench, "intruder", measure, better="higher", flags=flags)
 
 
-def _intruders(system: System, name: str, embedding: intruder.Embedding, seed: int) -> Interval:
+def _intruders(
+    system: System, name: str, *, embedding: intruder.Embedding, most: int | None, seed: int
+) -> Interval:
     kept, signed = system.harvest[name], system.sites()[name].signed
     least = system.end_to_end.moments[name].threshold(signed=signed)
-    found, units = [], chosen(kept.n_units, SAMPLE, seed)
-    for unit in units:
-        places, values = kept.active(int(unit))
-        strength = np.abs(values)
-        fires = strength > least[unit]
-        about = {"trials": TRIALS, "seed": [seed, int(unit)]}
-        found.append(intruder.found(embedding, places[fires], strength[fires], **about))
+    found, units = [], chosen(kept.n_units, most, seed)
+    for some in portions(units, kept.n_tokens):
+        for unit, values in zip(some, kept.columns(some).T, strict=True):
+            strength = np.abs(values)
+            places = np.flatnonzero(strength > least[unit])
+            about = {"trials": TRIALS, "seed": [seed, int(unit)]}
+            found.append(intruder.found(embedding, places, strength[places], **about))
     told = [one for one in found if one is not None]
     if not told:
         none = NO_VALUE + "no sampled unit fires, and is silent, often enough"
         return Interval(None, None, None, 0, (none,))
-    flag = f"{len(told)} of {len(units)} sampled units fire often enough to be judged"
+    drawn = "" if len(units) == kept.n_units else f", drawn from {kept.n_units}"
+    flag = f"{len(told)} of {len(units)} units fire often enough to be judged{drawn}"
     interval = mean(np.array(told), seed=seed, what="units")
     return interval._replace(flags=(*interval.flags, flag))
 
@@ -247,5 +277,5 @@ def _labels(bench: Workbench) -> Bool[np.ndarray, "token label"] | None:
 def _sampled(bench: Workbench, system: System) -> dict[str, Sampled]:
     """What units drawn from each site have learned, for the rules' own scores and more."""
     settings, is_a = Settings(seed=bench.seed, places=3000), halves(bench.stream, bench.seed)
-    learn = lambda system: sampled(system, _text(bench), is_a, settings, most=SAMPLE)
+    learn = lambda system: sampled(system, _text(bench), is_a, settings, most=_most(bench))
     return bench.once("rules", system, learn)

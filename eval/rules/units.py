@@ -1,15 +1,16 @@
 """Rules of a drawn sample of every site's units, scored on half B: what rule scores are means of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 
 from pellucid.eval.controls import System
 from pellucid.eval.harvest import Harvest
 from pellucid.eval.processes import each
-from pellucid.eval.rules.fit import Learned, Settings, learn
+from pellucid.eval.rules.fit import Learned, Settings, learn, portions
 from pellucid.eval.rules.predictions import Fit, chosen, fit, threshold
 from pellucid.eval.rules.text import Text
 
@@ -45,28 +46,39 @@ def sampled(
     is_a: Bool[np.ndarray, " token"],
     settings: Settings,
     *,
-    most: int,
+    most: int | None,
 ) -> dict[str, Sampled]:
     """Learn on half A and score on half B, for every site of a system: at most so many units each."""
-    sites, document = system.sites(), system.stream.document
-    about = {"text": text, "is_a": is_a, "document": document, "settings": settings, "most": most}
-    jobs = [
-        partial(_of_site, system.harvest[n], signed=s.signed, **about) for n, s in sites.items()
-    ]
-    return dict(zip(sites, each(jobs), strict=True))
+    document, jobs, names = system.stream.document, [], []
+    about = {"text": text, "is_a": is_a, "document": document, "settings": settings}
+    for name, site in system.sites().items():
+        kept = system.harvest[name]
+        for some in portions(chosen(kept.n_units, most, settings.seed), kept.n_tokens):
+            jobs.append(partial(_of_units, kept, some, signed=site.signed, **about))
+            names.append(name)
+    found: dict[str, list[Sampled]] = {name: [] for name in names}
+    for name, part in zip(names, each(jobs), strict=True):
+        found[name].append(part)
+    return {name: _whole(parts) for name, parts in found.items()}
 
 
-def _of_site(
+def _whole(parts: Sequence[Sampled]) -> Sampled:
+    """All drawn units of a site, of which some were learned at a time."""
+    fits = {b: [fit for part in parts for fit in part.fits[b]] for b in parts[0].fits}
+    learned = [one for part in parts for one in part.learned]
+    return Sampled(learned, fits, np.concatenate([p.mass for p in parts]), parts[0].n_units)
+
+
+def _of_units(
     kept: Harvest,
+    units: Integer[np.ndarray, " unit"],
     *,
     signed: bool,
     text: Text,
     is_a: np.ndarray,
     document: np.ndarray,
     settings: Settings,
-    most: int,
 ) -> Sampled:
-    units = chosen(kept.n_units, most, settings.seed)
     columns = kept.columns(units).T
     learned = learn(kept, text, is_a, document, units, settings)
     fits = {budget: [] for budget in settings.budgets}

@@ -100,14 +100,15 @@ def test_without_others_everything_is_read_here(run, monkeypatch):
     assert bench.reader.elsewhere == bench.twin.elsewhere == {}
 
 
-def test_all_models_but_the_run_itself_are_read_ahead(run, other, tmp_path, monkeypatch):
+def test_all_models_but_the_run_itself_are_read_ahead(make_run, other, tmp_path, monkeypatch):
     """The run's own rows last; the same seed twice is refused before."""
     begun = []
     monkeypatch.setattr(
         elsewhere, "_begin", lambda reader, run, *what: begun.append((reader, run, *what))
     )
-    bench = workbench(run, suite="standard", dense=run)
-    read_ahead(bench, run, run, (), overlap=True)
+    run, dense = make_run(), make_run("dense")
+    bench = workbench(run, suite="standard", dense=dense)
+    read_ahead(bench, run, dense, (), overlap=True)
     readers = [bench.twin, bench.controls["permuted_weights"], bench.controls["dense_neurons"]]
     assert [one[0] for one in begun] == [*readers, bench.reader]
     assert [one[2] for one in begun[::2]] == [random_twin, itself]

@@ -1,5 +1,6 @@
 """What a run was trained or chosen by does not evaluate it, whichever run of its line did so."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -158,6 +159,44 @@ def test_what_units_cause_is_scored_with_the_family_of_the_split(tmp_path, split
             with pytest.raises(RunError, match=f"{name} uses {kind}:{family[split]}, but"):
                 permitted(ours, {name: metric}, **about)
             assert set(permitted(theirs, {name: metric}, **about)) == {name}
+
+
+NAMES = (
+    "bits_per_byte",
+    "bits_per_byte_given_up",
+    "bits_per_byte_overlap",
+    "bits_saved_over_5gram",
+    "regret",
+)
+
+
+@pytest.mark.parametrize("asked", [("val:bits_per_byte",), ("val:regret",), ("bits_per_byte",)])
+def test_the_loss_that_chose_a_run_is_refused_under_all_its_names(
+    make_run, monkeypatch, tmp_path, asked
+):
+    """On that split; of a metric that finds it among others, that number alone."""
+    run = make_run()
+    object.__setattr__(run, "folder", folder(tmp_path / "chosen", selected_by=list(asked)))
+    for name in NAMES:
+        with pytest.raises(RunError, match=r"but chosen was chosen by it among the runs"):
+            evaluate(run, metrics=[name], progress=False)
+    two = lambda bench: [replace(*made_up(bench), metric=name) for name in ("part", "other")]
+    monkeypatch.setitem(suites.METRICS, "made_up", Metric(two, QUICK, loss=("part",)))
+    about = {"metrics": ["made_up"], "progress": False}
+    part, other = evaluate(run, **about)
+    reason = "no value: refused: part uses loss:dev, but chosen was chosen by it among the runs"
+    assert part.value is None and part.flags[0].startswith(reason) and other.value == 1.0
+    part, _ = evaluate(run, split="test", **about)
+    assert (part.value is None) == (asked == ("bits_per_byte",))
+
+
+def test_scores_that_are_the_held_out_loss_are_declared():
+    table = suites.METRICS
+    assert {name for name, metric in table.items() if "loss" in metric.uses} == set(NAMES)
+    assert {name: metric.loss for name, metric in table.items() if metric.loss} == {
+        "explained_loss": ("explained_loss_nats_full",),
+        "cross_entropy_by_class": ("cross_entropy_by_class",),
+    }
 
 
 def test_what_scores_with_labels_and_tasks_says_so():

@@ -21,14 +21,15 @@ from pellucid.eval.rules.splice import Part, Stand, losses, part, slots
 from pellucid.eval.rules.text import Text
 from pellucid.eval.score import NoValue
 from pellucid.eval.stream import Stream
+from pellucid.eval.suite import SUITES
 from pellucid.models import ablate, intervene
 
 VOCAB = 32
 SETTINGS = Settings(places=1000)
 
 
-def rotation(seed: int = 0) -> torch.Tensor:
-    q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((VOCAB, VOCAB)))
+def rotation(n: int = VOCAB) -> torch.Tensor:
+    q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))
     return torch.from_numpy(q).float()
 
 
@@ -44,11 +45,19 @@ def arms(rotated: bool, units: int = VOCAB) -> Arms:
     return measure(reader, halves(reader.stream, 0), SETTINGS, Limits(units=units))
 
 
+def few_rotated(dead: int, total: int) -> Arms:
+    """Of six rotated units, which few bits do not fit, and of so many more that never move."""
+    table = torch.cat([torch.eye(6), torch.zeros(6, dead)], 1)
+    model = Spoken(table, torch.block_diag(rotation(6), torch.eye(dead)))
+    reader = Reader(model, model.text(12, 40), context=64)
+    return measure(reader, halves(reader.stream, 0), Settings(places=300), Limits(total=total))
+
+
 def test_units_that_are_rules_are_explained():
     score = arms(rotated=False).score("64bits", seed=0)
     assert score.value > 0.95 and score.low < score.value < score.high
     assert arms(rotated=False).score("32bits", seed=0).value > 0.95
-    assert arms(rotated=False).bits["64bits"] < 32
+    assert arms(rotated=False).bits["64bits"] < 32 * VOCAB
 
 
 def test_the_same_model_with_rotated_units_is_not():
@@ -61,9 +70,24 @@ def test_more_bits_explain_more_and_are_counted():
     found = arms(rotated=True)
     values = [found.score(f"{bits}bits", seed=0).value for bits in (32, 64, 128)]
     assert values[0] < values[1] < values[2]
-    assert all(found.bits[f"{bits}bits"] <= bits for bits in (32, 64, 128))
-    assert found.bits["64bits_equal_total"] <= 64
+    assert found.n_units == VOCAB
+    assert all(found.bits[f"{bits}bits"] <= bits * VOCAB for bits in (32, 64, 128))
+    # Below what all of them may have together, every unit gets the longest rule that explains more.
+    assert found.bits["64bits"] < found.bits["64bits_equal_total"] <= 128 * VOCAB
     assert found.score("64bits_equal_total", seed=0).value > 0
+
+
+def test_an_equal_total_is_the_same_bits_for_models_of_any_width():
+    total = 150
+    narrow, wide = few_rotated(0, total), few_rotated(18, total)
+    assert wide.n_units == 4 * narrow.n_units == 24
+    for found in (narrow, wide):
+        # Within one step of the total: a rule that no longer fits is left out.
+        assert total - 48 < found.bits["64bits_equal_total"] <= total < found.bits["64bits"]
+
+
+def test_the_equal_total_of_every_suite_is_one_number():
+    assert {suite.rules.total for suite in SUITES.values()} == {65_536}
 
 
 def test_units_without_rules_stand_at_their_mean():
@@ -75,7 +99,7 @@ def test_units_without_rules_stand_at_their_mean():
 
 def test_a_model_that_needs_no_units_has_no_value():
     flat = np.ones(12)
-    same = Arms(flat, flat, {"64bits": flat}, np.full(12, 10), 1.0, 1.0, {"64bits": 2.0})
+    same = Arms(flat, flat, {"64bits": flat}, np.full(12, 10), 1.0, 1.0, {"64bits": 2.0}, 1)
     with pytest.raises(NoValue, match="does not rise"):
         same.score("64bits", seed=0)
 
@@ -83,7 +107,7 @@ def test_a_model_that_needs_no_units_has_no_value():
 def test_explained_loss_is_its_formula():
     full, ablated, explained = np.full((3, 12), [[1.0], [3.0], [1.5]])
     lengths = np.full(12, 10)
-    made = Arms(full, ablated, {"64bits": explained}, lengths, 1.0, 1.0, {"64bits": 2.0})
+    made = Arms(full, ablated, {"64bits": explained}, lengths, 1.0, 1.0, {"64bits": 2.0}, 1)
     assert made.score("64bits", seed=0).value == 0.75
 
 

@@ -1,5 +1,7 @@
 """The metrics of rules on whole models: what is planted scores high, its controls low."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,12 @@ from pellucid.eval.labels import LabelTable
 from pellucid.eval.labels.table import Label
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules import Settings, scores
+from pellucid.eval.rules import fit as fitting
+from pellucid.eval.rules.limits import ALL_UNITS, Limits
 from pellucid.eval.rules.predictions import cut, f1, gain, matched, r2
 from pellucid.eval.rules.scores import intruder_scores, rule_scores
 from pellucid.eval.rules.units import sampled
+from pellucid.eval.suite import SUITES
 from pellucid.eval.workbench import Workbench
 
 
@@ -23,12 +28,12 @@ def noise(tokens: torch.Tensor) -> torch.Tensor:
     return torch.rand(tokens.shape, generator=generator) < 0.05
 
 
-def bench(rules: list, twins: list) -> Workbench:
-    stream = common_text(60, 200)
+def bench(units: list, twins: list, n_documents: int = 60, **about) -> Workbench:
+    stream = common_text(n_documents, 200)
     reader, twin = (
-        Reader(Planted(r, vocab_size=VOCAB, sparse=True), stream, CONTEXT) for r in (rules, twins)
+        Reader(Planted(r, vocab_size=VOCAB, sparse=True), stream, CONTEXT) for r in (units, twins)
     )
-    return Workbench(reader, twin, stream.tokens, VOCAB, "val", 0)
+    return Workbench(reader, twin, stream.tokens, VOCAB, "val", 0, **about)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,86 @@ def test_units_that_speak_their_rule_are_monosemantic():
     made = Workbench(reader, reader, reader.stream.tokens, VOCAB, "val", 0)
     found = scores._monosemantic(made, reader)["blocks.0.mlp"]
     assert found.value > 0.8
+
+
+def tokens_of(*units: int) -> list:
+    return [lambda t, i=i: t == i for i in units]
+
+
+def test_all_units_are_given_rules_where_no_number_of_them_is_set(monkeypatch):
+    """Some at a time, which changes nothing; the flags say of how many units the numbers are."""
+    every = {"rules": ALL_UNITS}
+    few, all_, portioned = (
+        bench(tokens_of(*range(1, 6)), [noise] * 5, 10, **more) for more in ({}, every, every)
+    )
+    told = {s.metric: s.flags for s in [*rule_scores(few), *intruder_scores(few)]}
+    assert "2 of 5 units, drawn by the seed, were given rules" in told["rule:r2_64bits_all"]
+    assert "2 of 2 units fire often enough to be judged, drawn from 5" in told["intruder"]
+    first = [*rule_scores(all_), *intruder_scores(all_)]
+    told = {s.metric: s.flags for s in first}
+    assert "all 5 units were given rules" in told["rule:r2_64bits_all"]
+    assert "5 of 5 units fire often enough to be judged" in told["intruder"]
+    assert {s.n for s in first if s.metric == "rule:f1_64bits_all"} == {5}
+    monkeypatch.setattr(fitting, "AT_ONCE", 2)
+    again = [*rule_scores(portioned), *intruder_scores(portioned)]
+    first, again = ([replace(s, seconds=0.0) for s in some] for some in (first, again))
+    assert first == again
+
+
+def test_fewer_units_are_taken_at_once_where_the_text_is_long():
+    units = np.arange(100)
+    assert [len(some) for some in fitting.portions(units, 200_000)] == [64, 36]
+    assert [len(some) for some in fitting.portions(units, 2**20)] == [32, 32, 32, 4]
+    assert [len(some) for some in fitting.portions(units, 2**30)] == [1] * 100
+    assert np.concatenate(fitting.portions(units, 2**20)).tolist() == units.tolist()
+
+
+def test_the_full_suite_alone_gives_rules_to_all_units():
+    assert {n: (s.rules.sampled, s.rules.units) for n, s in SUITES.items()} == {
+        "smoke": (24, 1500),
+        "quick": (24, 1500),
+        "standard": (24, 1500),
+        "full": (None, None),
+    }
+
+
+def spoken_bench() -> Workbench:
+    """Units that are rules, beside a twin whose units say less than the text needs."""
+    tables = torch.eye(6), torch.eye(6)
+    model, twin = (
+        Spoken(table, turn) for table, turn in zip(tables, (None, rotated_by(6)), strict=True)
+    )
+    stream = model.text(24, 40)
+    readers = (Reader(one, stream, 64) for one in (model, twin))
+    return Workbench(*readers, stream.tokens, 6, "val", 0, rules=Limits(units=None, total=300))
+
+
+def rotated_by(n: int) -> torch.Tensor:
+    q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))
+    return torch.from_numpy(q).float()
+
+
+def test_explained_loss_is_named_bounded_and_told_with_its_controls():
+    made = spoken_bench()
+    found = {s.metric: s for s in scores.explained_loss_scores(made)}
+    plans = ("32bits", "64bits", "128bits", "64bits_equal_total")
+    nats = {f"explained_loss_nats_{arm}" for arm in (*plans, "full", "mean_ablated")}
+    assert set(found) == nats | {f"explained_loss:{plan}" for plan in plans}
+    for plan in plans:
+        score, paid = found[f"explained_loss:{plan}"], found[f"explained_loss_nats_{plan}"]
+        assert (score.better, paid.better) == ("higher", "lower") and score.site is None
+        assert set(score.controls) == {"random_twin", "permuted_weights", "dense_neurons"}
+        assert score.value > 0.95 and score.low <= score.value <= score.high
+        full, ablated = (found[f"explained_loss_nats_{a}"] for a in ("full", "mean_ablated"))
+        assert full.better is ablated.better is None
+        by_hand = (ablated.value - paid.value) / (ablated.value - full.value)
+        assert score.value == pytest.approx(by_hand)
+    arms = made.once("arms", made.reader, pytest.fail), made.once("arms", made.twin, pytest.fail)
+    ours, twins = (one.bits["64bits_equal_total"] for one in arms)
+    assert ours < 300 and 250 < twins <= 300
+    flags = found["explained_loss:64bits_equal_total"].flags
+    assert f"64bits_equal_total: {ours:,.0f} of 300 bits were used, {ours / 6:.1f} a unit" in flags
+    assert f"64bits_equal_total: of as many, controls used: random_twin {twins:,.0f}" in flags
 
 
 def test_rules_are_learned_once_for_all_that_is_asked_of_them(monkeypatch):
