@@ -31,7 +31,7 @@ train: $(VENV)/.core ## train `tiny` with a top-k layer on Python source code, s
 test: $(VENV)/.dev browser ## the tests, slow proofs excepted
 	$(PYTEST) $(ARGS)
 
-test-all: $(VENV)/.engines $(OLD_TRITON)/triton browser ## every test; the slow ones are listed by name at the end
+test-all: $(VENV)/.extras $(OLD_TRITON)/triton browser ## every test; the slow ones are listed by name at the end
 	PELLUCID_TRITON=$(abspath $(OLD_TRITON)) $(PYTEST) -m 'slow or not slow' $(ARGS)
 
 # The oldest Triton that is supported, only to compile the kernels with.
@@ -73,9 +73,9 @@ $(VENV)/.dev: $(SPECS) | $(BIN)/python
 	@$(PIP) install -qq --constraint constraints.txt $(PIP_ARGS) --editable '.[dev]'
 	@touch $(VENV)/.core $@
 
-$(VENV)/.engines: $(VENV)/.dev
-	@echo "installing Ray and submitit for the tests of the engines (once)"
-	@$(PIP) install -qq --constraint constraints.txt $(PIP_ARGS) --editable '.[dev,ray,slurm]'
+$(VENV)/.extras: $(VENV)/.dev
+	@echo "installing Ray, submitit and lm-evaluation-harness for the tests that need them (once)"
+	@$(PIP) install -qq --constraint constraints.txt $(PIP_ARGS) --editable '.[dev,ray,slurm,harness]'
 	@touch $@
 
 # The tests of the pages need a Chromium. Where it takes no question to get one, get it, once; the

@@ -1,10 +1,7 @@
 """`train.losses`: functions of a user's own that add to the loss what recorded units do."""
 
 import fnmatch
-import importlib
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +16,7 @@ from pellucid.errors import ConfigError, RunError
 from pellucid.models import Transformer
 from pellucid.models.units import Trace
 from pellucid.settings.kinds import nearest, shown
+from pellucid.settings.modules import users_module
 
 KINDS = ("labels", "tasks")
 """What a function may say that it uses, of a family: such metrics do not evaluate the run."""
@@ -91,26 +89,14 @@ def _open(name: str, there: list[str]) -> UnitLoss:
 
 
 def _imported(name: str, module_name: str) -> ModuleType:
-    with _working_folder_last():
-        try:
-            return importlib.import_module(module_name)
-        except Exception as error:
-            raise ConfigError(
-                f"train.losses = {name}: {module_name} cannot be imported "
-                f"({type(error).__name__}: {error}); a module that is installed or lies in the "
-                f"working folder is accepted"
-            ) from error
-
-
-@contextmanager
-def _working_folder_last() -> Iterator[None]:
-    """Let modules of the working folder be found, and hide none that is installed."""
-    before = list(sys.path)
-    sys.path.append(str(Path.cwd()))
     try:
-        yield
-    finally:
-        sys.path[:] = before
+        return users_module(module_name)
+    except Exception as error:
+        raise ConfigError(
+            f"train.losses = {name}: {module_name} cannot be imported "
+            f"({type(error).__name__}: {error}); a module that is installed or lies in the "
+            f"working folder is accepted"
+        ) from error
 
 
 def _sites(name: str, function: Callable, there: list[str]) -> tuple[str, ...]:

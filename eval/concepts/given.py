@@ -13,6 +13,7 @@ from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.families import FAMILY
 from pellucid.eval.halves import halves
 from pellucid.eval.labels import LabelTable
+from pellucid.eval.labels.table import NoLabel
 from pellucid.eval.reader import Reader
 from pellucid.eval.score import NoValue
 from pellucid.eval.stream import Stream
@@ -62,12 +63,19 @@ def given(bench: Workbench) -> Given:
 def truth_of(bench: Workbench) -> Truth:
     """Labels that hold, or do not, after each token, decided by the text up to it.
 
-    Functions of the token alone, or of where it stands, are left out. Raises NoValue without labels.
+    Functions of the token alone, or of where it stands, are left out. Raises NoValue without labels
+    of the family that goes with the split.
     """
-    table = bench.labels
+    table, family = bench.labels, FAMILY[bench.split]
     if isinstance(table, str):
         raise NoValue(table)
-    chosen = table.select(family=FAMILY[bench.split], prefix=True, controls=False)
+    try:
+        chosen = table.select(family=family, prefix=True, controls=False)
+    except NoLabel:
+        raise NoValue(
+            f"none of {len(table.labels)} labels is of the family {family!r}, which goes with the "
+            f"split {bench.split!r}, and decided by the text up to a token"
+        ) from None
     return truth_from(chosen, bench.stream, seed=bench.seed)
 
 

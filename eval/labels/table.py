@@ -11,12 +11,18 @@ from pellucid.errors import UserError
 
 FAMILIES = ("loop", "dev", "test")
 """What training may use; what tuning a metric may look at; what only final results do."""
+BOTH = "both"
+"""The family of a user's label of which none is said: it serves `dev` and `test`."""
 GROUPS = (
     *("lexer", "bracket", "layout", "block", "identifier", "binding", "expression"),
     *("lexical", "position", "english", "given"),
 )
 """`lexical` and `position` are controls: functions of the token alone, or of where it stands."""
 CONTROLS = ("lexical", "position")
+
+
+class NoLabel(UserError):
+    """No label fits what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +38,17 @@ class Label:
 
     def __post_init__(self) -> None:
         for field, value, accepted in (
-            ("family", self.family, FAMILIES),
+            ("family", self.family, (*FAMILIES, BOTH)),
             ("group", self.group, GROUPS),
         ):
             if value not in accepted:
                 raise UserError(
                     f"label {self.name!r} has {field} {value!r}: {', '.join(accepted)} are accepted"
                 )
+
+    def serves(self, family: str) -> bool:
+        """Whether this label may be used where labels of a family are asked for."""
+        return self.family == family or (self.family == BOTH and family in ("dev", "test"))
 
 
 @dataclass(frozen=True)
@@ -114,22 +124,20 @@ class LabelTable:
     ) -> "LabelTable":
         """The table of those labels that fit every condition; `controls=False` drops controls.
 
-        UserError for a name, family or group that does not exist, or where nothing is left.
+        UserError for a name, family or group that does not exist, NoLabel where nothing is left.
         """
         families, groups = _several(family, FAMILIES, "family"), _several(group, GROUPS, "group")
         wanted = range(len(self.labels)) if names is None else [self.index(n) for n in names]
         kept = [
             at
             for at in wanted
-            if (one := self.labels[at]).family in families
+            if any(map((one := self.labels[at]).serves, families))
             and one.group in groups
             and (prefix is None or one.prefix == prefix)
             and (controls or one.group not in CONTROLS)
         ]
         if not kept:
-            raise UserError(
-                f"no label has family {family!r}, group {group!r} and prefix {prefix!r}"
-            )
+            raise NoLabel(f"no label has family {family!r}, group {group!r} and prefix {prefix!r}")
         arrays = {n: getattr(self, n)[:, kept] for n in ("after", "before", "mixed", "valued")}
         return replace(self, labels=tuple(self.labels[at] for at in kept), **arrays)
 

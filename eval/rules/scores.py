@@ -268,7 +268,7 @@ def _labels(bench: Workbench) -> Bool[np.ndarray, "token label"] | None:
     table = bench.labels
     if isinstance(table, str):
         return None
-    kept = [label.prefix and label.family == FAMILY for label in table.labels]
+    kept = [label.prefix and label.serves(FAMILY) for label in table.labels]
     if not any(kept):
         return None
     return np.concatenate([table.before[:, kept], table.after[:, kept]], axis=1)

@@ -1,11 +1,14 @@
 """`pellucid eval RUN --labels …`: every kind of source, on a run that was trained on plain text."""
 
+import json
+
 import numpy as np
 import pytest
 
 from pellucid import cli
 from pellucid.errors import EXIT_OK, EXIT_USER
 from pellucid.eval import suite as suites
+from pellucid.eval.concepts import CONCEPTS
 from pellucid.eval.score import Score
 from pellucid.eval.suite import QUICK, Metric
 
@@ -58,7 +61,7 @@ def test_english_labels_of_a_book(text_run, told, capsys):
 
 
 def test_labels_of_a_function(text_run, told, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "marys.py").write_text(
         "import re\n\ndef mary(text, name):\n"
         "    return {'mary': [m.span() for m in re.finditer('Mary', text)]}\n\n"
@@ -68,6 +71,20 @@ def test_labels_of_a_function(text_run, told, monkeypatch, tmp_path):
     (table,) = told
     assert table.names == ("mary",) and table.families == ("dev",)
     assert 0 < table.after.mean() < 0.3
+
+
+def test_labels_of_another_split_are_skipped_and_the_rest_is_scored(
+    text_run, told, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    span = {"document": "book.txt#0001", "start": 0, "end": 9, "label": "l", "family": "test"}
+    (tmp_path / "spans.jsonl").write_text(json.dumps(span))
+    coverage = CONCEPTS["concept_coverage"].measure
+    monkeypatch.setitem(suites.METRICS, "concept_coverage", Metric(coverage, QUICK))
+    assert cli.main(["eval", str(text_run), "--labels", "spans.jsonl"]) == EXIT_OK
+    scores = {s["metric"]: s for s in json.loads((text_run / "scores.json").read_text())["scores"]}
+    assert scores["look"]["value"] == 1.0 and scores["concept_coverage"]["value"] is None
+    assert "none of 1 labels is of the family 'dev'" in scores["concept_coverage"]["flags"][0]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from pellucid.errors import UserError
 from pellucid.eval.labels.choose import source_of
 from pellucid.eval.labels.given import GivenLabels
+from pellucid.eval.labels.table import Label
 
 
 def function(given):
@@ -56,10 +58,12 @@ def test_a_function_is_found_by_its_name(monkeypatch):
     assert column(source_of("mine:label"), "ab", "n", 0) == [True, False]
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_spans_come_from_files(tmp_path, suffix):
-    rows = [{"document": "a", "start": 1, "end": 2, "label": "x", "family": "dev"}]
-    path = tmp_path / f"spans{suffix}"
+def span(label: str, **more) -> dict:
+    return {"document": "a", "start": 1, "end": 2, "label": label, **more}
+
+
+def written(folder: Path, suffix: str, rows: list[dict]) -> str:
+    path = folder / f"spans{suffix}"
     if suffix == ".jsonl":
         path.write_text("\n".join(map(json.dumps, rows)))
     else:
@@ -67,10 +71,50 @@ def test_spans_come_from_files(tmp_path, suffix):
         import pyarrow.parquet
 
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    source = source_of(str(path))
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_spans_come_from_files(tmp_path, suffix):
+    rows = [span("x", family="dev", prefix=None), span("y", family=None, prefix=False)]
+    source = source_of(written(tmp_path, suffix, rows))
     assert column(source, "abc", "a", 0) == [False, True, False]
     assert column(source, "abc", "b", 0) == [False, False, False]
-    assert source.labels[0].family == "dev"
+    assert [(label.family, label.prefix) for label in source.labels] == [
+        ("dev", True),
+        ("both", False),
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_spans_without_a_word_on_their_labels_serve_both_splits(tmp_path, suffix):
+    (label,) = source_of(written(tmp_path, suffix, [span("x")])).labels
+    assert label == Label("x", "given", "both", True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([span("x", family="dev"), span("x", family="test")], "row 2: family 'test' of label 'x'"),
+        ([span("x", prefix=True), span("x", prefix=False)], "row 2: prefix False of label 'x'"),
+        ([span("x", prefix="no")], "prefix 'no' of label 'x': true and false"),
+        ([span("x", prefix=0)], "prefix 0 of label 'x': true and false"),
+        ([span("x", family="train")], "label 'x' has family 'train'"),
+        ([], "it has no rows"),
+    ],
+)
+def test_spans_that_contradict_are_refused(tmp_path, rows, says):
+    with pytest.raises(UserError, match=says):
+        source_of(written(tmp_path, ".jsonl", rows))
+
+
+def test_a_function_names_the_labels_that_need_what_comes_later():
+    label = function({})
+    label.lookahead = {"end"}
+    assert [one.prefix for one in GivenLabels(label, "x").labels] == [True, False]
+    label.lookahead = {"ends"}
+    with pytest.raises(UserError, match="lookahead is .*ends.*: a set of names among vowel, end"):
+        GivenLabels(label, "x")
 
 
 @pytest.mark.parametrize(

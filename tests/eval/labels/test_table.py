@@ -111,6 +111,14 @@ def test_columns_are_chosen_by_what_they_are():
     assert table.known_of("ahead").all()
 
 
+def test_a_label_of_both_families_is_found_under_either():
+    table = LabelTable.of(np.eye(3, dtype=bool), [*TWO, Label("mine", "given", "both", True)])
+    assert table.select(family="dev").names == ("quoted", "mine")
+    assert table.select(family="test", prefix=True).names == ("mine",)
+    with pytest.raises(UserError, match="no label has family 'loop'"):
+        table.select(family="loop")
+
+
 @pytest.mark.parametrize(
     ("ask", "says"),
     [

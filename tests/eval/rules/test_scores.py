@@ -209,15 +209,16 @@ def test_rules_may_ask_for_labels_of_their_family_alone():
             ("asked", "dev", True),
             ("ahead", "dev", False),
             ("kept", "test", True),
+            ("a user's", "both", True),
         )
     ]
-    after = np.random.default_rng(0).random((len(stream.tokens), 3)) < 0.5
+    after = np.random.default_rng(0).random((len(stream.tokens), 4)) < 0.5
     table = LabelTable.of(after, labels)
     made = Workbench(reader, reader, stream.tokens, VOCAB, "val", 0, labelled=lambda: table)
     found = scores._text(made)
-    assert found.n_labels == 2
-    np.testing.assert_array_equal(found.labels[:, 1], after[:, 0])
-    np.testing.assert_array_equal(found.labels[1:, 0], after[:-1, 0])
+    assert found.n_labels == 4
+    np.testing.assert_array_equal(found.labels[:, 2:], after[:, [0, 3]])
+    np.testing.assert_array_equal(found.labels[1:, :2], after[:-1, [0, 3]])
     made.labelled = lambda: "no source"
     del made.labels
     assert scores._text(made).n_labels == 0
