@@ -54,9 +54,11 @@ def two_threads():
 def make_run(generated_data, tmp_path_factory):
     """make_run(mlp) is a run in a folder of its own; its weights are not those of its step 0."""
 
-    def make(mlp: str = "topk") -> Run:
-        fields = {"width": 64} if mlp == "dense" else {"width": 64, "k": 5}
-        model = ModelConfig(n_layers=2, d_model=16, context=32, mlp=MLPS[mlp].Config(**fields))
+    def make(mlp: str = "topk", *, width: int = 64, n_layers: int = 2) -> Run:
+        fields = {"width": width} if mlp == "dense" else {"width": width, "k": 5}
+        model = ModelConfig(
+            n_layers=n_layers, d_model=16, context=32, mlp=MLPS[mlp].Config(**fields)
+        )
         config = SimpleNamespace(model=model, seed=SEED)
         trained = Transformer(model, vocab_size=generated_data.vocab_size, seed=SEED + 1).eval()
         folder = RunFolder(tmp_path_factory.mktemp(mlp))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pellucid.errors import RunError
-from pellucid.eval import METRICS, NGram, evaluate, random_twin, workbench
+from pellucid.eval import METRICS, SUITES, NGram, evaluate, random_twin, workbench
 from pellucid.eval.contexts import BANDS
 from pellucid.eval.score import unpack
 from pellucid.storage import files
@@ -206,6 +206,11 @@ def test_units_json_is_compact(scored):
     text = run.folder.units_file.read_bytes()
     assert text == files.dump(json.loads(text), "units.json", RunError, indent=None)
     assert text.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("suite", ["quick", "full"])
+def test_the_workbench_has_the_limits_of_its_suite(make_run, suite):
+    assert workbench(make_run(), suite=suite).rules == SUITES[suite].rules
 
 
 def test_the_workbench_labels_the_stream_or_says_why_not(make_run):
