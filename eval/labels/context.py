@@ -114,13 +114,14 @@ class Context(NameReader):
     def newline(self, start: int, end: int, _bits: int) -> None:
         """The end of a line, and of the logical line unless something is open."""
         if self.continued and self.text[start - 1 : start] == "\\":
+            self.line_start = True
             self.out.put(start, end, self.state())
             return
         self.continued = False
         deep = any(frame.mark for frame in self.frames)
         if not deep and not self.logical_start:
             self._end_line()
-        elif self.line_start:
+        elif self.logical_start and self.line_start:
             self.blank = True
         self.line_start, self.column = True, 0
         self.out.put(start, end, self.state())
@@ -195,6 +196,7 @@ class Context(NameReader):
                 self.doc_so_far = self.fresh and alone and not bits & scan.FORMATTED
             self.docstring = self.doc_so_far
             self.follows("str")
+        self.just = 0  # of brackets in a replacement field
         inside = bits & (scan.OPENS - 1)
         state = self.state()
         if self.fields and bits & scan.FORMAT and self.fields == 1:

@@ -33,6 +33,8 @@ class Frame:
     """names that an assignment would bind"""
     assigned: list[str] = field(default_factory=list)
     """names that the statement has assigned to so far, in `a = b = …`"""
+    binds: bool = False
+    """what stands within is bound where this ends, as in `with a as (b, c)`"""
     names: Names | None = None
     deep: int = 0
     """the bit of its depth"""

@@ -58,6 +58,7 @@ class MarkReader:
             kind = "signature" if self.header == "def" else "bases"
         self.scopes.value("list" if mark == "[" else None)
         self.frames.append(top.within(mark, kind))
+        self.frames[-1].binds = self.last == "as" and kind in ("group", "list")
         self.just = BIT["just_opened"]
 
     def _in_header(self) -> bool:
@@ -81,7 +82,9 @@ class MarkReader:
         frame = self.frames.pop()
         if frame.names is not None:
             self.scopes.inner.pop()
-        if frame.kind in ("group", "list"):
+        if frame.binds:
+            self.scopes.bind(frame.targets)
+        elif frame.kind in ("group", "list"):
             self.frames[-1].targets += frame.targets
 
     def close_lambdas(self) -> None:

@@ -22,6 +22,8 @@ class NameReader(MarkReader):
         super().__init__(text, out, scopes)
         self.for_frame: Frame | None = None
         self.prefixed = self.importing = False
+        self.renamed: tuple[str, int | None] = "", None
+        """the name that an import bound last, and what was known of it before"""
 
     def name(self, start: int, end: int, _bits: int) -> None:
         """A keyword or a name."""
@@ -29,7 +31,7 @@ class NameReader(MarkReader):
         self.importing = self.importing and self.words > 0
         self.words += 1
         dotted = self.attribute = self.last == "."
-        keyword = word in KEYWORDS and not dotted
+        keyword = word in KEYWORDS  # also behind a dot: `from . import a`
         role = self._role()
         self._spell(word, start, first, role, dotted)
         if keyword:
@@ -60,7 +62,8 @@ class NameReader(MarkReader):
         """Say what holds after each character of a word."""
         state = self.state() | first
         if dotted:
-            bits = [state | role | bits for bits in dotted_spelling(word)]
+            spelled = dotted_spelling(word)
+            bits = [state if bits is None else state | role | bits for bits in spelled]
         else:
             known, with_role = self.scopes.known(), state | role
             bits = [
@@ -83,6 +86,7 @@ class NameReader(MarkReader):
             return
         elif role == BIT["import_name"]:
             if self.importing or self.header == "import":
+                self.renamed = word, scopes.here.get(word)
                 scopes.bind([word], ASSIGNED | IMPORTED)
         elif self.header in ("global", "nonlocal"):
             scopes.here[word] = scopes.here.get(word, 0) | SEEN | OUTER
@@ -109,7 +113,15 @@ class NameReader(MarkReader):
         elif word == "import":
             self.importing = True
         elif word == "as" and self.header in IMPORTS:
-            self.scopes.here.pop(self.last, None)
+            self._rename()
+
+    def _rename(self) -> None:
+        """What was imported gets another name: its own is again what it was before."""
+        name, before = self.renamed
+        if before is None:
+            self.scopes.here.pop(name, None)
+        else:
+            self.scopes.here[name] = before
 
     def _lambda(self) -> None:
         frame = self.frames[-1].within("", "lambda")

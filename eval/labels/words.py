@@ -30,9 +30,10 @@ def spelling(word: str) -> tuple[tuple[str, int | None], ...]:
 
 
 @lru_cache(maxsize=1 << 16)
-def dotted_spelling(word: str) -> tuple[int, ...]:
-    """Of a word behind a dot: bits of what its case says so far, for each character."""
-    return tuple((bits or 0) & BIT["constant_case"] for _, bits in spelling(word))
+def dotted_spelling(word: str) -> tuple[int | None, ...]:
+    """Of a word behind a dot: bits of what its case says so far; None where it is a keyword."""
+    kept = BIT["constant_case"]
+    return tuple(None if bits is None else bits & kept for _, bits in spelling(word))
 
 
 def _so_far(word: str) -> int | None:

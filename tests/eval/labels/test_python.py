@@ -20,8 +20,10 @@ async def f(a, b=(1, 2), *args: int, **kw) -> str:
 
 z = set() \\
     + '\\n\\'' + ''
-async with a as b:
-    z.add(x, y)
+async with a as b, c as (d, e):
+    z.add(x, f'{y(0)}{z}', d)
+from . import a; import b.c as d
+
 match z:
     case [a, b]: global q
 '''
@@ -47,6 +49,7 @@ CASES = [
     ("((((a))))", "depth_4_or_more", "...(a...."),
     ("f( a)", "just_opened", ".( .."),
     ("f(a) b", "just_closed", "...) ."),
+    ("f'{a(b)}c'\n", "just_closed", "......)...."),
     ("f(a, (b), c[d])", "in_call", ".(a, ..), c..]."),
     ("f(a, (b), c[d])", "in_grouping", ".....(b........"),
     ("f(a, (b), c[d])", "in_subscript", "...........[d.."),
@@ -58,10 +61,12 @@ CASES = [
     ("if a:\n if b:\n  if c:\n   d", "level_3", "." * 20 + "_   d"),
     ("if a:\n if b:\n  if c:\n   if d:\n    e", "level_4_or_more", "." * 29 + "_    e"),
     ("a b\n (c", "first_of_line", "a....(."),
+    ("a \\\n bc d", "first_of_line", "a....bc.."),
     ("(a,\n b)\n c", "logical_start", "......._ ."),
     ("if a:\n b", "after_colon", "....:_ ."),
     ("x = a[b:\nc]", "after_colon", "..........."),
     ("a\n\n b", "after_blank_line", ".._ ."),
+    ("f(\n\na)\nb", "after_blank_line", "........"),
     ("if a:\n  b\n  c", "dedent_so_far", "........._ .."),
     ("for a in b:\n c\nd", "in_for", "..........._ c_."),
     ("while a:\n c\nd", "in_while", "........_ c_."),
@@ -93,11 +98,17 @@ CASES = [
     ("a = b\na + b", "assigned_before", "......a...."),
     ("for a in b: a + b", "assigned_before", "............a...."),
     ("(a := b) + a", "assigned_before", "...........a"),
+    ("with a as (b, c): b + c", "assigned_before", "." * 18 + "b...c"),
+    ("with a as [b, (c)]:\n c", "assigned_before", "." * 21 + "c"),
     ("f(a for a in b if a)", "assigned_before", "..................a."),
     ("a = 1\ndef f():\n a", "assigned_before", "." * 17),
     ("def f(a): a + b", "is_parameter", "..........a...."),
     ("lambda *a: a", "is_parameter", "...........a"),
     ("import a\nfrom b import c\na, b, c", "imported_name", "." * 25 + "a.....c"),
+    ("from . import a\na, b", "imported_name", "." * 16 + "a..."),
+    ("import x.b as c\nx, b, c", "imported_name", "." * 22 + "c"),
+    ("from . import a", "import_name", ".......impor..a"),
+    ("b = 1\nfrom a import b as c\nb", "bound_to_int", "." * 20 + "b......b"),
     ("def f():\n global a\n a", "declared_outer", "." * 20 + "a"),
     ("def f():\n nonlocal a\n a", "declared_outer", "." * 22 + "a"),
     ("a = f'b'\na", "bound_to_str", ".........a"),
