@@ -16,6 +16,7 @@ from pellucid.eval.controls import CONTROLS, NO_DENSE, NOT_MADE, System, made_un
 from pellucid.eval.dense import dense_reader
 from pellucid.eval.elsewhere import itself, random_twin, read_ahead
 from pellucid.eval.labels.choose import labelling
+from pellucid.eval.labels.pieces import beside
 from pellucid.eval.latents.known import known_of
 from pellucid.eval.latents.labels import table_of
 from pellucid.eval.permuted import permuted_weights
@@ -150,12 +151,13 @@ def workbench(
     """
     limits, train = SUITES[suite], run.data.split("train").tokens
     stream = sample(run.data.split(split), eot=run.tokenizer.eot, tokens=limits.tokens, seed=seed)
-    known = known_of(run.data, split, stream, seed=seed)
+    known, token_bytes = known_of(run.data, split, stream, seed=seed), run.tokenizer.token_bytes
+    others = lambda: beside(run.data, stream, token_bytes)
     if labels is None and not isinstance(known, str):
         labelled = lambda: table_of(known)
     else:
-        place = {"data": run.data.fingerprint, "split": split}
-        labelled = labelling(stream, run.tokenizer.token_bytes, labels, **place)
+        place = {"data": run.data.fingerprint, "split": split, "beside": others}
+        labelled = labelling(stream, token_bytes, labels, **place)
     shared = {"stream": stream, "context": run.config.model.context, "seed": seed}
     shared |= {"track": track} if track else {}
     cut = limits.ngram_tokens is not None and len(train) > limits.ngram_tokens
@@ -174,6 +176,7 @@ def workbench(
         latents=known,
         labelled=labelled,
         rules=limits.rules,
+        beside=others,
         ngram_flags=(f"the n-grams see the first {len(seen):,} training tokens",) if cut else (),
     )
 

@@ -1,6 +1,6 @@
 """What every metric is given: one run reading held-out text, its random twin, and n-grams."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
@@ -41,6 +41,8 @@ class Workbench:
     """a sentence where the n-grams see fewer training tokens than the model did"""
     labelled: Callable[[], LabelTable | str] = lambda: NO_LABELS
     """makes the labels of the stream, or says why there are none"""
+    beside: Callable[[], Mapping[str, str]] = dict
+    """gives the texts, by name, of the pieces of files that are in other splits"""
     controls: dict[str, System | str] = field(default_factory=dict)
     """the controls of `eval/controls.py`, the twin among them, or why one is missing"""
     latents: Known | str = OTHER_CORPUS

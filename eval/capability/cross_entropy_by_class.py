@@ -45,7 +45,8 @@ def classes_of(bench: "Workbench") -> Integer[np.ndarray, " token"]:
     table = bench.labels
     if isinstance(table, str) or not set(NEEDED) <= set(table.names):
         # The labels that were asked for are others: the classes need those of Python.
-        table = label_stream(bench.stream, tokenizer_of(bench).token_bytes, PythonLabels())
+        token_bytes = tokenizer_of(bench).token_bytes
+        table = label_stream(bench.stream, token_bytes, PythonLabels(), bench.beside())
     _, here = classes(table)
     if (here == UNKNOWN).all():
         raise NoValue("none of the held-out files is Python")

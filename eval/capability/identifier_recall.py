@@ -13,7 +13,7 @@ from pellucid.eval.bootstrap import Interval
 from pellucid.eval.capability.cross_entropy_by_class import over_positions
 from pellucid.eval.capability.names import names_in
 from pellucid.eval.capability.parts import by_part, tokenizer_of
-from pellucid.eval.labels.source import texts_of
+from pellucid.eval.labels.pieces import texts_of
 from pellucid.eval.score import NoValue, Score
 from pellucid.eval.stream import Stream
 

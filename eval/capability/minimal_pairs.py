@@ -15,7 +15,7 @@ from pellucid.eval.capability.likelihood import sums
 from pellucid.eval.capability.mutations import KINDS, bound_names, broken
 from pellucid.eval.capability.parts import by_part, tokenizer_of
 from pellucid.eval.capability.texts import parsed, snippets
-from pellucid.eval.labels.source import texts_of
+from pellucid.eval.labels.pieces import texts_of
 from pellucid.eval.ngram import NGram
 from pellucid.eval.score import NoValue, Score
 

@@ -17,7 +17,7 @@ from pellucid.eval.bootstrap import Interval, mean, ratio
 from pellucid.eval.capability.mutations import loaded_names, undefined
 from pellucid.eval.capability.parts import by_part, nothing, tokenizer_of
 from pellucid.eval.capability.texts import parsed
-from pellucid.eval.labels.source import texts_of
+from pellucid.eval.labels.pieces import texts_of
 from pellucid.eval.score import NoValue, Score
 from pellucid.models.generate import generate
 

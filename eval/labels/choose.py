@@ -1,13 +1,14 @@
 """Which source of labels a stream is given, and its labels or the reason why there are none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pellucid.eval.labels import kept
 from pellucid.eval.labels.english import EnglishLabels
 from pellucid.eval.labels.given import from_file, from_function
+from pellucid.eval.labels.pieces import file_of
 from pellucid.eval.labels.python import PythonLabels
-from pellucid.eval.labels.source import Source, file_of, label_stream
+from pellucid.eval.labels.source import Source, label_stream
 from pellucid.eval.labels.table import LabelTable
 from pellucid.eval.stream import Stream
 
@@ -33,10 +34,12 @@ def labelling(
     *,
     data: str | None = None,
     split: str = "",
+    beside: Callable[[], Mapping[str, str]] = dict,
 ) -> Callable[[], LabelTable | str]:
     """What makes the labels of a stream when called; UserError at once for a bad source.
 
     With the fingerprint of the prepared `data` that the stream is of, they are kept in its cache.
+    `beside` gives the texts of pieces that are in other splits.
     """
     source = _by_ending(stream.names) if given is None else source_of(given)
 
@@ -46,7 +49,7 @@ def labelling(
         path = None if data is None else kept.place(stream, source, data=data, split=split)
         table = kept.read(path, source, tokens=len(stream.tokens)) if path else None
         if table is None:
-            table = label_stream(stream, token_bytes, source)
+            table = label_stream(stream, token_bytes, source, beside())
             kept.keep(path, table) if path else None
         return table if table.valued.any() else "no document of the stream could be labelled"
 

@@ -13,7 +13,7 @@ UNKNOWN = -1
 """Of tokens whose labels are not known, such as those of documents that are no Python."""
 NEEDED = (
     *("in_comment", "in_string", "in_number", "keyword", "operator", "bracket_mark", "in_word"),
-    "logical_start",
+    *("logical_start", "in_fstring_expression"),
 )
 
 
@@ -28,7 +28,8 @@ def classes(table: LabelTable) -> tuple[tuple[str, ...], Integer[np.ndarray, " t
     after = {name: table.after[:, table.index(name)] for name in NEEDED}
     before = {name: table.before[:, table.index(name)] for name in NEEDED}
     mixed = table.mixed[:, table.index("in_word")]
-    string = after["in_string"] | before["in_string"]
+    # A closing quote was in a string before; the first token of a replacement field was, too.
+    string = after["in_string"] | before["in_string"] & ~after["in_fstring_expression"]
     rules = (
         ("comment", after["in_comment"]),
         ("string", string),

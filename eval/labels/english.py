@@ -48,6 +48,7 @@ class EnglishLabels:
 
     labels = ENGLISH
     fingerprint = "english"
+    whole_files = False
 
     def marks(self, text: str, name: str) -> Marks | None:
         """The labels of a text."""

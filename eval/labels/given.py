@@ -27,6 +27,8 @@ class GivenLabels:
     others. UserError for a function that declares none, or others than it has.
     """
 
+    whole_files = False
+
     def __init__(self, function: Callable[[str, str], Spans | None], fingerprint: str) -> None:
         families = getattr(function, "families", None)
         if not isinstance(families, Mapping) or not families:

@@ -43,6 +43,13 @@ class Marks:
         word, bit = divmod(label, WORD)
         self.start[word] |= np.uint64(1) << np.uint64(bit)
 
+    def within(self, place: slice) -> "Marks":
+        """The marks of a part of the text."""
+        part = Marks(0, self.n_labels)
+        part.bits, part.valued = self.bits[place], self.valued
+        part.start = self.bits[place.start - 1] if place.start else self.start
+        return part
+
     def column(self, label: int) -> Bool[np.ndarray, " character"]:
         """After which characters a label holds."""
         return _unpacked(self.bits, label)

@@ -10,7 +10,7 @@ from pellucid.eval.labels.context import Context
 from pellucid.eval.labels.control import control_columns
 from pellucid.eval.labels.marks import Marks
 from pellucid.eval.labels.parsed import parsed_columns
-from pellucid.eval.labels.source import file_of
+from pellucid.eval.labels.pieces import file_of
 
 PLACE = {label.name: place for place, label in enumerate(PYTHON)}
 AT_START = ("line_start", "logical_start", "level_0", "near_start")
@@ -44,6 +44,7 @@ class PythonLabels:
     labels = PYTHON
 
     fingerprint = "python"
+    whole_files = True
 
     def marks(self, text: str, name: str) -> Marks | None:
         """The labels of a Python file; None for other names."""

@@ -27,6 +27,14 @@ def test_tokens_are_of_the_class_of_what_they_are():
         " 'a",
         "b'",
         " # c",
+        "\n",
+        "f'",
+        "a {",
+        "foo",
+        "+",
+        "1",
+        ":>3",
+        "}'",
     ]
     stream = Stream(
         tokens=np.array([0, *range(1, len(pieces) + 1)]),
@@ -41,5 +49,6 @@ def test_tokens_are_of_the_class_of_what_they_are():
     first, rest = "identifier_first", "identifier_rest"
     expected = ["keyword", first, rest, first, "bracket", "bracket", "number", "bracket", "bracket"]
     expected += ["operator", "layout", "layout", first, "operator", "string", "string", "comment"]
+    expected += ["layout", "string", "string", first, "operator", "number", "string", "string"]
     assert found[0] == -1
     assert [names[c] for c in found[1:]] == expected

@@ -141,7 +141,7 @@ def test_two_processes_at_once_agree():
 
 
 def test_pieces_of_a_python_file_have_the_labels_of_python():
-    stream = stream_of(*TEXTS, names=("a.py#0000", "a.py#0001"))
+    stream = stream_of(*TEXTS, names=("a.py#0001", "b.py#0001"))
     table = choose.labels_of_stream(stream, PIECES)
     assert table.valued[1:].any()
     same(table, choose.labels_of_stream(stream_of(*TEXTS), PIECES))

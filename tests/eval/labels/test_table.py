@@ -69,6 +69,7 @@ class Quoted:
 
     labels = TWO
     fingerprint = "1"
+    whole_files = False
 
     def marks(self, text, name):
         if not name.endswith(".py"):
