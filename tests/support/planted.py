@@ -1,48 +1,83 @@
-"""A planted model of one layer whose circuit is known, and circuits of all nodes."""
+"""A model whose units and predictions are known functions of the tokens it reads."""
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import torch
+from torch import Tensor, nn
 
-from pellucid.eval.circuits.circuit import Circuit
-from pellucid.eval.circuits.nodes import Nodes, nodes_of
-from pellucid.eval.circuits.objective import Asked
-from pellucid.models import ModelConfig, Transformer
-from pellucid.models.attention import ATTENTIONS
-from pellucid.models.mlp import MLPS
-from pellucid.models.norm import NORMS
-from pellucid.models.position import POSITIONS
+from pellucid.eval.stream import Stream
+from pellucid.models import Activations, UnitSite
+from pellucid.models.transformer import Output
 
-
-def everything(nodes: Nodes, **changes) -> Circuit:
-    """A circuit of all nodes."""
-    kept = torch.ones(len(nodes), dtype=torch.bool)
-    about = {"loss": 0.0, "target": 0.15} | changes
-    return Circuit("t", kept, torch.zeros(len(nodes)), **about)
+EOT = 0
+Rule = Callable[[Tensor], Tensor]
+"""tokens (row, column) -> activation of one unit"""
 
 
-def planted(mlp: str = "dense", **fields) -> tuple[Transformer, Nodes, Asked]:
-    """One relu neuron reads one channel and writes the answer; a twin pair makes up for each other.
+class Planted(nn.Module):
+    """One mlp site whose i-th unit is `rules[i]`; `predict` gives logits, uniform by default."""
 
-    Tokens 1 and 2 stand in channel 0 as +1 and -1; the logits of tokens 3 and 4 read channel 1.
-    """
-    config = ModelConfig(
-        n_layers=1,
-        d_model=4,
-        context=4,
-        mlp=MLPS[mlp].Config(activation="relu", width=4, **fields),
-        attention=ATTENTIONS["softmax"].Config(n_heads=1),
-        position=POSITIONS["none"].Config(),
-        norm=NORMS["rms"].Config(eps=1e-12),
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        *,
+        vocab_size: int,
+        signed: bool = False,
+        sparse: bool = False,
+        predict: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.vocab_size, self.rules, self.sparse = vocab_size, rules, sparse
+        self.anchor = nn.Parameter(torch.zeros(()))
+        self.predict = predict or (lambda tokens: torch.zeros(*tokens.shape, vocab_size))
+        write = lambda: torch.eye(len(rules), vocab_size)
+        self.site = UnitSite("mlp", len(rules), signed=signed, exactness="none", write=write)
+        self.site.name, self.site.layer = "blocks.0.mlp", 0
+
+    def sites(self) -> dict[str, UnitSite]:
+        return {self.site.name: self.site}
+
+    def forward(self, tokens: Tensor) -> Output:
+        values = torch.stack([rule(tokens).float() for rule in self.rules], dim=-1)
+        self.site(as_sparse(values) if self.sparse else Activations(values, None, len(self.rules)))
+        return Output(self.predict(tokens), {})
+
+    def direct_logits(self, directions: Tensor) -> Tensor:
+        """The stream is the vocabulary: unit i promotes token i."""
+        return directions
+
+
+def as_sparse(values: Tensor) -> Activations:
+    """The same activations as slots, ascending, empty ones at the end."""
+    width = values.shape[-1]
+    units = torch.where(values != 0, torch.arange(width), width).sort(-1).values
+    padded = torch.cat([values, values.new_zeros(*values.shape[:-1], 1)], dim=-1)
+    taken = padded.gather(-1, units)
+    return Activations(taken, units.masked_fill(units == width, -1).int(), width)
+
+
+def before(tokens: Tensor) -> Tensor:
+    """The token to the left of each, -1 at the start of a row."""
+    return torch.cat([torch.full_like(tokens[:, :1], -1), tokens[:, :-1]], dim=1)
+
+
+def stream_of(
+    documents: Sequence[Sequence[int]], *, doc_bytes: Sequence[int] | None = None
+) -> Stream:
+    """A stream of documents given without their eot; by default each token is one byte."""
+    laid = [np.array([EOT, *document]) for document in documents]
+    return Stream(
+        tokens=np.concatenate(laid).astype(np.int64),
+        offsets=np.concatenate([[0], np.cumsum([len(d) for d in laid])]),
+        names=[f"file_{i}.txt" for i in range(len(laid))],
+        doc_bytes=np.array(doc_bytes or [len(d) for d in documents]),
+        eot=EOT,
+        complete=True,
     )
-    model = Transformer(config, vocab_size=5).double().eval().requires_grad_(False)
-    for name, parameter in model.named_parameters():
-        parameter.fill_(1.0 if "norm" in name else 0.0)
-    model.embedding.weight[:, 3] = 10.0
-    model.embedding.weight[1, 0], model.embedding.weight[2, 0] = 1.0, -1.0
-    mlp = model.blocks[0].mlp
-    mlp.w_in[0, 0], mlp.w_out[0, 1] = 4.0, 4.0  # the circuit
-    mlp.w_in[1, 0], mlp.w_out[1, 2] = 2.0, 2.0  # active, and read by nobody
-    model.head.weight[3, 1], model.head.weight[3, 3] = 20.0, -0.1
-    tokens = torch.tensor([[0, 1], [0, 2]])
-    ends = torch.tensor([1, 1])
-    asked = Asked(tokens, ends, torch.tensor([3, 3]), torch.tensor([4, 4]), torch.arange(2) < 1)
-    return model, nodes_of(model), asked
+
+
+def random_stream(n_documents: int, length: int, *, vocab_size: int, seed: int = 0) -> Stream:
+    """Documents of independent tokens from 1 to vocab_size - 1."""
+    rng = np.random.default_rng(seed)
+    return stream_of([rng.integers(1, vocab_size, length).tolist() for _ in range(n_documents)])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.planted import everything, planted
+from support.planted_circuit import everything, planted
 from support.small import small_model
 
 from pellucid.eval.circuits import edge_sizes, passages
