@@ -157,7 +157,7 @@ class Context(NameReader):
             elif word == "return":
                 self.frames[-1].inherit |= BIT["in_return"]
             elif word in ("def", "class"):
-                self.decorated = False
+                self.decorated = self.signed = False
                 self.scopes.coming = {}
 
     def header_colon(self) -> bool:

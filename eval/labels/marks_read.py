@@ -26,7 +26,7 @@ class MarkReader:
         self.frames = [Frame()]
         self.header = self.last = ""
         self.words = self.just = self.undo = 0
-        self.attribute = False
+        self.attribute = self.signed = False
         self.around: Names | None = None
         """the scope around a body on the line of its header"""
         self.annotated: list[str] = []
@@ -54,8 +54,10 @@ class MarkReader:
             self._no_target()
         kind = {"(": "call" if operand else "group", "[": "subscript" if operand else "list"}
         kind = kind.get(mark, "curly")
-        if mark == "(" and len(self.frames) == 1 and self._in_header():
-            kind = "signature" if self.header == "def" else "bases"
+        if len(self.frames) == 1 and self._in_header() and not self.signed:
+            # Parameters of types stand before the signature.
+            self.signed = mark == "("
+            kind = ("signature" if self.header == "def" else "bases") if self.signed else "types"
         self.scopes.value("list" if mark == "[" else None)
         self.frames.append(top.within(mark, kind))
         self.frames[-1].binds = self.last == "as" and kind in ("group", "list")

@@ -97,6 +97,8 @@ class NameReader(MarkReader):
         loops = top is self.for_frame and top.mark
         if not loops and not any(word in names for names in self.scopes.inner):
             self.scopes.see(word)
+        if top.targets and self.last == top.targets[-1]:
+            top.targets.pop()  # two names in a row: `type a = …`
         # Within a call nothing is assigned to but what a generator's `for` binds.
         if top.kind != "call" or loops:
             top.targets.append(word)

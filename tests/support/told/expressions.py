@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from support.told.file import FUNCTIONS, Answers, Span, Told
 
+ALIAS = getattr(ast, "TypeAlias", ast.Interactive)
+"""`type a = b`, since Python 3.12; before, a node that no file has."""
+
 
 def clauses(told: Told) -> Answers:
     """Behind return, in conditions, behind the = of an assignment, in annotations."""
@@ -20,7 +23,7 @@ def clauses(told: Told) -> Answers:
                 word = told.at(told.span(node)[0])
                 behind = told.at(told.begin(node.body[0])) - 1
                 found["in_condition"].append((told.read[word].end, told.read[behind].start))
-            case ast.Assign() | ast.AugAssign() | ast.AnnAssign():
+            case ast.Assign() | ast.AugAssign() | ast.AnnAssign() | ALIAS():
                 equals = _equals(told, node)
                 if equals is not None:
                     found["after_equals"].append((equals, told.span(node)[1]))
@@ -47,7 +50,14 @@ def _equals(told: Told, node: ast.stmt) -> int | None:
     """The place of the first = of an assignment: of `+=`, the last character."""
     if node.value is None:
         return None
-    at = told.at(told.span(node.target if hasattr(node, "target") else node.targets[0])[1])
+    match node:
+        case ast.Assign():
+            target = node.targets[0]
+        case ALIAS():
+            target = node.name
+        case _:
+            target = node.target
+    at = told.at(told.span(target)[1])
     while not told.read[at].text.endswith("="):
         at += 1
     return told.read[at].end - 1
