@@ -73,9 +73,10 @@ def test_the_first_job_that_raised_is_told(other):
 def test_what_cannot_be_sent_is_done_here(other, tmp_path):
     wait, touch = partial(waiting, tmp_path / "done"), partial(touched, tmp_path / "done")
     assert each([process, lambda: 3])[1] == 3
-    # The other process takes the last first: it finds what it cannot send, and goes on.
+    # The other process takes the last first: it finds what it cannot send, and goes on. Where this
+    # one is slow to begin, it goes on to the end.
     made = each([wait, touch, unsendable])
-    assert made[0] == os.getpid() and callable(made[2])
+    assert {*made[:2]} != {os.getpid()} and callable(made[2])
 
 
 def test_jobs_of_a_process_that_dies_are_done_here(monkeypatch):
