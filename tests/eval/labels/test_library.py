@@ -66,7 +66,7 @@ class G(object):
                     z = set()
                     AA = None
                     bb = "b"
-                    return bb, x, y, z, AA, {i}, w
+                    return bb, x, y, z, AA, {i}, w, f"g{x:>{y}}"
 '''
 
 

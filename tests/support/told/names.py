@@ -32,8 +32,10 @@ def names(told: Told) -> Answers:
                 of["attribute"] += [told.spans[i] for i in dotted]
     of["keyword_name"] = _keyword_names(told, set(of["parameter_name"]))
     every = {name: told.column(spans) for name, spans in of.items()}
-    whole = ("attribute", "keyword_name")
-    return {k: (v, told.name if k in whole else told.name_end) for k, v in every.items()}
+    known = dict.fromkeys(of, told.name_end)
+    # The keywords of a pattern look like those of a call.
+    known |= {"attribute": told.name, "keyword_name": told.name & ~told.patterns}
+    return {name: (column, known[name]) for name, column in every.items()}
 
 
 def _behind(told: Told, node: ast.stmt, word: str) -> Span:
