@@ -212,3 +212,18 @@ def test_parts_that_choose_codes_have_edges_too(asked):
     effects = [edge["effect"] for edge in found["edges"] if edge["effect"] is not None]
     assert len(effects) == 4 and any(effects)
     assert all(torch.tensor(effects).isfinite())
+
+
+def test_heads_and_neurons_have_no_static_edges_whatever_fills_the_layers(asked):
+    """Even where a layer has no matrix, what stands between its parts is the stream."""
+    for mlp in ("dense", "moe"):
+        model = small_model(mlp)
+        nodes = nodes_of(model, "parts")
+        circuit = everything(nodes)
+        base = means(model, nodes, [asked.tokens], [asked.last])
+        found = edge_sizes.measure(model, nodes, circuit, asked, base, tried=2)
+        assert found["sizes"]["static_edges"] is None
+        assert found["reasons"]["static_edges"] == (
+            "between heads and neurons stands the stream: no single weight joins two nodes"
+        )
+        assert found["sizes"]["unweighted_edges"] == len(found["edges"]) > 0
