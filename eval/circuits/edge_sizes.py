@@ -22,6 +22,8 @@ TRIED = 64
 """Edges that are left out one by one; the others are judged to first order."""
 LISTED = 4096
 """Edges that are written down."""
+SIZES = ("static_edges", "unweighted_edges", "effect_edges", "dynamic_edges_per_token")
+"""What edges are counted as."""
 
 
 def measure(
@@ -32,12 +34,16 @@ def measure(
     base: Base,
     tried: int = TRIED,
 ) -> dict[str, Any]:
-    """`edges`, the strongest first, `sizes` and, for a size that is None, `reasons`.
+    """`edges`, the most needed first, `sizes` and, for a size that is None, `reasons`.
 
-    `static_edges`: non-zero weights between two kept nodes. `effect_edges`: of these, and of the
-    edges that a layer has without weights, those that change the loss by more than 0.01 x target,
-    alone or, tried again, with all that did not. `dynamic_edges_per_token`: weights whose two ends
-    are both active, on average over tokens.
+    Edges are ranked by measured effects, for what is saturated has no slope: first come those that
+    count as `effect_edges`, and among both by the effect alone where it was tried, else by the slope.
+
+    `static_edges`: non-zero weights between two kept nodes. `unweighted_edges`: pairs of kept nodes
+    that are joined otherwise. `effect_edges`: of both, those that change the loss by more than
+    0.01 x target, alone or, tried again, with all that did not. `dynamic_edges_per_token`: weights
+    whose two ends are both active, on average over tokens. A size of a part of the model alone has
+    a reason, too, which says what is not in it.
     Between heads and neurons alone no single weight stands: their edges are what one reads of what
     another wrote, and have an effect and no weight.
     """
@@ -46,16 +52,21 @@ def measure(
         return _without_weights(model, nodes, circuit, edges.reasons, asked, base, tried)
     about = model, nodes, circuit, edges, asked, base
     guess, sweep = predicted(*about), _Sweep(*about)
-    order = guess.abs().argsort(descending=True, stable=True)
-    effects = {int(edge): sweep.effect(int(edge)) for edge in order[:tried]}
+    steepest = guess.abs().argsort(descending=True, stable=True)
+    effects = {int(edge): sweep.effect(int(edge)) for edge in steepest[:tried]}
+    strength = sweep.strength(guess, effects)
+    felt = sweep.felt(strength, tried)
+    order = strength.argsort(descending=True, stable=True)
+    order = order[felt[order].int().argsort(descending=True, stable=True)]
     weighed = int((~edges.weights().isnan()).sum())
     seen = any(link.weight is not None for link in edges.links)
     sizes = {
         "static_edges": weighed if seen else None,
-        "effect_edges": sweep.felt(guess, effects, tried),
+        "unweighted_edges": len(edges) - weighed,
+        "effect_edges": int(felt.sum()),
         "dynamic_edges_per_token": dynamic(*about) if seen else None,
     }
-    listed = edges.listed(nodes, order[:LISTED].cpu(), effects)
+    listed = edges.listed(nodes, order[:LISTED], effects)
     return {"edges": listed, "sizes": sizes, "reasons": _remarks(edges, tried)}
 
 
@@ -66,7 +77,8 @@ def _remarks(edges: Edges, tried: int) -> dict[str, str]:
         found |= {"static_edges": why, "dynamic_edges_per_token": why}
     if edges.unknown:
         said = [found["effect_edges"]] if "effect_edges" in found else []
-        found["effect_edges"] = "; ".join([*said, "not counted: " + "; ".join(edges.unknown)])
+        why = "not counted: " + "; ".join(edges.unknown)
+        found |= {"unweighted_edges": why, "effect_edges": "; ".join([*said, why])}
     return found
 
 
@@ -93,20 +105,23 @@ def _without_weights(
 ) -> dict[str, Any]:
     """Edges by their effects alone, or none."""
     why = dict.fromkeys(("static_edges", "dynamic_edges_per_token"), "; ".join(reasons))
-    sizes = dict.fromkeys(("static_edges", "effect_edges", "dynamic_edges_per_token"))
+    sizes = dict.fromkeys(SIZES)
     if any(group.kind not in ("head", "neuron") for group in nodes.groups):
         return {"edges": [], "sizes": sizes, "reasons": dict.fromkeys(sizes, why["static_edges"])}
     if (strange := reason(model, nodes)) is not None:
-        return {"edges": [], "sizes": sizes, "reasons": why | {"effect_edges": strange}}
+        why |= dict.fromkeys(("unweighted_edges", "effect_edges"), strange)
+        return {"edges": [], "sizes": sizes, "reasons": why}
     share = circuit.kept.to(asked.tokens.device, next(model.parameters()).dtype)
     about = {"share": share, "readout": circuit.readout}
     guess = edge_scores(model, nodes, asked, base, **about)
-    order = sorted(guess, key=lambda pair: -abs(guess[pair]))
+    steepest = sorted(guess, key=lambda edge: -abs(guess[edge]))
     named = {part.name: part for part in parts_of(nodes)}
-    chosen = [Path(named[source], named[end], by) for source, end, by in order[:tried]]
+    chosen = [Path(named[source], named[end], by) for source, end, by in steepest[:tried]]
     found = effects(model, nodes, asked, base, chosen, **about)
-    least = FELT * circuit.target
-    sizes["effect_edges"] = sum(abs(effect) > least for effect in (guess | found).values())
+    strength = {edge: abs(effect) for edge, effect in (guess | found).items()}
+    order = sorted(steepest, key=strength.get, reverse=True)
+    sizes["unweighted_edges"] = len(order)
+    sizes["effect_edges"] = sum(each > FELT * circuit.target for each in strength.values())
     listed = [
         {
             "source": edge[0],
@@ -148,15 +163,23 @@ class _Sweep:
         """By how much the loss rises without one edge."""
         return self.loss(torch.tensor([edge])) - self.whole
 
-    def felt(self, guess: Float[Tensor, " edge"], effects: dict[int, float], tries: int) -> int:
-        """How many edges matter, those that make up for each other included."""
+    def strength(
+        self, guess: Float[Tensor, " edge"], effects: dict[int, float]
+    ) -> Float[Tensor, " edge"]:
+        """Sizes of the effects that were measured, and of the slopes of the other edges."""
         sizes = guess.abs().cpu().clone()
         for edge, effect in effects.items():
             sizes[edge] = abs(effect)
-        weak = (sizes <= self.least).nonzero()[:, 0]
-        order = weak[sizes[weak].argsort(stable=True)]
+        return sizes
+
+    def felt(self, strength: Float[Tensor, " edge"], tries: int) -> Bool[Tensor, " edge"]:
+        """Which edges matter, those that make up for each other included."""
+        weak = (strength <= self.least).nonzero()[:, 0]
+        order = weak[strength[weak].argsort(stable=True)]
         fits = lambda gone: self.loss(gone) - self.whole <= self.least
-        return self.n_edges - len(eliminate(order, fits, tries))
+        felt = torch.ones(self.n_edges, dtype=torch.bool)
+        felt[eliminate(order, fits, tries)] = False
+        return felt
 
 
 @torch.no_grad()

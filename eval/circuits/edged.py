@@ -23,9 +23,8 @@ def measured(found: Found, *, edges: bool) -> dict[str, Any]:
     about = (found.model, found.nodes, found.circuit, found.searched, found.base)
     written = {"mib": _mib(found)}
     if found.circuit.censored:
-        names = ("static_edges", "effect_edges", "dynamic_edges_per_token")
         why = "the circuit is the whole model"
-        sizes, reasons = dict.fromkeys(names), dict.fromkeys(names, why)
+        sizes, reasons = (dict.fromkeys(edge_sizes.SIZES, each) for each in (None, why))
         return written | {"edges": [], "sizes": sizes, "reasons": reasons}
     quick = found.profile == "quick"
     tried = {"tried": QUICK_TRIED} if quick else {}

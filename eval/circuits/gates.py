@@ -83,12 +83,13 @@ def edges_of(model: nn.Module, nodes: Nodes, kept: Bool[Tensor, " node"]) -> Edg
     """A circuit's edges: non-zero weights between two nodes that it keeps, and their passages."""
     found, reasons, unknown = links_of(model)
     there = set(nodes.sites)
+    within = [link for link in found if {link.source, link.target} <= there]
+    if found and not within:
+        reasons = ["between heads and neurons stands the stream: no single weight joins two nodes"]
     links: list[Link | Passage] = []
     held = nodes.by_site(kept.cpu().double())
     targets, sources = [], []
-    for link in found:
-        if not {link.source, link.target} <= there:
-            continue
+    for link in within:
         weight = link.weight
         device = next(link.module.parameters()).device
         rows = held[link.target].to(device).nonzero()[:, 0]
@@ -103,8 +104,6 @@ def edges_of(model: nn.Module, nodes: Nodes, kept: Bool[Tensor, " node"]) -> Edg
         links.append(link)
         targets.append(rows[row.to(device)])
         sources.append(columns[column.to(device)])
-    if not links and not reasons:
-        reasons = ["between heads and neurons stands the stream: no single weight joins two nodes"]
     return Edges(*map(tuple, (links, targets, sources, reasons, unknown)))
 
 

@@ -16,6 +16,7 @@ SIZES = {
     "nodes": "Nodes",
     "bits": "Description, in bits",
     "static_edges": "Static edges",
+    "unweighted_edges": "Edges without a weight",
     "effect_edges": "Edges with an effect",
     "dynamic_edges_per_token": "Dynamic edges per token",
     "pruned_edges": "Edges after pruning edges",
@@ -23,6 +24,7 @@ SIZES = {
 SIZE_NOTES = {
     "bits": "which nodes of each group are kept; does not charge a wide layer for its weights",
     "static_edges": "non-zero weights between two kept nodes",
+    "unweighted_edges": "between two kept nodes that no matrix joins; each has an effect alone",
     "effect_edges": "ablated alone, each changes the loss by more than a hundredth of the target",
     "dynamic_edges_per_token": "both ends active at the token",
 }
@@ -105,9 +107,17 @@ def _facts(circuit: CircuitFile) -> list[dict[str, Any]]:
         ("Found nodes", number(sizes.get("nodes")), _censored(circuit)),
         ("Loss, unseen pairs", number(losses.get("circuit_unseen")), f"{target} · {whole}"),
         ("Right, unseen pairs", _percent(right.get("circuit_unseen")), f"whole model {best}"),
-        ("Edges", number(sizes.get(edges)), SIZES[edges].lower() if edges else "not counted"),
+        ("Edges", number(sizes.get(edges)), _counted(circuit, edges)),
     ]
     return [{"label": label, "value": value, "note": note} for label, value, note in rows]
+
+
+def _counted(circuit: CircuitFile, edges: str) -> str:
+    """What a number of edges counts; one that leaves out parts of the model does not pass for all."""
+    if not edges:
+        return "not counted"
+    partly = "not counted: " in str(circuit.part("reasons").get(edges, ""))
+    return SIZES[edges].lower() + (", of a part of the model" if partly else "")
 
 
 def _censored(circuit: CircuitFile) -> str:

@@ -262,6 +262,18 @@ def test_what_a_file_says_of_its_lists_stands_by_the_drawing(sample_circuits):
     assert [row["note"] for row in told["sizes"] if row["label"] == "Static edges"] == ["no matrix"]
 
 
+def test_a_number_of_edges_that_leaves_out_a_part_of_the_model_says_so(sample_circuits):
+    made = sample_circuits.circuit_file("t", nodes=20, edges=20)
+    cards = []
+    for reason in (
+        "64 edges were left out one by one",
+        "not counted: blocks.0: no edges are known",
+    ):
+        made["reasons"]["effect_edges"] = reason
+        cards.append(shown_circuits([parse("t", made)])[0]["facts"][3]["note"])
+    assert cards == ["edges with an effect", "edges with an effect, of a part of the model"]
+
+
 def test_exports_are_not_taken_for_circuits_and_stay_the_same(sample_run, sample_circuits):
     sample_circuits.write_circuits(sample_run.path, **sample_circuits.sample_circuits())
     page = write_report(sample_run).read_bytes()

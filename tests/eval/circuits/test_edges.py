@@ -7,6 +7,7 @@ from support.small import FILLINGS, VOCAB, filled, small_filling, small_model
 
 from pellucid.eval.circuits import edge_sizes
 from pellucid.eval.circuits.bases import means, resampled, zeros
+from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.gates import edges_of, loss_of, predicted, shared
 from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import margins_of
@@ -212,3 +213,17 @@ def test_parts_that_choose_codes_have_edges_too(asked):
     effects = [edge["effect"] for edge in found["edges"] if edge["effect"] is not None]
     assert len(effects) == 4 and any(effects)
     assert all(torch.tensor(effects).isfinite())
+
+
+def test_heads_and_neurons_have_no_static_edges_although_a_layer_shows_no_weights(asked):
+    """What stands between them is the stream, whatever fills the layers."""
+    model = small_model("moe")
+    nodes = nodes_of(model, "parts")
+    kept = torch.rand(len(nodes), generator=torch.Generator().manual_seed(0)) < 0.2
+    circuit = Circuit("t", kept, torch.zeros(len(nodes)), 0.0, 0.15)
+    found = edge_sizes.measure(model, nodes, circuit, asked, zeros(nodes), tried=2)
+    assert found["sizes"]["static_edges"] is None
+    assert found["reasons"]["static_edges"] == (
+        "between heads and neurons stands the stream: no single weight joins two nodes"
+    )
+    assert found["sizes"]["unweighted_edges"] == len(found["edges"]) > 0

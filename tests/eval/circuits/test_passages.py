@@ -98,7 +98,8 @@ def test_a_layer_of_one_expert_has_the_edges_of_the_dense_layer_that_it_is():
         seen.append(edge_sizes.measure(model, nodes, everything(nodes), asked, base))
     found, dense = seen
     # Weights are those that neurons write with; what they read is known by its effects alone.
-    assert found["sizes"]["static_edges"] == 2
+    assert found["sizes"]["static_edges"] == 2 and dense["sizes"]["unweighted_edges"] == 0
+    assert found["sizes"]["unweighted_edges"] == 4 * 4  # every channel with every neuron
     assert found["sizes"]["effect_edges"] == dense["sizes"]["effect_edges"] == 2
     read, written = (f"{IN}:0", f"{MLP}:0"), (f"{MLP}:0", f"{OUT}:1")
     for edge in found["edges"][:2]:
@@ -152,7 +153,9 @@ def test_what_has_no_edges_at_all_is_told_and_the_number_is_not_complete(asked):
     at = lambda layer, place: int(held[f"blocks.{layer}.{place}"].sum())
     written = sum(at(i, "mlp") * at(i, "mlp_out") for i in (0, 1))
     assert found["sizes"]["static_edges"] == written > 0
-    assert len(found["edges"]) == written + sum(at(i, "mlp") * at(i, "mlp_in") for i in (0, 1))
+    read = sum(at(i, "mlp") * at(i, "mlp_in") for i in (0, 1))
+    assert found["sizes"]["unweighted_edges"] == read == len(found["edges"]) - written
+    assert "Headwise" in found["reasons"]["unweighted_edges"]
     assert "Headwise" in found["reasons"]["effect_edges"]
     assert "MoE" not in found["reasons"]["effect_edges"]
     fewest = prune(model, nodes, circuit, asked, zeros(nodes), 0, steps=1)
