@@ -87,7 +87,7 @@ def _untried(n_edges: int, tried: int) -> dict[str, str]:
     if n_edges > tried:
         found["effect_edges"] = (
             f"{tried} edges were left out one by one, the other {n_edges - tried} "
-            "judged by the gradient"
+            f"judged by the gradient, and together by {tried} tries; what those did not reach counts"
         )
     if n_edges > LISTED:
         found["edges"] = f"of {n_edges} edges the {LISTED} strongest are listed"
