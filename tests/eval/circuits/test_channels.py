@@ -8,11 +8,12 @@ import pytest
 import torch
 from support.asked_programs import asked_of, means_of
 from support.asking import auroc
-from support.programs import PROGRAMS, Program
+from support.circuit_cases import written
+from support.programs import PROGRAMS
 
 from pellucid.eval.circuits.find import find
 from pellucid.eval.circuits.measured import losses_of
-from pellucid.eval.circuits.nodes import Nodes, nodes_of
+from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.settings import Settings
 
 SEARCH = Settings(target=0.05, steps=60, restarts=2, lr=0.05, exact=512, rounds=4)
@@ -20,33 +21,6 @@ UNIQUE = ("depth", "quote")
 """Programs of which one circuit alone is within the target: that of all nodes that the model cannot
 do without. Without several single nodes of the others the loss is just above the target, and a
 circuit may leave out some of them where it leaves out what they work against."""
-
-
-def written(program: Program, nodes: Nodes) -> torch.Tensor:
-    """The nodes in which weights of the program's parts are, by the weights."""
-    found = set()
-    for site, unit in program.nodes:
-        layer, half = site.rsplit(".", 1)
-        module = program.model.get_submodule(site)
-        if half == "mlp":
-            found |= {f"{site}:{unit}"}
-            found |= _numbered(f"{layer}.mlp_in", module.w_in[unit])
-            found |= _numbered(f"{layer}.mlp_out", module.w_out[unit])
-            continue
-        rows = slice(unit * module.d_head, (unit + 1) * module.d_head)
-        own = torch.zeros(len(module.w_q)).bool()
-        own[rows] = True
-        for matrix, channels in ((module.w_q, "qk"), (module.w_k, "qk"), (module.w_v, "v")):
-            found |= _numbered(f"{layer}.attn_in", matrix[rows].any(0))
-            found |= _numbered(f"{site}.{channels}", matrix.any(1) & own)
-        found |= _numbered(f"{layer}.attn_out", module.w_o[:, rows].any(1))
-    return torch.tensor([name in found for name in nodes.names()])
-
-
-def _numbered(site: str, weights: torch.Tensor) -> set[str]:
-    return {f"{site}:{unit}" for unit in weights.nonzero()[:, 0].tolist()}
-
-
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in PROGRAMS if name not in UNIQUE]
 
 
