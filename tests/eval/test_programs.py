@@ -7,6 +7,7 @@ import pytest
 import torch
 from support.compiled import EMBED, LOGITS, rotated_stream
 from support.programs import PROGRAMS
+from support.superposed import DISTRACTORS, needed, superposed
 
 from pellucid.models import record
 
@@ -136,3 +137,21 @@ def test_turning_the_stream_changes_no_logit_and_every_channel(name):
         torch.testing.assert_close(turned(rows).logits, logits, atol=1e-6, rtol=1e-6)
         assert (trace["blocks.0.stream"].values - channels).abs().amax((0, 1)).min() > 1
     torch.testing.assert_close(said(turned, rows), logits.argmax(-1))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_in_superposition_says_the_same_in_fewer_dimensions(name):
+    program = PROGRAMS[name]()
+    hidden = superposed(program, seed=1).model
+    rows = rows_of(program, 100)
+    wanted = answers(program, rows)
+    logits = hidden(rows).logits
+    assert (logits.argmax(-1)[wanted >= 0] == wanted[wanted >= 0]).all()
+    # Distractors are there, and do disturb it.
+    assert 0.05 < (logits - program.model(rows).logits)[wanted >= 0].abs().max() < 1
+    assert len(needed(program)) < hidden.config.d_model < len(needed(program)) + DISTRACTORS
+    # What logits read stands at no right angles, and in no dimension of its own.
+    read = torch.nn.functional.normalize(hidden.head.weight, dim=-1)
+    read = read[hidden.head.weight.any(-1)]
+    cosines = (read @ read.T - torch.eye(len(read))).abs()
+    assert cosines.max() > 0.1 and read.abs().max() < 0.9

@@ -1,5 +1,7 @@
 """Circuits of the compiled programs as cases of the battery."""
 
+from collections.abc import Container
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,15 +19,15 @@ SEARCH = Settings(steps=60, restarts=2, lr=0.05)
 TARGET = 0.15
 
 
-def asked_of(program: Program, pairs: int, seed: int) -> Asked:
-    """Pairs of rows after which the program says different tokens."""
+def asked_of(program: Program, pairs: int, seed: int, among: Container[int] = range(99)) -> Asked:
+    """Pairs of rows after which the program says different tokens, both of them `among` some."""
     rng = np.random.default_rng(seed)
     rows, answers = [], []
     while len(rows) < 2 * pairs:
         row = program.draw(rng)
         said = program.answer(row)
         odd = len(rows) % 2
-        if said is not None and (not odd or said != answers[-1]):
+        if said in among and (not odd or said != answers[-1]):
             rows.append(row)
             answers.append(said)
     tokens, said = torch.tensor(rows), torch.tensor(answers)
@@ -40,6 +42,31 @@ def true_nodes(nodes: Nodes, program: Program) -> torch.Tensor:
     kept = torch.zeros(len(nodes), dtype=torch.bool)
     kept[[nodes.number(f"{site}:{unit}") for site, unit in program.nodes]] = True
     return kept
+
+
+def written(program: Program, nodes: Nodes) -> torch.Tensor:
+    """The nodes in which weights of the program's parts are, by the weights."""
+    found = set()
+    for site, unit in program.nodes:
+        layer, half = site.rsplit(".", 1)
+        module = program.model.get_submodule(site)
+        if half == "mlp":
+            found |= {f"{site}:{unit}"}
+            found |= _numbered(f"{layer}.mlp_in", module.w_in[unit])
+            found |= _numbered(f"{layer}.mlp_out", module.w_out[unit])
+            continue
+        rows = slice(unit * module.d_head, (unit + 1) * module.d_head)
+        own = torch.zeros(len(module.w_q)).bool()
+        own[rows] = True
+        for matrix, channels in ((module.w_q, "qk"), (module.w_k, "qk"), (module.w_v, "v")):
+            found |= _numbered(f"{layer}.attn_in", matrix[rows].any(0))
+            found |= _numbered(f"{site}.{channels}", matrix.any(1) & own)
+        found |= _numbered(f"{layer}.attn_out", module.w_o[:, rows].any(1))
+    return torch.tensor([name in found for name in nodes.names()])
+
+
+def _numbered(site: str, weights: torch.Tensor) -> set[str]:
+    return {f"{site}:{unit}" for unit in weights.nonzero()[:, 0].tolist()}
 
 
 def decoys(nodes: Nodes, kept: torch.Tensor) -> torch.Tensor:
@@ -63,7 +90,7 @@ def case_of(program: Program, kept=None, *, grain="parts", pairs=24, repeats=Non
     return case_with(program, nodes, circuit, pairs=pairs, repeats=repeats, find=find)
 
 
-def case_with(program, nodes, circuit, *, pairs=24, repeats=None, find=searching):
+def case_with(program, nodes, circuit, *, pairs=24, repeats=None, find=searching, among=range(99)):
     """The case of any circuit of a program."""
     rng = np.random.default_rng(7)
     text = [torch.tensor([program.draw(rng) for _ in range(50)])]
@@ -73,11 +100,19 @@ def case_with(program, nodes, circuit, *, pairs=24, repeats=None, find=searching
         program.model,
         nodes,
         circuit,
-        asked_of(program, pairs, 1),
-        asked_of(program, pairs, 2),
+        asked_of(program, pairs, 1, among),
+        asked_of(program, pairs, 2, among),
         text,
         find,
         twins_of(run),
         0,
         repeats or Repeats(),
     )
+
+
+def found_case(program: Program, grain: str, settings: Settings, **about) -> Case:
+    """The case of the circuit that a search finds, and searches anew in its controls."""
+    again = lambda *case: find(*case[:4], settings, case[4])
+    case = case_with(program, nodes_of(program.model, grain), None, find=again, **about)
+    base = case.base("mean", case.asked)
+    return replace(case, circuit=again(case.model, case.nodes, case.asked, base, 0), _bases={})
