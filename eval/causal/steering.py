@@ -229,7 +229,7 @@ class Steers:
         if method == UNIT:
             return self.pusher.by_unit(best.unit, best.sign)
         if method == RANDOM_UNIT:
-            return self.pusher.by_random_unit(best.unit)
+            return self.pusher.by_random_unit(best.unit, label)
         return self.pusher.by_vector(method, best.unit, best.sign, label)
 
     def _read(self, tokens: Tensor, edits: Mapping) -> Tensor:

@@ -126,8 +126,18 @@ def test_a_random_unit_is_pushed_to_its_usual_side(sparse):
     for sign in (1, -1):
         rules = [CUED, lambda t, sign=sign: sign * mostly_below(t)]
         pusher = steers_of(a_bench(rules, effects, signed=True, sparse=sparse)).pusher
-        (edit,) = pusher.by_random_unit(Unit(SITE, 0))(1.0).values()
+        (edit,) = pusher.by_random_unit(Unit(SITE, 0), 0)(1.0).values()
         assert edit.units.tolist() == [1] and float(edit.value) == -2.0 * sign
+
+
+def test_labels_with_one_unit_are_held_against_random_units_of_their_own():
+    rules = [CUED, *[lambda t, of=of: t == of for of in (3, 4, 5, 6, 7) * 4]]
+    pusher = steers_of(a_bench(rules, [to([REALISES], 4.0)] + [to([3], 0.1)] * 20)).pusher
+    drawn = []
+    for label in range(8):
+        (edit,) = pusher.by_random_unit(Unit(SITE, 0), label)(1.0).values()
+        drawn.append(edit.units.tolist()[0])
+    assert len(set(drawn)) > 3
 
 
 @pytest.mark.parametrize("method", METHODS)
