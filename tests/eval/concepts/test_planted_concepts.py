@@ -5,6 +5,8 @@ import pytest
 from support.concepts import LENGTH, by_frequency, by_token, plant, rotated, strengths, system
 
 from pellucid.eval.concepts import metrics
+from pellucid.eval.concepts.between import normalised
+from pellucid.eval.concepts.by_label import PICKED
 from pellucid.eval.concepts.floors import always_on, best_of, of_last_tokens
 from pellucid.eval.concepts.null import permutation_null
 from pellucid.eval.concepts.probe import Ceiling, ceilings
@@ -26,14 +28,15 @@ UNITS = {
 WRONG = ("rotated", "frequency", "token", "always_on")
 TOKEN = of_last_tokens(TRUTH, PLANT.tokens, order=1)
 FLOOR = best_of(always_on(TRUTH), TOKEN, of_last_tokens(TRUTH, PLANT.tokens, order=5))
-TOP = {"site": Ceiling(np.ones(16), np.ones(16))}
+TOP = {"site": np.ones(16)}
+LOW = f1s(TRUTH.table(FLOOR.says))
 OPEN = np.ones_like(TRUTH.holds)
 
 MEASURES = {
     "coverage": lambda s: metrics.coverage(s, TRUTH, seed=0),
     "reconstruction": lambda s: metrics.reconstruction(s, TRUTH, seed=0),
     "gain": lambda s: metrics.gain(s, TRUTH, TOKEN, seed=0),
-    "normalised": lambda s: metrics.normalised(s, TRUTH, FLOOR, TOP, seed=0),
+    "normalised": lambda s: normalised(s, TRUTH, PICKED, LOW, TOP, seed=0),
     "open": lambda s: metrics.open_coverage(s, TRUTH, OPEN, seed=0),
     "unit_f1": lambda s: metrics.unit_f1(s, TRUTH, living=True, seed=0),
     "k_sparse": lambda s: metrics.k_sparse(s, TRUTH, 1, precision=False, seed=0),
@@ -125,7 +128,7 @@ def test_fms_falls_when_several_units_know_the_same():
 
 
 def test_k_star_counts_the_units_that_are_needed():
-    full = {"site": Ceiling(np.ones(16), np.ones(16))}
+    full = {"site": Ceiling(*np.ones((4, 16)))}
     assert metrics.median_k_star(UNITS["latents"], TRUTH, full, seed=0)["site"].value == 1
     assert metrics.median_k_star(UNITS["rotated"], TRUTH, full, seed=0)["site"].value > 1
     blind = metrics.median_k_star(UNITS["frequency"], TRUTH, full, seed=0)["site"]
