@@ -22,7 +22,7 @@ from pellucid.eval.workbench import Workbench
 
 AMBIGUOUS = (0.1, 0.9)
 """P(label | current token) between which the token does not decide."""
-FEW = 3
+FEW = 2
 """Permutations of the labels by which scores are taken again that a pass each would cost."""
 
 

@@ -12,7 +12,7 @@ from pellucid.eval.bootstrap import Interval, mean, ratio
 from pellucid.eval.controls import MODELS, Measure, System, under_controls
 from pellucid.eval.halves import halves
 from pellucid.eval.reader import Reader
-from pellucid.eval.rules import effect, explained_loss, intruder, output_purity
+from pellucid.eval.rules import effect, explained_loss, intruder
 from pellucid.eval.rules.averages import DRAWS, MIDDLE, NO_UNITS, asked_for, average_of, beside
 from pellucid.eval.rules.description_length import description_length
 from pellucid.eval.rules.fit import Settings, portions
@@ -166,28 +166,6 @@ def description_lengths(bench: Workbench) -> list[Score]:
         },
         better=None,
     )
-
-
-def output_purities(bench: Workbench) -> list[Score]:
-    """Share of a unit's direct effect on the logits that ten tokens hold, over living units."""
-
-    def measure(system: System) -> dict[str | None, Interval]:
-        return {name: _purity(system, name, bench.seed) for name in system.sites()}
-
-    flags = dict.fromkeys(bench.reader.sites(), (OVER_UNITS,))
-    return under_controls(bench, "output_purity", measure, better="higher", flags=flags)
-
-
-def _purity(system: System, name: str, seed: int) -> Interval:
-    write = system.sites()[name].write_directions()
-    if write is None:
-        none = NO_VALUE + "its units write no one direction each"
-        return Interval(None, None, None, 0, (none,))
-    living = np.flatnonzero(system.harvest[name].density() > 0)
-    if not len(living):
-        return Interval(None, None, None, 0, (NO_UNITS,))
-    logits = system.model.direct_logits(write[living.tolist()]).detach()
-    return mean(output_purity.purity(logits), seed=seed, what="units")
 
 
 def intruder_scores(bench: Workbench) -> list[Score]:

@@ -11,7 +11,15 @@ from pellucid.eval.causal.judge import by_ngram, judge_of
 from pellucid.eval.causal.pushes import VECTORS
 from pellucid.eval.causal.realising import log_odds, realising, without
 from pellucid.eval.causal.steered import NOTHING, Steered, steered
-from pellucid.eval.causal.steering import METHODS, UNIT, Steers, measure, steering, subject_of
+from pellucid.eval.causal.steering import (
+    METHODS,
+    MISSING,
+    UNIT,
+    Steers,
+    measure,
+    steering,
+    subject_of,
+)
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.labels.table import Label, LabelTable
 from pellucid.eval.ngram import NGram
@@ -230,6 +238,8 @@ def test_scores_stand_beside_the_twin_and_what_needs_no_units():
     scores = {score.metric: score for score in steering(bench)}
     whole = scores["steering"]
     assert whole.controls["random_twin"] == 0.0 and set(METHODS) < set(whole.controls)
+    assert all(whole.controls[name] == why for name, why in MISSING.items())
+    assert scores["steering:one"].controls["permutation_null"] == MISSING["permutation_null"]
     said = "fluency by a 5-gram, for every model alike: a dense run would judge itself"
     assert said in whole.flags
     assert scores["steering:one"].value > 0.9
