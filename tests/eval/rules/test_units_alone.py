@@ -70,7 +70,7 @@ def test_a_word_is_of_the_class_that_it_most_often_has():
 
 @pytest.mark.parametrize("told", [True, False])
 def test_what_units_write_is_shown_in_three_numbers(monkeypatch, told):
-    stream, vocab_size = common_text(12, 60), 40
+    stream, vocab_size = common_text(12, 60), VOCAB
     of_a_class = [*range(20, 27), *range(30, 33)]
     effects = torch.zeros(3, vocab_size)
     effects[0, 7] = 5
