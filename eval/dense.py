@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 
 def dense_reader(run: "Run", dense: "Run", shared: dict[str, Any]) -> Reader:
-    """The dense run, reading the same tokens as the run that is scored.
+    """The dense run, reading the same tokens as the run that is scored; RunError as `check_dense`."""
+    check_dense(run, dense)
+    about = {"context": dense.config.model.context, "remark": _size(run, dense)}
+    return Reader(itself(dense), label="dense: ", **shared | about)
 
-    Raises RunError for that run itself, for one of other data, and for one that is not dense.
-    """
+
+def check_dense(run: "Run", dense: "Run") -> None:
+    """Raise RunError for the run itself, for one of other data, and for one that is not dense."""
     name = dense.folder.path
     if name.resolve() == run.folder.path.resolve():
         raise RunError(
@@ -35,8 +39,6 @@ def dense_reader(run: "Run", dense: "Run", shared: dict[str, Any]) -> Reader:
         raise RunError(
             f"{name} is not dense: {why}; a run with mlp=dense in every layer is accepted"
         )
-    about = {"context": dense.config.model.context, "remark": _size(run, dense)}
-    return Reader(itself(dense), label="dense: ", **shared | about)
 
 
 def _not_dense(model: ModelConfig) -> str:

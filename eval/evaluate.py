@@ -13,7 +13,7 @@ from pellucid.eval import score, units_page
 from pellucid.eval.aside import Aside, aside
 from pellucid.eval.concepts.examples import concept_examples
 from pellucid.eval.controls import CONTROLS, NO_DENSE, NOT_MADE, System, made_units
-from pellucid.eval.dense import dense_reader
+from pellucid.eval.dense import check_dense, dense_reader
 from pellucid.eval.elsewhere import itself, random_twin, read_ahead
 from pellucid.eval.labels.choose import labelling
 from pellucid.eval.labels.pieces import beside
@@ -72,6 +72,8 @@ def evaluate(
     wanted = _of(suite, metrics) | (_of(suite, SEEDED) if seeds else {})
     chosen = permitted(run, wanted, split=split, by_name=metrics is not None)
     about = {"checkpoint": run.step, "data_fingerprint": run.data.fingerprint}
+    # Before an opening of the test split is noted: what is refused has read nothing.
+    _check_beside(run, dense, seeds)
     if split == "test":
         now = datetime.now(UTC).isoformat(timespec="seconds")
         run.folder.note_opening(at=now, step=run.step, suite=suite)
@@ -123,6 +125,13 @@ def _check(suite: str, split: str, metrics: Sequence[str] | None) -> None:
     for name in metrics or ():
         if name not in METRICS:
             raise RunError(f"metric {name!r} is unknown{nearest(name, METRICS)}")
+
+
+def _check_beside(run: "Run", dense: "Run | None", seeds: Sequence["Run"]) -> None:
+    """Raise RunError for runs that cannot stand beside this one."""
+    if dense is not None:
+        check_dense(run, dense)
+    check_siblings(run, seeds)
 
 
 def _of(suite: str, metrics: Sequence[str] | None) -> dict[str, Metric]:

@@ -7,7 +7,7 @@ thresholds and layers picked on the text that scores them would score themselves
 from hashlib import blake2b
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Integer
 
 from pellucid.eval.score import NoValue
 from pellucid.eval.stream import Stream
@@ -31,6 +31,19 @@ def halves(stream: Stream, seed: int) -> Bool[np.ndarray, " token"]:
     if len(order) % 2:
         in_a[order[-1]] = draws[order[-1]] < draws[order[0]]
     return in_a[stream.document]
+
+
+def rearranged(
+    document: Integer[np.ndarray, " place"], rng: np.random.Generator
+) -> Integer[np.ndarray, " place"]:
+    """For each place another one, so that whole documents come in a drawn order.
+
+    What is read at these places is handed from document to document: within one the order stays,
+    and so does the autocorrelation, which a shuffle of tokens would destroy.
+    """
+    starts = np.flatnonzero(np.diff(document, prepend=-1))
+    blocks = np.split(np.arange(len(document)), starts[1:])
+    return np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
 
 
 def _draw(name: str, seed: int) -> bytes:

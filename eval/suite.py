@@ -26,12 +26,12 @@ from pellucid.eval.latents.interchange import latent_interchange
 from pellucid.eval.latents.recovery import belief_mcc, latent_auroc, latent_f1, latent_mcc
 from pellucid.eval.latents.regret import regret
 from pellucid.eval.rules.limits import ALL_UNITS, DRAWN, Limits
+from pellucid.eval.rules.purities import output_purities
 from pellucid.eval.rules.scores import (
     description_lengths,
     explained_loss_scores,
     intruder_scores,
     monosemantic_share,
-    output_purities,
     rule_scores,
 )
 from pellucid.eval.score import Score

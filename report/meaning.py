@@ -65,11 +65,19 @@ MEANING = {
     "circuit": "The smallest part of the model that does a task alone.",
 }
 """By metric, or by the beginning of its name up to an underscore."""
+NORMALISED = "_normalised"
+"""How names end of scores between floor and ceiling."""
 
 
 def meaning(metric: str) -> str | None:
     """The sentence for a metric, its variants (`rule:f1_64bits`) included; None for one unknown."""
     name = metric.partition(":")[0]
+    share = name.removesuffix(NORMALISED)
+    if share != name and name not in MEANING:
+        whole = meaning(share)
+        return (
+            whole and f"{whole} Given between what needs no model (0) and what a probe finds (1)."
+        )
     while name and name not in MEANING:
         name = name.rpartition("_")[0]
     return MEANING.get(name)

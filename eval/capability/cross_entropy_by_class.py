@@ -42,6 +42,10 @@ def cross_entropy_by_class(bench: "Workbench") -> list[Score]:
 
 def classes_of(bench: "Workbench") -> Integer[np.ndarray, " token"]:
     """The class of each token of held-out Python. Raises NoValue where nothing has one."""
+    return bench.once("syntax classes", bench.reader, lambda _: _classes_of(bench))
+
+
+def _classes_of(bench: "Workbench") -> Integer[np.ndarray, " token"]:
     table = bench.labels
     if isinstance(table, str) or not set(NEEDED) <= set(table.names):
         # The labels that were asked for are others: the classes need those of Python.

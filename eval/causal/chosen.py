@@ -137,14 +137,16 @@ def of_equal_density(
     density: Mapping[str, Float[np.ndarray, "sign unit"]],
     *,
     seed: int,
+    label: int,
     avoid: Iterable[Unit] = (),
 ) -> tuple[Unit, ...]:
     """For each unit a living one of its site, drawn from the 16 whose densities are nearest.
 
-    Of equally near ones, those are drawn from that the seed decides. A unit with no other living
-    one at its site has none.
+    Of equally near ones, those are drawn from that the seed decides, and the number of the label
+    that the units stand for: labels with one unit in common have draws of their own. A unit with no
+    other living one at its site has none.
     """
-    rng, units = np.random.default_rng(seed), tuple(units)
+    rng, units = np.random.default_rng([seed, label]), tuple(units)
     taken = {*units, *avoid}
     found = []
     for unit in units:

@@ -25,21 +25,19 @@ from pellucid.eval.still import said_of_all
 from pellucid.eval.tasks import TASKS, TaskBatch, draw
 from pellucid.eval.workbench import Workbench
 
-PAIRS = 32
+PAIRS, QUICK_PAIRS = 20, 32
 """Pairs of a task: on the first half units are chosen, on the other they are scored."""
 MOST = 4
 """Units of a set."""
 TRIED = 6
 """Units that are tried out one by one, of those with the largest attributions."""
 PLACES: tuple[Place, ...] = ("last", "all")
-SIX = (
-    *("single_double_quote", "bracket_brace", "bracket_counting"),
-    *("for_while", "set_or_string", "final_kwarg"),
-)
-"""Tasks of two answers: of strings, brackets, headers, variables and signatures."""
+ONE = ("single_double_quote",)
+"""The task of a quick look."""
+OPEN = "its other answer is anything else, so that there is no answer of the partner to flip to"
 
 SAME, WRONG = "same_value_preserved", "wrong_position_preserved"
-SOLVED = "solved"
+SOLVED, HELD_OUT = "solved", "held_out"
 
 
 class Handle(NamedTuple):
@@ -62,59 +60,90 @@ class Rates(NamedTuple):
     """… that are answered right, and still are with the partner's units one token too early"""
 
 
+class Drawn(NamedTuple):
+    """Pairs by task, and why some tasks have none."""
+
+    batches: Mapping[str, TaskBatch]
+    missing: Mapping[str, str]
+
+
 def interchange_accuracy(bench: Workbench) -> list[Score]:
-    """Interchange accuracy on six tasks, with its controls."""
-    return _scores(bench, "interchange_accuracy", SIX)
+    """Interchange accuracy on all tasks of two answers, with its controls."""
+    return _scores(bench, "interchange_accuracy", drawn(bench, TASKS))
 
 
 def interchange_accuracy_quick(bench: Workbench) -> list[Score]:
     """Interchange accuracy on one task."""
-    return _scores(bench, "interchange_accuracy_quick", SIX[:1])
+    return _scores(bench, "interchange_accuracy_quick", drawn(bench, ONE, pairs=QUICK_PAIRS))
 
 
-def _scores(bench: Workbench, metric: str, names: Iterable[str]) -> list[Score]:
-    batches = drawn(bench, names)
-    read = sum(batch.tokens_a.numel() + batch.tokens_b.numel() for batch in batches.values())
+def _scores(bench: Workbench, metric: str, asked: Drawn) -> list[Score]:
+    batches = asked.batches.values()
+    read = sum(batch.tokens_a.numel() + batch.tokens_b.numel() for batch in batches)
     return by_part(
         bench,
         metric,
-        lambda system: measure(system, batches),
+        lambda system: measure(system, asked),
         better=lambda part: None if part and SOLVED in part else "higher",
-        flags=said_of_all(bench.reader),
+        flags=(*_told(asked), *said_of_all(bench.reader)),
         tokens=read,
     )
 
 
-def drawn(bench: Workbench, names: Iterable[str]) -> dict[str, TaskBatch]:
-    """Pairs of those tasks that this tokenizer and context have room for; NoValue where none is."""
-    tokenizer, found, reason = tokenizer_of(bench), {}, ""
+def drawn(bench: Workbench, names: Iterable[str], *, pairs: int = PAIRS) -> Drawn:
+    """Pairs of the family that goes with the split, of tasks whose partner has an answer too.
+
+    A task that this tokenizer and context have no room for is left out; NoValue where all are.
+    """
+    tokenizer, found, missing = tokenizer_of(bench), {}, {}
     about = {"family": FAMILY[bench.split], "seed": bench.seed, "context": bench.reader.context}
     for name in names:
+        if TASKS[name].one_vs_rest:
+            missing[name] = OPEN
+            continue
         try:
-            found[name] = draw(TASKS[name], tokenizer, PAIRS, **about)
+            found[name] = draw(TASKS[name], tokenizer, pairs, **about)
         except UserError as error:
-            reason = str(error)
+            missing[name] = str(error)
     if not found:
-        raise NoValue(reason)
-    return found
+        raise NoValue(next(iter(missing.values()), "no task was asked for"))
+    return Drawn(found, missing)
 
 
-def measure(system: System, batches: Mapping[str, TaskBatch]) -> dict[str | None, Interval]:
-    """Accuracy over the pairs of all tasks (None) and of each, and its controls.
+def _told(asked: Drawn) -> tuple[str, ...]:
+    """How many tasks there are numbers of, and which are left out: their own lines say why."""
+    kept = f"{len(asked.batches)} of {len(TASKS)} tasks"
+    return (kept, *((f"without {', '.join(sorted(asked.missing))}",) if asked.missing else ()))
+
+
+def measure(system: System, asked: Drawn) -> dict[str | None, Interval]:
+    """Accuracy over the pairs of the tasks (None), of those held out, of each, and its controls.
 
     Raises NoValue for a system that has no units.
     """
     if not system.sites():
         raise NoValue("the model has no site with units of its own")
-    rates = {name: of_task(system, Prompts.of(batch)) for name, batch in batches.items()}
-    every = Rates(*(np.concatenate(each) for each in zip(*rates.values(), strict=True)))
-    found: dict[str | None, Interval] = {
-        None: _mean(every.flipped),
-        SOLVED: _mean(every.solved),
-        SAME: _preserved(every.same, every.solved),
-        WRONG: _preserved(every.wrong, every.solved),
+    rates = {name: of_task(system, Prompts.of(pairs)) for name, pairs in asked.batches.items()}
+    kept_away = [name for name in rates if name in TASKS and TASKS[name].held_out]
+    found = _together(None, [rates[name] for name in rates if name not in kept_away])
+    found |= _together(HELD_OUT, [rates[name] for name in kept_away]) if kept_away else {}
+    for name, each in rates.items():
+        found |= {name: _mean(each.flipped), f"{name}:{SOLVED}": _mean(each.solved)}
+    return found | {name: nothing(reason) for name, reason in asked.missing.items()}
+
+
+def _together(group: str | None, rates: list[Rates]) -> dict[str | None, Interval]:
+    """All pairs of some tasks."""
+    if not rates:
+        return {group: nothing("none of these tasks can be asked")}
+    every = Rates(*(np.concatenate(each) for each in zip(*rates, strict=True)))
+    named = lambda part: part if group is None else f"{group}:{part}"
+    return {
+        group: _mean(every.flipped),
+        named(SOLVED): _mean(every.solved),
+        named(SAME): _preserved(every.same, every.solved),
+        named(WRONG): _preserved(every.wrong, every.solved),
     }
-    return found | {name: _mean(each.flipped) for name, each in rates.items()}
 
 
 def _mean(values: np.ndarray) -> Interval:

@@ -43,13 +43,13 @@ class Pusher:
         step = sign * self.high(unit, sign)
         return lambda strength: {unit.site: add(strength * step, [unit.number])}
 
-    def by_random_unit(self, unit: Unit) -> Push | str:
+    def by_random_unit(self, unit: Unit, label: int) -> Push | str:
         """Moves a living unit of equal density to its usual side, or says that there is none.
 
-        That is the side on which it is active on more tokens of half A; above 0 where on equally
-        many.
+        Each label has a draw of its own. The usual side is that on which the unit is active on more
+        tokens of half A; above 0 where on equally many.
         """
-        found = of_equal_density([unit], self._densities, seed=self.seed)
+        found = of_equal_density([unit], self._densities, seed=self.seed, label=label)
         if not found:
             return "no other unit of its site is alive"
         above, below = self._densities[found[0].site][:, found[0].number]

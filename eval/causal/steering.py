@@ -42,6 +42,13 @@ PARTS = ("success", "fluency", "specificity")
 UNIT, RANDOM_UNIT, PROMPT = "unit", "random_unit", "prompt_prefix"
 METHODS = (*VECTORS, RANDOM_UNIT, PROMPT)
 """What steering by a unit is held against."""
+_SAID = "what tokens tell of a label pushes nothing: prompt_prefix is steering by tokens"
+MISSING = {
+    "permutation_null": "a unit that was chosen without the labels is random_unit",
+    **{f"floor_{name}": _SAID for name in ("always_on", "token_only", "five_gram", "best")},
+    "ceiling_probe": "a probe pushes nothing: difference_in_means is the direction labels give",
+}
+"""What stands beside other label scores, and why it does not here."""
 
 
 class Prompts(NamedTuple):
@@ -75,6 +82,8 @@ def steering(bench: Workbench) -> list[Score]:
     """Steering by units to twelve labels, beside what needs no units."""
     subject = subject_of(bench, judge_of(bench))
     references = {method: _beside(bench.reader, subject, method) for method in METHODS}
+    every = [None, *PARTS, COST, *subject.truth.names]
+    references |= {name: dict.fromkeys(every, nothing(why)) for name, why in MISSING.items()}
     return by_part(
         bench,
         "steering",
@@ -229,7 +238,7 @@ class Steers:
         if method == UNIT:
             return self.pusher.by_unit(best.unit, best.sign)
         if method == RANDOM_UNIT:
-            return self.pusher.by_random_unit(best.unit)
+            return self.pusher.by_random_unit(best.unit, label)
         return self.pusher.by_vector(method, best.unit, best.sign, label)
 
     def _read(self, tokens: Tensor, edits: Mapping) -> Tensor:

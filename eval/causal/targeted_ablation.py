@@ -133,7 +133,10 @@ def measure(
     units = lists if plan.sizes else sets
     if random:
         density = densities(system, subject.truth.a)
-        units = [of_equal_density(u, density, seed=subject.seed, avoid=u) for u in units]
+        units = [
+            of_equal_density(u, density, seed=subject.seed, label=label, avoid=u)
+            for label, u in enumerate(units)
+        ]
     ablate = _ablating(system, subject, units, plan)
     if not plan.sizes:
         return _intervals(subject, [ablate(i, each) for i, each in enumerate(units)])

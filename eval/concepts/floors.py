@@ -10,11 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
+from pellucid.eval.concepts.gather import spaced
 from pellucid.eval.concepts.picks import f1
 from pellucid.eval.concepts.truth import Truth
 
 STRENGTH = 2.0
 """Tokens' worth of belief in the order below."""
+RANKED = 8192
+"""Tokens of each half, evenly spaced, on which it is kept how likely a floor holds a label."""
 
 
 class Floor(NamedTuple):
@@ -22,12 +25,23 @@ class Floor(NamedTuple):
 
     says: Bool[np.ndarray, "token label"]
     f1_a: Float[np.ndarray, " label"]
+    chance: tuple[Float[np.ndarray, "place label"], Float[np.ndarray, "other label"]]
+    """how likely each label is held to be, on the `ranked_places` of half A and of half B"""
+
+
+def ranked_places(
+    truth: Truth,
+) -> tuple[Integer[np.ndarray, " place"], Integer[np.ndarray, " other"]]:
+    """Tokens of half A and of half B on which floors are compared by how they rank."""
+    return spaced(truth.a, RANKED), spaced(truth.b, RANKED)
 
 
 def always_on(truth: Truth) -> Floor:
     """The label is said to hold everywhere: F1 2q / (1 + q) for a label of frequency q."""
     found = f1(truth.held_a, len(truth.a), truth.held_a)
-    return Floor(np.ones_like(truth.holds), found)
+    n_labels = truth.holds.shape[1]
+    same = [np.ones((len(at), n_labels), dtype=np.float32) for at in ranked_places(truth)]
+    return Floor(np.ones_like(truth.holds), found, (same[0], same[1]))
 
 
 def of_last_tokens(truth: Truth, tokens: Integer[np.ndarray, " token"], *, order: int) -> Floor:
@@ -37,15 +51,17 @@ def of_last_tokens(truth: Truth, tokens: Integer[np.ndarray, " token"], *, order
     for label in range(truth.holds.shape[1]):
         bar, found[label] = best_bar(chance[truth.a, label], truth.holds[truth.a, label])
         says[:, label] = chance[:, label] >= bar
-    return Floor(says, found)
+    a, b = ranked_places(truth)
+    return Floor(says, found, (chance[a], chance[b]))
 
 
 def best_of(*floors: Floor) -> Floor:
-    """For each label the floor that is best on half A."""
-    first = np.argmax([floor.f1_a for floor in floors], axis=0)
-    every = np.stack([floor.says for floor in floors])
-    says = np.take_along_axis(every, first[None, None], axis=0)[0]
-    return Floor(says, np.max([floor.f1_a for floor in floors], axis=0))
+    """For each label the floor whose F1 is best on half A."""
+    first = np.argmax([floor.f1_a for floor in floors], axis=0)[None, None]
+    picked = lambda parts: np.take_along_axis(np.stack(parts), first, axis=0)[0]
+    says = picked([floor.says for floor in floors])
+    a, b = (picked([floor.chance[half] for floor in floors]) for half in (0, 1))
+    return Floor(says, np.max([floor.f1_a for floor in floors], axis=0), (a, b))
 
 
 def chances(

@@ -1,13 +1,14 @@
 """The labels that a workbench's units are compared with, and what needs no units to tell them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from pellucid.eval.concepts.floors import Floor, always_on, best_of, chances, of_last_tokens
+from pellucid.eval.concepts.levels import What, of_floors
 from pellucid.eval.concepts.probe import Ceiling, ceilings, inputs_of
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.families import FAMILY
@@ -21,6 +22,8 @@ from pellucid.eval.workbench import Workbench
 
 AMBIGUOUS = (0.1, 0.9)
 """P(label | current token) between which the token does not decide."""
+FEW = 2
+"""Permutations of the labels by which scores are taken again that a pass each would cost."""
 
 
 class Floors(NamedTuple):
@@ -40,6 +43,7 @@ class Given:
     reader: Reader
     truth: Truth
     seed: int
+    _levels: dict[str, dict[str, Float[np.ndarray, " label"]]] = field(default_factory=dict)
 
     @cached_property
     def floors(self) -> Floors:
@@ -48,6 +52,25 @@ class Given:
     @cached_property
     def ceilings(self) -> dict[str, Ceiling]:
         return ceilings(inputs_of(self.reader), self.truth, seed=self.seed)
+
+    def levels(self, what: What) -> dict[str, Float[np.ndarray, " label"]]:
+        """What each floor, by name, has on the scale of a score, by label."""
+        if what not in self._levels:
+            floors = {k: floor for k, floor in self.floors._asdict().items() if k != "best"}
+            self._levels[what] = of_floors(what, self.truth, floors)
+        return self._levels[what]
+
+    def tops(self, what: What) -> dict[str, Float[np.ndarray, " label"]]:
+        """The same of the probe of each site. Raises NoValue where none can be fitted."""
+        if what == "fms":
+            return {site: top.balanced**2 for site, top in self.ceilings.items()}
+        return {site: getattr(top, what) for site, top in self.ceilings.items()}
+
+    @cached_property
+    def permuted(self) -> list[Truth]:
+        """The labels handed to other documents of the same half, in a few ways."""
+        seeds = np.random.SeedSequence(self.seed).generate_state(FEW).tolist()
+        return [self.truth.permuted(one) for one in seeds]
 
     @cached_property
     def is_open(self) -> Bool[np.ndarray, "token label"]:

@@ -70,46 +70,19 @@ def gain(system: System, truth: Truth, token_only: Floor, *, seed: int) -> Found
     """Mean over labels of (F1 - F1 of the current token) / (1 - F1 of the current token)."""
     compared.ahead(system.harvest.values(), truth)
     floor = f1s(truth.table(token_only.says))
-    room = 1 - floor >= ROOM
 
     def measure(kept: Harvest) -> Interval:
-        ours = f1s(compared(kept, truth).picked)
-        return over_labels((ours - floor)[room] / (1 - floor)[room], seed=seed)
+        return over_labels(gained(f1s(compared(kept, truth).picked), floor), seed=seed)
 
     return by_site(system, measure)
 
 
-def normalised(
-    system: System, truth: Truth, floor: Floor, ceilings: Mapping[str, Ceiling], *, seed: int
-) -> Found:
-    """Σ (F1 - floor) / Σ (ceiling - floor), over labels with room between floor and ceiling.
-
-    Floor and ceiling are the run's for all controls: a twin's own probe would flatter the twin.
-    """
-    compared.ahead(system.harvest.values(), truth)
-    low = f1s(truth.table(floor.says))
-
-    def measure_at(name: str) -> Callable[[Harvest], Interval]:
-        high = ceilings[name].f1
-
-        def measure(kept: Harvest) -> Interval:
-            room = high - low >= ROOM
-            if not room.any():
-                raise NoValue("the probe is above the floor for no label")
-            ours = f1s(compared(kept, truth).picked)
-            found = bootstrap.ratio(
-                (ours - low)[room], (high - low)[room], seed=seed, what="labels"
-            )
-            left = f"{room.sum()} of {len(room)} labels have room between floor and ceiling"
-            return found._replace(flags=(*found.flags, OVER_LABELS, left))
-
-        return measure
-
-    found: Found = {}
-    for name in system.harvest:
-        if name in ceilings:
-            found |= by_site(system, measure_at(name), only={name: None})
-    return found
+def gained(
+    ours: Float[np.ndarray, " label"], floor: Float[np.ndarray, " label"]
+) -> Float[np.ndarray, " kept"]:
+    """(F1 - floor) / (1 - floor), of the labels with room between floor and 1."""
+    room = 1 - floor >= ROOM
+    return (ours - floor)[room] / (1 - floor)[room]
 
 
 def open_coverage(

@@ -15,8 +15,10 @@ from jaxtyping import Bool, Float, Integer
 
 from pellucid.eval.concepts.floors import best_bar
 from pellucid.eval.concepts.gather import columns_at
-from pellucid.eval.concepts.logistic import auroc, fit_many
+from pellucid.eval.concepts.levels import balanced_bar
+from pellucid.eval.concepts.logistic import auprc, auroc, fit_many
 from pellucid.eval.concepts.picks import f1
+from pellucid.eval.concepts.tree import balanced_accuracy
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.harvest import Harvest
 from pellucid.eval.processes import each
@@ -36,7 +38,10 @@ class Ceiling(NamedTuple):
 
     f1: Float[np.ndarray, " label"]
     auroc: Float[np.ndarray, " label"]
-    """NaN where the probed documents of half B have but one class"""
+    """NaN where the probed documents of half B have but one class, as is what follows"""
+    auprc: Float[np.ndarray, " label"]
+    balanced: Float[np.ndarray, " label"]
+    """balanced accuracy"""
 
 
 def ceilings(inputs: Mapping[str, Harvest], truth: Truth, *, seed: int) -> dict[str, Ceiling]:
@@ -91,16 +96,22 @@ def _scored(
     dev: np.ndarray,
     b: np.ndarray,
 ) -> Ceiling:
-    scores, areas = [], []
+    found = np.full((4, y.shape[1]), np.nan)
     for label in range(y.shape[1]):
         held = y[dev, label]
         bars = [best_bar(one[dev, label], held) for one in logits]
-        best = int(np.argmax([found for _, found in bars]))
+        best = int(np.argmax([reached for _, reached in bars]))
         score, truth = logits[best, b, label], y[b, label]
         said = score >= bars[best][0]
-        scores.append(f1((said & truth).sum(), said.sum(), truth.sum()))
-        areas.append(auroc(score, truth) if 0 < truth.sum() < len(truth) else np.nan)
-    return Ceiling(np.array(scores), np.array(areas))
+        found[0, label] = f1((said & truth).sum(), said.sum(), truth.sum())
+        if 0 < truth.sum() < len(truth):
+            evenly = score >= balanced_bar(logits[best, dev, label], held)
+            found[1:, label] = (
+                auroc(score, truth),
+                auprc(score, truth),
+                balanced_accuracy(evenly, truth),
+            )
+    return Ceiling(*found)
 
 
 def _documents(truth: Truth, seed: int) -> np.ndarray:

@@ -4,37 +4,33 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from pellucid.eval.bootstrap import Interval
-from pellucid.eval.concepts import metrics
+from pellucid.eval.concepts import beside, metrics
+from pellucid.eval.concepts.beside import Beside, Measured
+from pellucid.eval.concepts.between import normalised
+from pellucid.eval.concepts.by_label import BY_LABEL, ByLabel
 from pellucid.eval.concepts.by_unit import SIZES
 from pellucid.eval.concepts.given import Given, given
-from pellucid.eval.concepts.null import permutation_null
-from pellucid.eval.concepts.resampled import f1s
 from pellucid.eval.concepts.single import WITHOUT
 from pellucid.eval.concepts.thresholds import DENSITIES
-from pellucid.eval.controls import CEILING, Found, System, under_controls
-from pellucid.eval.score import NO_INTERVAL, NoValue, Score
+from pellucid.eval.concepts.truth import Truth
+from pellucid.eval.controls import Found, System, under_controls
+from pellucid.eval.score import NoValue, Score
 from pellucid.eval.workbench import Workbench
 
 Line = Callable[[Workbench], list[Score]]
-Measured = Callable[[System, Given], Found]
+Better = Literal["lower", "higher"]
 
 
-def _line(
-    name: str,
-    measured: Measured,
-    better: Literal["lower", "higher"] | None,
-    beside: Callable[[Given], dict[str, Found]] = lambda shared: {},
-) -> Line:
+def _line(name: str, measured: Measured, better: Better, references: Beside) -> Line:
     """A metric: a measure of the run and of every control, with references beside them."""
 
     def metric(bench: Workbench) -> list[Score]:
-        references: dict[str, Found] = {}
+        found: dict[str, Found] = {}
         # Where there are no labels, the measure says so too.
         with suppress(NoValue):
-            references = beside(given(bench))
-        measure = lambda system: measured(system, given(bench))
-        return under_controls(bench, name, measure, better=better, references=references)
+            found = references(given(bench))
+        measure = lambda system: measured(system, given(bench), given(bench).truth)
+        return under_controls(bench, name, measure, better=better, references=found)
 
     metric.__name__, metric.__doc__ = name, f"{name} of each site, under controls."
     return metric
@@ -42,51 +38,29 @@ def _line(
 
 def _of(measure: Callable[..., Found], *more: Any, **named: Any) -> Measured:
     """A measure that needs nothing but labels."""
-    return lambda system, shared: measure(system, shared.truth, *more, seed=shared.seed, **named)
+    return lambda system, shared, truth: measure(system, truth, *more, seed=shared.seed, **named)
 
 
-def _beside_coverage(shared: Given) -> dict[str, Found]:
-    """Floors and ceiling, and what the same choice finds under permuted labels."""
-    truth, floors = shared.truth, shared.floors
-    found: dict[str, Found] = {}
-    for name, floor in floors._asdict().items():
-        value = float(f1s(truth.table(floor.says)).mean())
-        found[f"floor_{name}"] = dict.fromkeys(shared.reader.sites(), _bare(value))
-    permutation_null.ahead(shared.reader.harvest.values(), truth, seed=shared.seed)
-    null = lambda kept: permutation_null(kept, truth, seed=shared.seed)
-    found["permutation_null"] = metrics.by_site(shared.reader, null)
-    try:
-        tops = shared.ceilings.items()
-        found[f"{CEILING}_probe"] = {name: _bare(float(top.f1.mean())) for name, top in tops}
-    except NoValue as reason:
-        found[f"{CEILING}_probe"] = dict.fromkeys(shared.reader.sites(), _missing(str(reason)))
-    return found
+def _between(scored: ByLabel) -> Measured:
+    """Where the scores of labels stand between floor and ceiling."""
+
+    def measured(system: System, shared: Given, truth: Truth) -> Found:
+        low, high = shared.levels(scored.what)["best"], shared.tops(scored.what)
+        return normalised(system, truth, scored, low, high, seed=shared.seed)
+
+    return measured
 
 
-def _bare(value: float) -> Interval:
-    return Interval(value, None, None, 0, (NO_INTERVAL + "a reference",))
+def _gain(system: System, shared: Given, truth: Truth) -> Found:
+    return metrics.gain(system, truth, shared.floors.token_only, seed=shared.seed)
 
 
-def _missing(reason: str) -> Interval:
-    return Interval(None, None, None, 0, (reason,))
+def _open(system: System, shared: Given, truth: Truth) -> Found:
+    return metrics.open_coverage(system, truth, shared.is_open, seed=shared.seed)
 
 
-def _coverage_between(system: System, shared: Given) -> Found:
-    return metrics.normalised(
-        system, shared.truth, shared.floors.best, shared.ceilings, seed=shared.seed
-    )
-
-
-def _gain(system: System, shared: Given) -> Found:
-    return metrics.gain(system, shared.truth, shared.floors.token_only, seed=shared.seed)
-
-
-def _open(system: System, shared: Given) -> Found:
-    return metrics.open_coverage(system, shared.truth, shared.is_open, seed=shared.seed)
-
-
-def _k_star(system: System, shared: Given) -> Found:
-    return metrics.median_k_star(system, shared.truth, shared.ceilings, seed=shared.seed)
+def _k_star(system: System, shared: Given, truth: Truth) -> Found:
+    return metrics.median_k_star(system, truth, shared.ceilings, seed=shared.seed)
 
 
 class Concept(NamedTuple):
@@ -99,10 +73,8 @@ class Concept(NamedTuple):
     """labels of the family that goes with the split"""
 
 
-_QUICK: dict[str, Measured] = {"concept_gain": _gain}
-_STANDARD: dict[str, Measured] = {
-    "concept_coverage_normalised": _coverage_between,
-    "concept_coverage_ambiguous": _open,
+_BY_LABEL: dict[str, Measured] = {
+    "concept_coverage": _of(metrics.coverage),
     "concept_reconstruction": _of(metrics.reconstruction),
     **{
         f"concept_coverage_at_{1000 * d:g}_permille": _of(metrics.density_coverage, d)
@@ -112,8 +84,8 @@ _STANDARD: dict[str, Measured] = {
     **{f"k_sparse_auprc_{k}": _of(metrics.k_sparse, k, precision=True) for k in (1, 2, 5)},
     **{f"fms_{p}": _of(metrics.fms, p) for p in WITHOUT},
 }
-_FULL: dict[str, Measured] = {
-    **{f"concept_coverage_of_{n}_units": _of(metrics.drawn_coverage, n) for n in SIZES},
+_LATE = {f"concept_coverage_of_{n}_units": _of(metrics.drawn_coverage, n) for n in SIZES}
+_OF_UNITS: dict[str, Measured] = {
     "unit_label_f1": _of(metrics.unit_f1, living=False),
     "unit_label_f1_living": _of(metrics.unit_f1, living=True),
 }
@@ -122,13 +94,49 @@ _FEWER: dict[str, Measured] = {
     "absorption": _of(metrics.absorption),
     "feature_splitting": _of(metrics.splitting),
 }
+_ELSEWHERE = "it is fitted on all tokens, not on those that leave a label open"
+_BY_UNIT = "it has a score for each label, and this is a mean over units: see concept_coverage"
+_NO_UNITS = "it has no units to count, or to fall silent"
+_LOWEST = "units that tell nothing have the lowest score there is: none is below a null"
+_PROBED = "units are counted against the probe, which permuted labels would bring to chance too"
+
+
+def _lines(name: str, measured: Measured) -> dict[str, Concept]:
+    """A mean over labels, and where it stands between floor and ceiling."""
+    scored, share, its = BY_LABEL[name], _between(BY_LABEL[name]), f"{name}_normalised"
+    own = beside.of_label_score(scored, measured)
+    shares = beside.of_label_score(scored, share, between=True)
+    later = "full" if name in _LATE else "standard"
+    since = "quick" if name == "concept_coverage" else later
+    return {
+        name: Concept(_line(name, measured, "higher", own), since),
+        its: Concept(_line(its, share, "higher", shares), later),
+    }
+
+
+def _without(name: str, measured: Measured, why: str, null: str | Measured) -> Line:
+    """A metric that no floor and no probe has."""
+    better = "lower" if isinstance(null, str) else "higher"
+    return _line(name, measured, better, beside.reasons(why, null))
+
+
 CONCEPTS: dict[str, Concept] = {
-    "concept_coverage": Concept(
-        _line("concept_coverage", _of(metrics.coverage), "higher", _beside_coverage), "quick"
+    "concept_gain": Concept(_line("concept_gain", _gain, "higher", beside.of_gain), "quick"),
+    **{
+        k: line
+        for name, one in (_BY_LABEL | _LATE).items()
+        for k, line in _lines(name, one).items()
+    },
+    "concept_coverage_ambiguous": Concept(
+        _without("concept_coverage_ambiguous", _open, _ELSEWHERE, _open)
     ),
-    **{name: Concept(_line(name, found, "higher"), "quick") for name, found in _QUICK.items()},
-    **{name: Concept(_line(name, found, "higher")) for name, found in _STANDARD.items()},
-    **{name: Concept(_line(name, found, "lower")) for name, found in _FEWER.items()},
-    **{name: Concept(_line(name, found, "higher"), "full") for name, found in _FULL.items()},
+    **{
+        name: Concept(_without(name, found, _NO_UNITS, _PROBED if name == "k_star" else _LOWEST))
+        for name, found in _FEWER.items()
+    },
+    **{
+        name: Concept(_without(name, found, _BY_UNIT, found), "full")
+        for name, found in _OF_UNITS.items()
+    },
 }
 """Metrics by name, for the table in `eval/suite.py`."""

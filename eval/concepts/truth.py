@@ -7,6 +7,7 @@ from hashlib import blake2b
 import numpy as np
 from jaxtyping import Bool, Integer
 
+from pellucid.eval.halves import rearranged
 from pellucid.eval.score import NoValue
 
 Counts = Integer[np.ndarray, "document label 3"]
@@ -71,11 +72,7 @@ class Truth:
         """
         rng, holds = np.random.default_rng(seed), self.holds.copy()
         for at in (self.a, self.b):
-            starts = np.flatnonzero(np.diff(self.document[at], prepend=-1))
-            blocks = np.split(at, starts[1:])
-            holds[at] = self.holds[
-                np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
-            ]
+            holds[at] = self.holds[at[rearranged(self.document[at], rng)]]
         return Truth(self.names, holds, self.known, self.is_a, self.document)
 
     @cached_property

@@ -1,8 +1,9 @@
 """How few tokens a unit speaks for: where its direct effect on the logits is concentrated.
 
 What a unit writes, seen through the unembedding, less its mean over the vocabulary: the share of
-its squared sum that its ten largest entries hold. A unit of an early layer may write for later
-layers alone, and then this says nothing.
+its squared sum that its ten largest entries hold; how evenly it is spread, as an entropy; and the
+share of the ten tokens raised most that are of one class. A unit of an early layer may write for
+later layers alone, and then this says nothing.
 """
 
 import numpy as np
@@ -19,6 +20,19 @@ def purity(logits: Float[Tensor, "unit vocab"]) -> Float[np.ndarray, " unit"]:
     top = squares.topk(min(TOP, squares.shape[1]), dim=1).values.sum(1)
     whole = squares.sum(1)
     return torch.where(whole > 0, top / whole.clamp_min(1e-30), 0.0).cpu().numpy()
+
+
+def classes_of_words(
+    tokens: Integer[np.ndarray, " token"], classes: Integer[np.ndarray, " token"], vocab_size: int
+) -> Integer[np.ndarray, " vocab"]:
+    """The class that each word of the vocabulary most often has; one of its own where it has none.
+
+    A class below 0 is none; of equally frequent ones it is the first.
+    """
+    known, n = classes >= 0, int(classes.max(initial=0)) + 1
+    cells = tokens[known].astype(np.int64) * n + classes[known]
+    counted = np.bincount(cells, minlength=vocab_size * n).reshape(vocab_size, n)
+    return np.where(counted.any(1), counted.argmax(1), n + np.arange(vocab_size))
 
 
 def class_purity(

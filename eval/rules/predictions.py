@@ -1,5 +1,6 @@
 """How well one unit's rule predicts it on half B: whether it fires, and how strongly."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ class Fit(NamedTuple):
     """(F1 - floor) / (1 - floor), where the floor is the F1 of firing always; 0 for a constant"""
     r2: float
     """of the activation over its whole range, against the mean of half A"""
+    always: float = 0.0
+    """F1 of firing always"""
 
 
 def f1(fires: Bool[np.ndarray, " place"], predicted: Bool[np.ndarray, " place"]) -> float:
@@ -63,8 +66,40 @@ def fit(
     if not fires[b].any() and not fires[a].any():
         return Fit(0.0, 0.0, 0.0)
     least = cut(fires[a], rule.predict(text, a))
-    score = f1(fires[b], np.abs(predicted) >= least)
-    return Fit(score, gain(score, fires[b]), r2(values[b], predicted, rule.scale.mean))
+    score, share = f1(fires[b], np.abs(predicted) >= least), float(fires[b].mean())
+    explained = r2(values[b], predicted, rule.scale.mean)
+    return Fit(score, gain(score, fires[b]), explained, 2 * share / (1 + share))
+
+
+def null_fits(
+    rule: Rule,
+    text: Text,
+    values: Float[np.ndarray, " token"],
+    is_a: Bool[np.ndarray, " token"],
+    threshold: float,
+    moved: Sequence[Integer[np.ndarray, " place"]],
+) -> list[Fit]:
+    """The same of a rule whose unit's activations on half B go to other files, in several ways.
+
+    Each of `moved` says where what stands at a place of half B goes. Rule and cut remain those of
+    half A. Only places where the unit is not 0 are looked at: the other sums stay as they are.
+    """
+    a, b = np.flatnonzero(is_a), np.flatnonzero(~is_a)
+    fires, predicted = np.abs(values) > threshold, rule.predict(text, b)
+    if not fires[b].any() and not fires[a].any():
+        return [Fit(0.0, 0.0, 0.0)] * len(moved)
+    said = np.abs(predicted) >= cut(fires[a], rule.predict(text, a))
+    fired, some = np.flatnonzero(fires[b]), np.flatnonzero(values[b])
+    there, both = values[b].astype(np.float64)[some], len(fired) + int(said.sum())
+    squares = float(there @ there + predicted @ predicted)
+    total = float(((values[b] - rule.scale.mean) ** 2).sum())
+    found = []
+    for to in moved:
+        score = float(2 * said[to[fired]].sum() / both) if both else 0.0
+        left = squares - 2 * float(there @ predicted[to[some]])
+        explained = 1 - left / total if total > 0 else 0.0
+        found.append(Fit(score, gain(score, fires[b]), explained))
+    return found
 
 
 def threshold(values: Float[np.ndarray, " place"], *, sparse: bool, signed: bool) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool
@@ -11,25 +12,23 @@ from pellucid.eval.bootstrap import Interval, mean, ratio
 from pellucid.eval.controls import MODELS, Measure, System, under_controls
 from pellucid.eval.halves import halves
 from pellucid.eval.reader import Reader
-from pellucid.eval.rules import effect, explained_loss, intruder, output_purity
+from pellucid.eval.rules import effect, explained_loss, intruder
+from pellucid.eval.rules.averages import DRAWS, MIDDLE, NO_UNITS, asked_for, average_of, beside
 from pellucid.eval.rules.description_length import description_length
 from pellucid.eval.rules.fit import Settings, portions
 from pellucid.eval.rules.limits import Limits
-from pellucid.eval.rules.predictions import chosen, matched
+from pellucid.eval.rules.predictions import chosen
 from pellucid.eval.rules.text import Text
 from pellucid.eval.rules.units import Sampled, sampled
-from pellucid.eval.score import NO_INTERVAL, NO_VALUE, NoValue, Score
+from pellucid.eval.score import NO_VALUE, NoValue, Score
 from pellucid.eval.workbench import Workbench
 
 FAMILY = "dev"
 """Family of the labels that rules may ask for."""
-MIDDLE = 64
-"""Bits at which a single number is given."""
 EXPLAINED, PUSHED = 0.5, 0.8
 """R² and agreement of signs on half B from which on a unit counts as monosemantic."""
 TRIALS = 8
 """Intruders that are hidden for each unit."""
-NO_UNITS = NO_VALUE + "no sampled unit of this layer was ever active"
 OVER_UNITS = "the interval is over units, not documents"
 
 
@@ -39,49 +38,15 @@ def rule_scores(bench: Workbench) -> list[Score]:
     reference = {site: table.density[table.living] for site, table in ours.items()}
     flags = {site: (_drawn(table), OVER_UNITS) for site, table in ours.items()}
     scores = []
-    for what, budget, over in _asked():
-        name = f"rule:{what}_{budget}bits" + (f"_{over}" if over != "mass" else "")
-
-        def measure(system: System, what=what, budget=budget, over=over) -> dict:
-            return {
-                site: _average(table, what, budget, over, reference.get(site), bench.seed)
-                for site, table in _sampled(bench, system).items()
-            }
-
-        scores += under_controls(bench, name, measure, better="higher", flags=flags)
+    for asked in asked_for():
+        average = partial(average_of, asked=asked, seed=bench.seed)
+        measure = lambda system, average=average: {
+            site: average(table, reference=reference.get(site))
+            for site, table in _sampled(bench, system).items()
+        }
+        more = {"references": beside(ours, asked, reference), "flags": flags}
+        scores += under_controls(bench, asked.name, measure, better="higher", **more)
     return scores
-
-
-def _asked() -> list[tuple[str, int, str]]:
-    """(number, bits, over which units): at every budget by mass, in the middle in every way.
-
-    The one that a page shows first is the first.
-    """
-    first = ("r2", MIDDLE, "mass")
-    by_mass = [(what, bits, "mass") for what in ("r2", "f1", "gain") for bits in (32, 64, 128)]
-    others = ("all", "living", "matched")
-    rest = by_mass + [(what, MIDDLE, over) for what in ("r2", "f1") for over in others]
-    return [first, *(asked for asked in rest if asked != first)]
-
-
-def _average(
-    table: Sampled, what: str, budget: int, over: str, reference: np.ndarray | None, seed: int
-) -> Interval:
-    values, living = table.values(what, budget), table.living
-    if over == "all":
-        return mean(values, seed=seed, what="units")
-    if not living.any() or (over == "mass" and not table.mass.sum()):
-        return Interval(None, None, None, 0, (NO_UNITS,))
-    if over == "living":
-        return mean(values[living], seed=seed, what="units")
-    if over == "mass":
-        return ratio(values * table.mass, table.mass, seed=seed, what="units")
-    found = matched(values[living], table.density[living], reference)
-    if found is None:
-        none = NO_VALUE + "no unit is as dense as those of the run"
-        return Interval(None, None, None, int(living.sum()), (none,))
-    flag = NO_INTERVAL + "units are weighted to the run's densities"
-    return Interval(found, None, None, int(living.sum()), (flag,))
 
 
 def _drawn(table: Sampled) -> str:
@@ -203,28 +168,6 @@ def description_lengths(bench: Workbench) -> list[Score]:
     )
 
 
-def output_purities(bench: Workbench) -> list[Score]:
-    """Share of a unit's direct effect on the logits that ten tokens hold, over living units."""
-
-    def measure(system: System) -> dict[str | None, Interval]:
-        return {name: _purity(system, name, bench.seed) for name in system.sites()}
-
-    flags = dict.fromkeys(bench.reader.sites(), (OVER_UNITS,))
-    return under_controls(bench, "output_purity", measure, better="higher", flags=flags)
-
-
-def _purity(system: System, name: str, seed: int) -> Interval:
-    write = system.sites()[name].write_directions()
-    if write is None:
-        none = NO_VALUE + "its units write no one direction each"
-        return Interval(None, None, None, 0, (none,))
-    living = np.flatnonzero(system.harvest[name].density() > 0)
-    if not len(living):
-        return Interval(None, None, None, 0, (NO_UNITS,))
-    logits = system.model.direct_logits(write[living.tolist()]).detach()
-    return mean(output_purity.purity(logits), seed=seed, what="units")
-
-
 def intruder_scores(bench: Workbench) -> list[Score]:
     """How often a window where a unit is silent is told from four where it fires; chance is 0.2."""
     about = {"embedding": intruder.Embedding(_text(bench)), "most": _most(bench)}
@@ -277,5 +220,9 @@ def _labels(bench: Workbench) -> Bool[np.ndarray, "token label"] | None:
 def _sampled(bench: Workbench, system: System) -> dict[str, Sampled]:
     """What units drawn from each site have learned, for the rules' own scores and more."""
     settings, is_a = Settings(seed=bench.seed, places=3000), halves(bench.stream, bench.seed)
-    learn = lambda system: sampled(system, _text(bench), is_a, settings, most=_most(bench))
+    # Chance is the run's: a control is held against it too.
+    draws = lambda system: DRAWS if system is bench.reader else 0
+    learn = lambda system: sampled(
+        system, _text(bench), is_a, settings, most=_most(bench), draws=draws(system)
+    )
     return bench.once("rules", system, learn)

@@ -128,6 +128,20 @@ def test_every_opening_of_the_test_split_is_counted(make_run):
     assert [o["suite"] for o in run.folder.read_openings()] == ["quick", "quick"]
 
 
+def test_what_is_refused_beside_a_run_opens_no_test_split(make_run):
+    run, other = make_run(), make_run("dense")
+    other.__dict__["data"] = SimpleNamespace(fingerprint="f00d")
+    refused = [
+        ({"dense": run}, "is the run that is scored"),
+        ({"dense": make_run()}, "is not dense"),
+        ({"dense": other}, "was trained on data f00d"),
+    ]
+    for beside, why in refused:
+        with pytest.raises(RunError, match=why):
+            evaluate(run, metrics=["bytes_per_token"], split="test", progress=False, **beside)
+        assert run.folder.read_openings() == []
+
+
 @pytest.mark.parametrize(("split", "family"), [("val", "dev"), ("test", "test")])
 @pytest.mark.parametrize("kind", ["labels", "tasks"])
 def test_a_family_follows_the_split(make_run, monkeypatch, tmp_path, split, family, kind):

@@ -10,7 +10,8 @@ from pellucid.eval.halves import halves
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules import Settings
 from pellucid.eval.rules.explained_loss import Limits, measure
-from pellucid.eval.rules.scores import output_purities, rule_scores
+from pellucid.eval.rules.purities import output_purities
+from pellucid.eval.rules.scores import rule_scores
 from pellucid.eval.suite import METRICS
 from pellucid.eval.unit_statistics import PAIRS, mean_active_units
 from pellucid.eval.workbench import Workbench

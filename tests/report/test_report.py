@@ -139,6 +139,8 @@ def test_every_metric_says_what_it_answers():
     assert meaning("explained_loss_nats_64bits") == MEANING["explained_loss_nats"]
     assert meaning("concept_coverage_of_64_units") == MEANING["concept_coverage_of"]
     assert meaning("rule:f1_64bits_living") == MEANING["rule"]
+    share = meaning("fms_5_normalised")
+    assert share.startswith(MEANING["fms"]) and share.endswith("and what a probe finds (1).")
     assert meaning("tasks_quick:assignment") == MEANING["tasks"]
     assert meaning("a_user's_own") is None
 

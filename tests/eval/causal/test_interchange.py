@@ -11,8 +11,11 @@ from support.planted import random_stream
 from pellucid.eval.causal.attribution import attributions, strongest
 from pellucid.eval.causal.chosen import Unit
 from pellucid.eval.causal.interchange import (
-    PAIRS,
-    SIX,
+    HELD_OUT,
+    ONE,
+    OPEN,
+    QUICK_PAIRS,
+    Drawn,
     choose,
     drawn,
     interchange_accuracy_quick,
@@ -21,7 +24,7 @@ from pellucid.eval.causal.interchange import (
 )
 from pellucid.eval.causal.prompts import Prompts
 from pellucid.eval.reader import Reader
-from pellucid.eval.tasks import TaskBatch
+from pellucid.eval.tasks import TASKS, TaskBatch
 from pellucid.eval.workbench import Workbench
 from pellucid.models import ModelConfig, Transformer
 from pellucid.models.mlp import MLPS
@@ -66,7 +69,7 @@ def test_units_beside_a_circuit_of_heads_flip_nothing():
     rng = np.random.default_rng(0)
     fill = rng.integers(3, 5, (24, 4)).tolist()
     batch = batch_of([[0, 1, *row] for row in fill], [[0, 2, *row] for row in fill], (1, 2))
-    scores = measure(reader_of(program.model), {"quote": batch})
+    scores = measure(reader_of(program.model), Drawn({"quote": batch}, {}))
     assert scores["solved"].value == 1 and scores[None].value == 0
     assert scores["same_value_preserved"].value == 1
 
@@ -113,13 +116,13 @@ def test_inert_and_constant_units_flip_nothing():
     by_the_base = lambda t: CUE(t)[..., None] * to(4, 5.0) + NO_CUE(t)[..., None] * to(5, 5.0)
     effects = torch.stack([torch.zeros(VOCAB), to(4, 3.0)])
     model = cued(effects, [CUE, ALWAYS], base=by_the_base)
-    scores = measure(reader_of(model), {"cues": cues()})
+    scores = measure(reader_of(model), Drawn({"cues": cues()}, {}))
     assert scores[None].value == 0 and scores["cues"].high == 0
 
 
 def test_a_model_that_always_gives_one_answer_flips_nothing():
     model = cued(torch.stack([to(4, 3.0), to(5, 0.1)]), [ALWAYS, NO_CUE])
-    scores = measure(reader_of(model), {"cues": cues()})
+    scores = measure(reader_of(model), Drawn({"cues": cues()}, {}))
     assert scores["solved"].value == 0.5 and scores[None].value == 0
 
 
@@ -150,11 +153,46 @@ def test_scores_of_a_transformer_stand_beside_its_twin():
     about = {"split": "val", "seed": 0, "tokenizer": tokenizer}
     bench = Workbench(*readers, tokens, tokenizer.vocab_size, **about)
     quick = {score.metric: score for score in interchange_accuracy_quick(bench)}
-    assert quick["interchange_accuracy_quick"].n == PAIRS // 2
+    assert quick["interchange_accuracy_quick"].n == QUICK_PAIRS // 2
     assert isinstance(quick["interchange_accuracy_quick"].controls["random_twin"], float)
     assert "interchange_accuracy_quick:single_double_quote" in quick
     assert (
         quick["interchange_accuracy_quick"].value
         <= quick["interchange_accuracy_quick:solved"].value
     )
-    assert set(drawn(bench, SIX)) == set(SIX)
+    assert set(drawn(bench, ONE).batches) == set(ONE)
+
+
+def test_every_task_of_two_answers_is_asked_in_the_family_of_the_split():
+    tokenizer = code_tokenizer()
+    model = ModelConfig(n_layers=1, d_model=16, context=256, mlp=MLPS["topk"].Config(width=8, k=4))
+    reader = reader_of(Transformer(model, vocab_size=tokenizer.vocab_size, seed=0).eval())
+    reader.context = 256
+    texts = {}
+    for split in ("val", "test"):
+        about = {"split": split, "seed": 0, "tokenizer": tokenizer}
+        made = Workbench(reader, reader, reader.stream.tokens, tokenizer.vocab_size, **about)
+        asked = drawn(made, TASKS, pairs=4)
+        assert set(asked.batches) | set(asked.missing) == set(TASKS)
+        alone = {name for name, task in TASKS.items() if task.one_vs_rest}
+        assert {name for name, why in asked.missing.items() if why == OPEN} == alone
+        assert len(asked.batches) > 20
+        assert any(TASKS[name].held_out for name in asked.batches)
+        texts[split] = {name: {p.form for p in b.pairs} for name, b in asked.batches.items()}
+    for name in set(texts["val"]) & set(texts["test"]):
+        assert not texts["val"][name] & texts["test"][name], name
+
+
+def test_held_out_tasks_stand_apart_and_what_cannot_be_asked_says_why():
+    effects = torch.stack([to(4, 5.0), to(5, 5.0)])
+    by_cue, by_nothing = cues(), cues()
+    inert = [ALWAYS, ALWAYS]
+    both = {"for_while": by_cue, "not_in": by_nothing}
+    missing = {"class_init": OPEN}
+    scores = measure(reader_of(cued(effects, [CUE, NO_CUE])), Drawn(both, missing))
+    assert scores[None].n == scores[HELD_OUT].n == len(by_cue) // 2
+    assert scores[None].value == scores[HELD_OUT].value == scores["not_in"].value == 1
+    assert scores["for_while:solved"].value == 1 and scores["held_out:solved"].value == 1
+    assert scores["class_init"].value is None and OPEN in scores["class_init"].flags[0]
+    only = measure(reader_of(cued(effects, inert)), Drawn({"not_in": by_nothing}, {}))
+    assert only[None].value is None and only[HELD_OUT].value == 0

@@ -11,7 +11,15 @@ from pellucid.eval.causal.judge import by_ngram, judge_of
 from pellucid.eval.causal.pushes import VECTORS
 from pellucid.eval.causal.realising import log_odds, realising, without
 from pellucid.eval.causal.steered import NOTHING, Steered, steered
-from pellucid.eval.causal.steering import METHODS, UNIT, Steers, measure, steering, subject_of
+from pellucid.eval.causal.steering import (
+    METHODS,
+    MISSING,
+    UNIT,
+    Steers,
+    measure,
+    steering,
+    subject_of,
+)
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.labels.table import Label, LabelTable
 from pellucid.eval.ngram import NGram
@@ -126,8 +134,18 @@ def test_a_random_unit_is_pushed_to_its_usual_side(sparse):
     for sign in (1, -1):
         rules = [CUED, lambda t, sign=sign: sign * mostly_below(t)]
         pusher = steers_of(a_bench(rules, effects, signed=True, sparse=sparse)).pusher
-        (edit,) = pusher.by_random_unit(Unit(SITE, 0))(1.0).values()
+        (edit,) = pusher.by_random_unit(Unit(SITE, 0), 0)(1.0).values()
         assert edit.units.tolist() == [1] and float(edit.value) == -2.0 * sign
+
+
+def test_labels_with_one_unit_are_held_against_random_units_of_their_own():
+    rules = [CUED, *[lambda t, of=of: t == of for of in (3, 4, 5, 6, 7) * 4]]
+    pusher = steers_of(a_bench(rules, [to([REALISES], 4.0)] + [to([3], 0.1)] * 20)).pusher
+    drawn = []
+    for label in range(8):
+        (edit,) = pusher.by_random_unit(Unit(SITE, 0), label)(1.0).values()
+        drawn.append(edit.units.tolist()[0])
+    assert len(set(drawn)) > 3
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -220,6 +238,8 @@ def test_scores_stand_beside_the_twin_and_what_needs_no_units():
     scores = {score.metric: score for score in steering(bench)}
     whole = scores["steering"]
     assert whole.controls["random_twin"] == 0.0 and set(METHODS) < set(whole.controls)
+    assert all(whole.controls[name] == why for name, why in MISSING.items())
+    assert scores["steering:one"].controls["permutation_null"] == MISSING["permutation_null"]
     said = "fluency by a 5-gram, for every model alike: a dense run would judge itself"
     assert said in whole.flags
     assert scores["steering:one"].value > 0.9

@@ -187,18 +187,35 @@ def test_densities_count_what_is_active_elsewhere(rules, about, side):
 def test_random_units_are_living_ones_of_like_density():
     above = np.append(np.arange(1, 40) / 50, 0.0)
     density = {SITE: np.stack([above / 2, above / 2])}
-    (drawn,) = of_equal_density([Unit(SITE, 20)], density, seed=0)
+    (drawn,) = of_equal_density([Unit(SITE, 20)], density, seed=0, label=0)
     assert drawn.number != 20 and abs(drawn.number - 20) <= 8
     everyone = [Unit(SITE, unit) for unit in range(39)]
-    assert of_equal_density(everyone[:1], density, seed=0, avoid=everyone) == ()
+    assert of_equal_density(everyone[:1], density, seed=0, label=0, avoid=everyone) == ()
 
 
 def test_units_that_are_equally_near_are_equally_likely():
     density = {SITE: np.stack([np.full(64, 0.25), np.zeros(64)])}
-    draw = lambda seed: of_equal_density([Unit(SITE, 0)], density, seed=seed)[0].number
-    drawn = [draw(seed) for seed in range(400)]
-    assert set(drawn) == set(range(1, 64)) and draw(7) == drawn[7]
-    assert abs(np.mean(drawn) - 32) < 3 * 18.2 / np.sqrt(400)
+    draw = lambda **by: of_equal_density([Unit(SITE, 0)], density, **by)[0].number
+    for drawn in (
+        [draw(seed=seed, label=0) for seed in range(400)],
+        [draw(seed=0, label=label) for label in range(400)],
+    ):
+        assert set(drawn) == set(range(1, 64))
+        assert abs(np.mean(drawn) - 32) < 3 * 18.2 / np.sqrt(400)
+    assert draw(seed=7, label=3) == draw(seed=7, label=3)
+
+
+def test_labels_with_one_unit_in_common_are_held_against_random_units_of_their_own():
+    rules = [CUED, *[lambda t, of=of: t == of for of in (3, 4, 5, 6, 7) * 4]]
+    reader = a_reader(rules, [pushes(REALISES, 5.0)] + [pushes(3, 0.1)] * 20)
+    one = of_next(truth_of(reader))
+    names = tuple(f"label {i}" for i in range(8))
+    truth = Truth(names, np.repeat(one.holds, 8, axis=1), one.known, one.is_a, one.document)
+    rows = rows_of(reader.stream, truth.half, context=32, tokens=3000, seed=0)
+    subject = Subject(truth, rows, 0)
+    measure(reader, subject, Plan("zero", 8, 3000), random=True)
+    drawn = {key[2] for key in subject.kept if len(key) > 2}
+    assert len(drawn) > 3
 
 
 def test_rows_come_from_as_many_documents_as_there_are_rows():

@@ -1,14 +1,23 @@
 """Plants: units that are the latents score high, those that only a wrong metric would like score low."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from support.concepts import LENGTH, by_frequency, by_token, plant, rotated, strengths, system
 
 from pellucid.eval.concepts import metrics
-from pellucid.eval.concepts.floors import always_on, best_of, of_last_tokens
+from pellucid.eval.concepts.beside import null_of
+from pellucid.eval.concepts.between import normalised
+from pellucid.eval.concepts.by_label import PICKED
+from pellucid.eval.concepts.floors import Floor, always_on, best_of, of_last_tokens, ranked_places
+from pellucid.eval.concepts.given import Given
+from pellucid.eval.concepts.levels import balanced_bar, of_floors
 from pellucid.eval.concepts.null import permutation_null
 from pellucid.eval.concepts.probe import Ceiling, ceilings
 from pellucid.eval.concepts.resampled import f1s
+from pellucid.eval.concepts.scores import _BY_LABEL
+from pellucid.eval.concepts.tree import balanced_accuracy
 from pellucid.eval.harvest import Harvest
 from pellucid.eval.score import NoValue
 
@@ -26,14 +35,15 @@ UNITS = {
 WRONG = ("rotated", "frequency", "token", "always_on")
 TOKEN = of_last_tokens(TRUTH, PLANT.tokens, order=1)
 FLOOR = best_of(always_on(TRUTH), TOKEN, of_last_tokens(TRUTH, PLANT.tokens, order=5))
-TOP = {"site": Ceiling(np.ones(16), np.ones(16))}
+TOP = {"site": np.ones(16)}
+LOW = f1s(TRUTH.table(FLOOR.says))
 OPEN = np.ones_like(TRUTH.holds)
 
 MEASURES = {
     "coverage": lambda s: metrics.coverage(s, TRUTH, seed=0),
     "reconstruction": lambda s: metrics.reconstruction(s, TRUTH, seed=0),
     "gain": lambda s: metrics.gain(s, TRUTH, TOKEN, seed=0),
-    "normalised": lambda s: metrics.normalised(s, TRUTH, FLOOR, TOP, seed=0),
+    "normalised": lambda s: normalised(s, TRUTH, PICKED, LOW, TOP, seed=0),
     "open": lambda s: metrics.open_coverage(s, TRUTH, OPEN, seed=0),
     "unit_f1": lambda s: metrics.unit_f1(s, TRUTH, living=True, seed=0),
     "k_sparse": lambda s: metrics.k_sparse(s, TRUTH, 1, precision=False, seed=0),
@@ -86,6 +96,48 @@ def test_the_null_is_far_below_the_truth_and_above_chance():
     assert abs(MEASURES["coverage"](crowd)["site"].value - null.value) < 0.03
 
 
+def shared_by(units) -> Given:
+    """What metrics share, of a reader that is no more than a harvest."""
+    reader = SimpleNamespace(
+        harvest=units.harvest, sites=lambda: units.harvest, stream=SimpleNamespace()
+    )
+    return Given(reader, TRUTH, 0)
+
+
+@pytest.mark.parametrize("name", ["concept_reconstruction", "fms_1"])
+def test_units_that_know_nothing_are_at_the_null_of_every_score(name):
+    measured = _BY_LABEL[name]
+    for units, apart in (("latents", 0.4), ("frequency", None)):
+        shared = shared_by(UNITS[units])
+        null = null_of(shared, measured)["permutation_null"]["site"].value
+        value = measured(UNITS[units], shared, TRUTH)["site"].value
+        if apart is None:
+            assert abs(value - null) < 0.05
+        else:
+            assert value > null + apart
+
+
+def test_floors_and_probe_by_hand():
+    places = ranked_places(TRUTH)
+    knows = Floor(TRUTH.holds, np.ones(16), tuple(TRUTH.holds[at] * 1.0 for at in places))
+    blind = always_on(TRUTH)
+    for what, chance in (("auroc", 0.5), ("fms", 0.25)):
+        found = of_floors(what, TRUTH, {"knows": knows, "blind": blind})
+        assert (found["knows"] == 1).all() and (found["blind"] == chance).all()
+        assert (found["best"] == 1).all()
+    rates = of_floors("auprc", TRUTH, {"blind": blind})["blind"]
+    np.testing.assert_allclose(rates, TRUTH.holds[places[1]].mean(0))
+    told = of_floors("fms", TRUTH, {"token": TOKEN})["token"]
+    assert (told > 0.24).all() and 0.255 < told.mean() < 0.4
+
+
+def test_the_bar_of_balanced_accuracy_is_the_best_there_is():
+    rng = np.random.default_rng(0)
+    score, holds = rng.integers(0, 9, 300) / 9, rng.random(300) < 0.2
+    every = {bar: balanced_accuracy(score >= bar, holds) for bar in np.unique(score)}
+    assert every[balanced_bar(score, holds)] == max(every.values())
+
+
 def test_permuted_labels_stay_together_within_documents():
     other = TRUTH.permuted(5)
     assert (other.holds != TRUTH.holds).any()
@@ -125,7 +177,7 @@ def test_fms_falls_when_several_units_know_the_same():
 
 
 def test_k_star_counts_the_units_that_are_needed():
-    full = {"site": Ceiling(np.ones(16), np.ones(16))}
+    full = {"site": Ceiling(*np.ones((4, 16)))}
     assert metrics.median_k_star(UNITS["latents"], TRUTH, full, seed=0)["site"].value == 1
     assert metrics.median_k_star(UNITS["rotated"], TRUTH, full, seed=0)["site"].value > 1
     blind = metrics.median_k_star(UNITS["frequency"], TRUTH, full, seed=0)["site"]

@@ -10,6 +10,10 @@ from support.planted import random_stream
 from support.small import VOCAB, small_model
 
 from pellucid.eval.concepts import CONCEPTS, given
+from pellucid.eval.concepts.by_label import BY_LABEL
+from pellucid.eval.concepts.given import FEW
+from pellucid.eval.concepts.null import DRAWS
+from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.labels import Label, LabelTable
 from pellucid.eval.reader import Reader
 from pellucid.eval.score import NoValue
@@ -30,11 +34,21 @@ def bench(labels: LabelTable | str | None = None) -> Workbench:
     return Workbench(reader=readers[0], twin=readers[1], labelled=lambda: given, **shared)
 
 
-def test_every_metric_gives_a_score_with_its_twin():
+@pytest.fixture(scope="module")
+def every() -> tuple:
+    """A workbench, the scores of all metrics by name, and how often labels were permuted."""
+    made, drawn, permuted = bench(), [], Truth.permuted
+    with pytest.MonkeyPatch.context() as patch:
+        draw = lambda truth, seed: drawn.append(seed) or permuted(truth, seed)
+        patch.setattr(Truth, "permuted", draw)
+        scores = {name: concept.measure(made) for name, concept in CONCEPTS.items()}
+    return made, scores, len(drawn)
+
+
+def test_every_metric_gives_a_score_with_its_twin(every):
     """The twin is the same model: whatever a metric finds, it finds twice."""
-    made = bench()
-    for name, concept in CONCEPTS.items():
-        scores = concept.measure(made)
+    made, taken, _ = every
+    for name, scores in taken.items():
         assert [s.site for s in scores] == list(made.reader.sites()), name
         for score in scores:
             assert score.metric == name
@@ -44,8 +58,8 @@ def test_every_metric_gives_a_score_with_its_twin():
                 assert score.flags[0].startswith("no value: "), name
 
 
-def test_coverage_stands_beside_floors_ceiling_and_null():
-    score = CONCEPTS["concept_coverage"].measure(bench())[0]
+def test_coverage_stands_beside_floors_ceiling_and_null(every):
+    score = every[1]["concept_coverage"][0]
     held = {name: score.controls[name] for name in ("floor_token_only", "floor_always_on")}
     # Two of the three labels are functions of the token, the third is one of the two before.
     assert held["floor_token_only"] > 0.7 > held["floor_always_on"]
@@ -57,6 +71,37 @@ def test_without_labels_every_metric_says_why():
     for name, concept in CONCEPTS.items():
         (score,) = concept.measure(bench("the text has no labels"))
         assert score.value is None and "no value: the text has no labels" in score.flags, name
+
+
+FLOORS = ("floor_always_on", "floor_token_only", "floor_five_gram", "floor_best")
+
+
+def test_label_scores_stand_beside_floors_ceiling_and_null_or_say_why_not(every):
+    for name, (score, *_) in every[1].items():
+        for one in (*FLOORS, "ceiling_probe", "permutation_null"):
+            held = score.controls[one]
+            assert isinstance(held, float) or len(held.split()) > 5, (name, one)
+        labelled = name in BY_LABEL or name.endswith("_normalised") or name == "concept_gain"
+        if labelled and score.value is not None:
+            for one in (*FLOORS, "permutation_null"):
+                assert isinstance(score.controls[one], float), (name, one)
+        if name.endswith("_normalised") and score.value is not None:
+            assert score.controls["floor_best"] == 0.0 and score.controls["ceiling_probe"] == 1.0
+
+
+def test_floors_are_on_the_scale_of_the_score_they_stand_beside(every):
+    auroc, fms = (every[1][name][0].controls for name in ("k_sparse_auroc_1", "fms_1"))
+    # A unit that is always on ranks nothing, and alone has half of the tokens right: ½² of FMS.
+    assert auroc["floor_always_on"] == 0.5 and fms["floor_always_on"] == 0.25
+    # Two of the three labels are functions of the token; of the third it knows nothing.
+    assert auroc["floor_token_only"] == pytest.approx((1 + 1 + 0.5) / 3, abs=0.06)
+    assert fms["floor_token_only"] == pytest.approx((1 + 1 + 0.25) / 3, abs=0.06)
+    assert auroc["floor_five_gram"] > auroc["floor_token_only"] + 0.02
+
+
+def test_labels_are_permuted_once_for_all_metrics(every):
+    made, _, permuted = every
+    assert permuted == FEW + DRAWS * len(made.reader.sites())
 
 
 def test_what_is_shared_goes_with_its_workbench():

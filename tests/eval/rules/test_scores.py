@@ -8,14 +8,14 @@ import torch
 from support.planted import Planted, before
 from support.ruled import CONTEXT, VOCAB, Spoken, common_text
 
-from pellucid.eval.halves import halves
+from pellucid.eval.halves import halves, rearranged
 from pellucid.eval.labels import LabelTable
 from pellucid.eval.labels.table import Label
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules import Settings, scores
 from pellucid.eval.rules import fit as fitting
 from pellucid.eval.rules.limits import ALL_UNITS, Limits
-from pellucid.eval.rules.predictions import cut, f1, gain, matched, r2
+from pellucid.eval.rules.predictions import cut, f1, fit, gain, matched, r2
 from pellucid.eval.rules.scores import intruder_scores, rule_scores
 from pellucid.eval.rules.units import sampled
 from pellucid.eval.suite import SUITES
@@ -53,6 +53,34 @@ def test_planted_rules_score_high_and_noise_of_equal_density_low(planted):
         assert abs(planted[name].controls["random_twin"]) < 0.12
         assert not any("as well" in flag for flag in planted[name].flags)
     assert planted["rule:r2_32bits"].value < planted["rule:r2_64bits"].value
+
+
+def test_rules_of_permuted_activations_are_at_their_null(planted):
+    one = planted["rule:f1_64bits"]
+    # A rule that speaks on one token of about 20 hits by chance as often, not nearly as the true one.
+    assert 0 < one.controls["permutation_null"] < 0.3 < 0.95 < one.value
+    assert one.controls["permutation_null"] < one.controls["floor_always_on"] + 0.1
+    assert abs(planted["rule:r2_64bits"].controls["permutation_null"]) < 1
+    assert planted["rule:r2_64bits"].controls["permutation_null"] < 0.05
+    assert "a rule's to say" in one.controls["floor_five_gram"]
+
+
+def test_the_null_is_what_fits_to_rearranged_activations_give():
+    stream = common_text(12, 60)
+    unit = lambda t: (t == 4) * 1.0 + (before(t) == 3) * 0.5
+    reader = Reader(Planted([unit], vocab_size=VOCAB, sparse=True), stream, CONTEXT)
+    text = scores._text(Workbench(reader, reader, stream.tokens, VOCAB, "val", 0))
+    is_a, values = halves(stream, 0), reader.harvest["blocks.0.mlp"].columns([0])[:, 0]
+    about = {"settings": Settings(seed=0), "most": None}
+    (table,) = sampled(reader, text, is_a, draws=3, **about).values()
+    rng = np.random.default_rng(0)
+    for drawn in table.permuted:
+        b = np.flatnonzero(~is_a)
+        other = values.copy()
+        other[b] = values[b[rearranged(stream.document[b], rng)]]
+        by_hand = fit(table.learned[0].rules[64], text, other, is_a, 0.0)
+        assert drawn.fits[64][0][:3] == pytest.approx(by_hand[:3])
+        assert drawn.fits[64][0].f1 < table.fits[64][0].f1
 
 
 def test_intruders_are_found_among_planted_units_alone(planted):

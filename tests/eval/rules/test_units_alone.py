@@ -5,19 +5,26 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.causes import Caused
 from support.planted import stream_of
-from support.ruled import VOCAB, Spoken, common_text, text_of
+from support.ruled import CONTEXT, VOCAB, Spoken, common_text, text_of
 
 from pellucid.eval.halves import halves
 from pellucid.eval.harvest import harvested
 from pellucid.eval.reader import Reader
-from pellucid.eval.rules import Settings, Text, learn
+from pellucid.eval.rules import Settings, Text, learn, purities
 from pellucid.eval.rules.description_length import bits_of_set, bits_per_token, description_length
 from pellucid.eval.rules.effect import agreement, spoken_for, unit_agreement
 from pellucid.eval.rules.intruder import Embedding, farthest, found, judged, prompt
 from pellucid.eval.rules.literals import Among
-from pellucid.eval.rules.output_purity import class_purity, output_entropy, purity
+from pellucid.eval.rules.output_purity import (
+    class_purity,
+    classes_of_words,
+    output_entropy,
+    purity,
+)
 from pellucid.eval.rules.rule import Leaf, Rule, Scale, Split
+from pellucid.eval.workbench import Workbench
 
 
 def test_sets_and_magnitudes_are_counted_by_hand():
@@ -51,6 +58,42 @@ def test_class_purity_is_that_of_the_ten_most_promoted():
     logits = -torch.arange(100.0)[None]
     classes = np.where(np.arange(100) < 7, 2, 5)
     assert class_purity(logits, classes)[0] == 0.7
+
+
+def test_a_word_is_of_the_class_that_it_most_often_has():
+    tokens, classes = np.array([0, 0, 0, 1, 2, 2]), np.array([3, 3, 1, 2, -1, -1])
+    found = classes_of_words(tokens, classes, 5)
+    assert found[:2].tolist() == [3, 2]
+    # Words that are not seen, or have no class where they are, are each of a kind of their own.
+    assert len(set(found[2:].tolist())) == 3 and found[2:].min() > 3
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_units_write_is_shown_in_three_numbers(monkeypatch, told):
+    stream, vocab_size = common_text(12, 60), VOCAB
+    of_a_class = [*range(20, 27), *range(30, 33)]
+    effects = torch.zeros(3, vocab_size)
+    effects[0, 7] = 5
+    effects[1, of_a_class] = 1
+    model = Caused([lambda t: t == 4, lambda t: t == 5, lambda t: t < 0], effects)
+    reader = Reader(model, stream, CONTEXT)
+    bench = Workbench(reader, reader, stream.tokens, vocab_size, "val", 0)
+    if told:
+        kinds = np.where(np.arange(vocab_size) < 27, 2, 5)
+        counted = lambda *_: kinds
+        monkeypatch.setattr(purities, "classes_of", lambda bench: np.zeros(1))
+        monkeypatch.setattr(purities.output_purity, "classes_of_words", counted)
+    scores = {s.metric: s for s in purities.output_purities(bench) if s.site == "blocks.0.mlp"}
+    assert list(scores) == list(purities.BETTER)
+    entropy = output_entropy(effects[:2]).mean()
+    assert scores["output_purity:entropy"].value == pytest.approx(entropy)
+    assert scores["output_purity:entropy"].better == "lower"
+    one = scores["output_purity:one_class"]
+    if told:
+        first = purities.output_purity.class_purity(effects[:1], kinds)[0]
+        assert one.value == pytest.approx((first + 0.7) / 2)
+    else:
+        assert one.value is None and "without the tokenizer" in one.flags[0]
 
 
 def test_intruders_are_found_where_a_unit_means_something():
