@@ -89,28 +89,30 @@ def all_got_further(before: dict[str, int], now: dict[str, int], cells: int) -> 
 def kill_at_random(file: Path, out: Path, cells: int, seed: int) -> list[int]:
     """Kill the runner or one of its workers, again and again, and let the grid come to its end.
 
-    A kill lands at a random time, and at the latest when too little would be left for the others.
-    After two in a row a third one waits until all got further: at the third death of a cell that did
-    not, it rightly fails. What was saved before each kill, all cells together.
+    A kill lands at a random time, and at the latest when too little would be left for the others. The
+    third in a row before all got further is the runner's: at the third death of a cell that did not,
+    it would rightly fail. What was saved before each kill, all cells together.
     """
     dice, runner, landed, in_a_row = random.Random(seed), start(file, out, "--workers", "2"), [], 0
     share = cells * LONG / (KILLS + 5)
     while len(landed) < KILLS:
-        before, due = saved(out), time.monotonic() + dice.uniform(0.3, 4.0)
+        before, due = saved(out), time.monotonic() + dice.uniform(0.5, 6.0)
         while runner.poll() is None:
             further = all_got_further(before, now := saved(out), cells)
             moved = sum(now.values()) - sum(before.values())
-            if (time.monotonic() >= due or moved >= share) and (further or in_a_row < 2):
+            if time.monotonic() >= due or moved >= share:
                 break
             time.sleep(0.02)
         if runner.poll() is None:
-            victim = dice.choice([runner.pid, *children(runner.pid)])
+            in_a_row = 1 if further else in_a_row + 1
+            below = children(runner.pid) if in_a_row < 3 else []
+            victim = dice.choice([runner.pid, *below])
             with suppress(ProcessLookupError):
                 os.kill(victim, dice.choice([signal.SIGKILL, signal.SIGTERM]))
                 landed.append(sum(now.values()))
-                in_a_row = 1 if further else in_a_row + 1
             if victim != runner.pid:
                 continue
+        in_a_row = 0
         said, _ = runner.communicate(timeout=300)
         assert runner.returncode in STOPPED, said
         runner = start(file, out, "--workers", "2")
