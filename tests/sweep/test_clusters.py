@@ -81,13 +81,14 @@ def test_ray_finishes_a_grid_one_of_whose_workers_is_killed(undisturbed, tmp_pat
 
 
 @pytest.fixture
-def head() -> Iterator[tuple[subprocess.Popen, str]]:
+def head(monkeypatch) -> Iterator[tuple[subprocess.Popen, str]]:
     """A Ray cluster of two CPUs that others have started, and its address."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     code = "from ray.scripts.scripts import main; main()"
     words = f"start --head --block --num-cpus 2 --include-dashboard=false --port {port}"
-    words += " --node-ip-address 127.0.0.1 --disable-usage-stats"
+    words += " --disable-usage-stats"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *words.split()],
         stdout=subprocess.DEVNULL,

@@ -90,8 +90,9 @@ def kill_at_random(file: Path, out: Path, cells: int, seed: int) -> list[int]:
     """Kill the runner or one of its workers, again and again, and let the grid come to its end.
 
     A kill lands at a random time, every other one after something new was saved, and at the latest
-    when too little would be left for the others. The third in a row before all got further is the runner's: at the third death of a cell that did not,
-    it would rightly fail. What was saved before each kill, all cells together.
+    when too little would be left for the others. The third in a row before all got further is the
+    runner's: at the third death of a cell that did not, it would rightly fail. What was saved before
+    each kill, all cells together.
     """
     dice, runner, landed, in_a_row = random.Random(seed), start(file, out, "--workers", "2"), [], 0
     share = cells * LONG / (KILLS + 5)
