@@ -23,7 +23,7 @@ from pellucid.training.progress import Meter, Teller
 from pellucid.training.revival import revive
 from pellucid.training.session import Session
 from pellucid.training.signals import StopRequest
-from pellucid.training.step import StepResult, after_step, constrain, remarks
+from pellucid.training.step import StepResult, after_step, constrain, overflow, remarks
 from pellucid.training.validation import validate
 
 
@@ -126,6 +126,8 @@ def _note(session: Session, meter: Teller, result: StepResult, revived: int) -> 
     step = session.step
     if revived:
         session.write({"kind": "event", "event": "revive", "step": step, "units": revived})
+    if dropped := overflow(result.told):
+        session.write({"kind": "event", "event": "overflow", "step": step, "units": dropped})
     if step % session.config.train.log_every == 0 or step == session.config.train.steps:
         row = session.row(result)
         session.write(row)

@@ -34,6 +34,7 @@ from pellucid.eval.rules.scores import (
     monosemantic_share,
     rule_scores,
 )
+from pellucid.eval.rules.token_entropy import token_entropies
 from pellucid.eval.score import Score
 from pellucid.eval.unit_statistics import (
     living_share,
@@ -86,6 +87,7 @@ METRICS: dict[str, Metric] = {
     "description_length": Metric(description_lengths, QUICK),
     "output_purity": Metric(output_purities, QUICK),
     "intruder": Metric(intruder_scores, QUICK),
+    "token_entropy": Metric(token_entropies),
     "regret": Metric(regret, QUICK, LOSS),
     "latent_f1": Metric(latent_f1),
     "latent_auroc": Metric(latent_auroc),

@@ -2,7 +2,7 @@
 
 `pellucid sweep h1`, then `python -m pellucid.experiments.h1 grids/h1`. Eight fillings at three
 sparsities or widths on text of known latents, five seeds. The endpoints are properties of metrics and
-not of arms, so the grid declares none; they are declared here, for the twelve metrics of `TESTED`:
+not of arms, so the grid declares none; they are declared here, for the metrics of `TESTED`:
 
 1. how often a trained model scores above a twin whose weights are permuted (AUROC, ties half),
    against 0.5;
@@ -11,18 +11,23 @@ not of arms, so the grid declares none; they are declared here, for the twelve m
    of models of about equal regret, so that a metric cannot follow capability alone; against 0.
 
 Each is taken seed by seed, with Student's interval over seeds, Holm-corrected over the tested metrics.
-Null prediction: most have an AUROC below 0.7. All other metrics of the suite are shown, exploratory.
+Null prediction: most have an AUROC below 0.7 or prefer the superposed one of two planted models that
+predict alike. `python -m pellucid.experiments.plants grids/h1` scores those two; the analysis then tells
+of each metric which it prefers, and of how many the prediction is true. All other metrics of the suite
+are shown, exploratory.
 
-What the protocol asks for and this file has not: `data=latent` has five automata of 39 states in the
-place of 30 latents; token entropy is no metric of ours, and seed consistency is one of several runs,
-which a grid does not take; nor are there the two planted models, of units that are latents and of
-more latents than units.
+The latents are those of `data=latent` as it comes: 39 of them, on or off at each token, which are the
+states of five automata (34 are free: of each automaton one state is on). The truth resets an automaton,
+since no state can be reset alone. `seed_consistency` is tested where the grid measures it, from all its
+seeds together. `steering` has no value on this text (no symbol decides any latent), and is in the list
+because it was declared.
 """
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -36,12 +41,18 @@ from pellucid.sweep.statistics import Effect, effect, holm
 
 TWIN = "permuted_weights"
 TRUTH, REGRET = "latent_interchange", "regret"
+FILE = "plants.json"
+"""What `pellucid.experiments.plants` writes beside `grid.json`."""
+LATENTS, SUPERPOSED = PLANTS = ("latents", "superposed")
+"""Planted end points: a model whose units are the latents, and one of more latents than units."""
 TESTED = (
     *("concept_coverage", "concept_reconstruction", "rule:f1_64bits", "explained_loss:64bits"),
     *("k_sparse_auroc_1", "fms_1", "absorption", "mean_kurtosis", "intruder"),
-    *("description_length", "output_purity", "steering"),
+    *("token_entropy", "description_length", "output_purity", "steering", "seed_consistency"),
 )
 """The metrics that the endpoints are about; p-values are corrected over these."""
+WEAK = 0.7
+"""AUROC below which a metric does not tell a trained model from a permuted one."""
 BINS, FEWEST = 4, 4
 """Bins of models of about equal regret, and the models that a correlation needs."""
 WIDTHS = (256, 512, 1024)
@@ -175,13 +186,70 @@ def _model(cell: Path, seed: int) -> Model:
     for score in (read_json(cell / "scores.json") or {}).get("scores", []):
         if not is_number(score.get("value")):
             continue
-        # What is better when lower separates when the trained model is below.
-        sign = -1.0 if score.get("better") == "lower" else 1.0
+        sign = _sign(score)
         own.setdefault(score["metric"], []).append(sign * score["value"])
         twin = (score.get("controls") or {}).get(TWIN)
         if is_number(twin):
             pairs.setdefault(score["metric"], []).append((sign * score["value"], sign * twin))
     return Model(seed, {metric: float(np.mean(values)) for metric, values in own.items()}, pairs)
+
+
+def _sign(score: Mapping[str, Any]) -> float:
+    """What is better when lower separates when the trained model is below."""
+    return -1.0 if score.get("better") == "lower" else 1.0
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What a metric gives the two plants, as it is, and which of them it holds for the better."""
+
+    latents: float
+    superposed: float
+    prefers: str | None
+    """None where both score the same"""
+
+
+def preferences(folder: Path) -> dict[str, Preference]:
+    """Both plants' scores by metric, of those that have a value for both; {} before they are scored."""
+    held = (read_json(Path(folder) / FILE) or {}).get("plants", {})
+    values: list[dict[str, float]] = []
+    signs: dict[str, float] = {}
+    for plant in PLANTS:
+        scores = [score for score in held.get(plant, []) if is_number(score.get("value"))]
+        values.append({score["metric"]: score["value"] for score in scores})
+        signs |= {score["metric"]: _sign(score) for score in scores}
+    found = {}
+    for metric in (m for m in values[0] if m in values[1]):
+        both = values[0][metric], values[1][metric]
+        gap = signs[metric] * (both[0] - both[1])
+        found[metric] = Preference(*both, (LATENTS if gap > 0 else SUPERPOSED) if gap else None)
+    return found
+
+
+def preferred(found: Mapping[str, Preference], tested: Sequence[str] = TESTED) -> str:
+    """The plants' scores as Markdown; the tested metrics first, then the truth and the regret."""
+    head = "| metric | units are latents | superposed | prefers | |"
+    lines = [head, "|---|---|---|---|---|"]
+    for metric in (*(m for m in tested if m in found), *(m for m in found if m not in tested)):
+        one, said = found[metric], "" if metric in tested else "exploratory"
+        row = (
+            f"| {metric} | {one.latents:.3f} | {one.superposed:.3f} | {one.prefers or 'neither'} | "
+        )
+        lines.append(f"{row}{said} |")
+    return "\n".join(lines)
+
+
+def prediction(
+    apart: Found, found: Mapping[str, Preference], tested: Sequence[str] = TESTED
+) -> str:
+    """Of how many of the tested metrics the null prediction is true, in a sentence."""
+    known = [metric for metric in tested if metric in apart and metric in found]
+    weak = {metric for metric in known if 0.5 + apart[metric][0].value < WEAK}
+    fooled = {metric for metric in known if found[metric].prefers == SUPERPOSED}
+    return (
+        f"Null prediction: {len(weak | fooled)} of {len(known)} tested metrics have an AUROC below "
+        f"{WEAK:g} ({len(weak)}) or prefer the superposed plant ({len(fooled)})."
+    )
 
 
 def table(found: Found, title: str, null: float) -> str:
@@ -197,9 +265,14 @@ def table(found: Found, title: str, null: float) -> str:
 
 
 def tables(folder: Path) -> str:
-    """Both endpoints of a grid's folder as Markdown."""
-    apart = table(separations(folder), "AUROC, trained against permuted", 0.5)
-    return f"{apart}\n\n{table(agreements(folder), 'Spearman with the truth', 0.0)}"
+    """Both endpoints of a grid's folder as Markdown, and what the metrics say of the two plants."""
+    apart, plants = separations(folder), preferences(folder)
+    said = [table(apart, "AUROC, trained against permuted", 0.5)]
+    said.append(table(agreements(folder), "Spearman with the truth", 0.0))
+    if plants:
+        return "\n\n".join([*said, preferred(plants), prediction(apart, plants)])
+    command = f"python -m pellucid.experiments.plants {folder}"
+    return "\n\n".join([*said, f"The plants are not scored yet: `{command}` does it."])
 
 
 if __name__ == "__main__":

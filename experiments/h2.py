@@ -16,7 +16,9 @@ Every arm has the active width of a dense model of 4 · d, or the published sett
 same budget of tuning. Widths of 16 · d count their whole encoder as active, so the ladder has a sixth
 rung, of d 384, that reaches them. Coders of all layers of the dense arm's runs, tuned with as many
 rates, are baselines in the group of those runs. The four arms that come out first are to be run on
-`data=latent`, too; which these are no file can say before.
+`data=latent`, too; which these are no file can say before. Each k of top-k is tuned like an arm, by
+itself, where the protocol would let arms of one kind share a rate. Of the protocol's secondary numbers
+labels and wall time are on the grid's page, and seed consistency where the grid measures it.
 """
 
 import math

@@ -11,7 +11,8 @@ above 4, and nonsense/real above 2. Refuted: the upper bound is below 2. Open ot
 A task enters where all arms pass it, rungs among them: in each of their cells the model tells the
 answers apart in 90 % of prompts or more. The others are listed with who fails. What no search brings
 within the target counts as the whole model. Searches see prompts with no filler between cue and
-answer; the file of each circuit holds its loss at 8, 32 and 128 tokens of it (`strata`).
+answer; the file of each circuit holds its loss at 8, 32 and 128 tokens of it (`strata`). All arms have
+the five seeds that the protocol asks of the headline pair alone.
 """
 
 import math

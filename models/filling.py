@@ -16,7 +16,8 @@ from pellucid.settings.fields import Config, Configurable
 
 Told = dict[str, Tensor]
 """What a pass tells the trainer: `loss/…` is added to the loss, `sum/…` and `mean/…` are reduced
-over micro-batches and ranks and handed back to the filling's `after_step`."""
+over micro-batches and ranks and handed back to the filling's `after_step`. `sum/overflow` counts what
+a limit of capacity left out, and marks the run."""
 
 
 @dataclass(frozen=True)

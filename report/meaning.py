@@ -24,6 +24,7 @@ MEANING = {
     "description_length": "Bits a token needed to write down which units are active, and how much.",
     "output_purity": "Whether a unit writes for few next tokens: share of its effect on ten of them.",
     "intruder": "Whether a unit's contexts belong together: an odd one out is found, without an LLM.",
+    "token_entropy": "On how few kinds of token a unit fires, beside as many tokens at random.",
     "regret": "Bits per token above the best possible predictor of this generated text.",
     "latent_f1": "How well the best unit tells the true hidden state of the generated text.",
     "latent_auroc": "How well the best unit ranks tokens by the true hidden state.",

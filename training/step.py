@@ -174,6 +174,12 @@ def constrain(model: nn.Module, progress: float) -> None:
     inner.constraint.project(inner, progress)
 
 
+def overflow(told: Told) -> int:
+    """What limits of capacity left out in a step, all layers together; 0 where there are none."""
+    counts = [value for name, value in told.items() if name.endswith("sum/overflow")]
+    return int(sum(count.sum() for count in counts))
+
+
 def after_step(model: nn.Module, told: Told, tokens: int) -> None:
     """Hand each filling what its own passes told."""
     owners: dict[str, Told] = {}

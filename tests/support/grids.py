@@ -51,11 +51,12 @@ def start(file: Path, out: Path, *words: str) -> subprocess.Popen:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """The processes that a process has started, and that have not ended."""
     listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True
+        ["ps", "-o", "pid=,stat=", "--ppid", str(pid)], capture_output=True, text=True
     )
-    return [int(word) for word in listed.stdout.split()]
+    parts = map(str.split, listed.stdout.splitlines())
+    return [int(number) for number, state in parts if not state.startswith("Z")]
 
 
 class Pretended:

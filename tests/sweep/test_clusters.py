@@ -5,9 +5,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,21 +58,70 @@ def half_done(out: Path) -> list[Path]:
     return [path for path in saved if 100 <= int(path.name.removeprefix("step-")) < STEPS - 300]
 
 
+def finished_though_killed(runner: subprocess.Popen, above: int, file_out: Path, out: Path) -> None:
+    """Kill one of two workers below a process, half-way: the grid is as if nothing had happened."""
+    while not half_done(out) and runner.poll() is None:
+        time.sleep(0.1)
+    workers = [pid for pid in descendants(above) if "ray::run_cell" in named(pid)]
+    assert len(workers) == 2, runner.poll()
+    os.kill(workers[0], signal.SIGKILL)
+    said, _ = runner.communicate(timeout=500)
+    assert runner.returncode == 0, said
+    assert results(out, STEPS) == results(file_out, STEPS)
+    resumed = out.glob("cells/*/metrics.jsonl")
+    assert sum('"resume"' in path.read_text() for path in resumed) == 1
+
+
 @needs_ray
 @pytest.mark.slow
 def test_ray_finishes_a_grid_one_of_whose_workers_is_killed(undisturbed, tmp_path):
     file, out = undisturbed
     runner = start(file, tmp_path / "out", "--workers", "2", "--engine", "ray")
-    while not half_done(tmp_path / "out") and runner.poll() is None:
+    finished_though_killed(runner, runner.pid, out, tmp_path / "out")
+
+
+@pytest.fixture
+def head(monkeypatch) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A Ray cluster of two CPUs that others have started, and its address."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    code = "from ray.scripts.scripts import main; main()"
+    words = f"start --head --block --num-cpus 2 --include-dashboard=false --port {port}"
+    words += " --disable-usage-stats"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words.split()],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process, f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def answers(head: subprocess.Popen, address: str) -> None:
+    """Wait until workers can be had of a cluster that is being started."""
+    host, port = address.split(":")
+    while head.poll() is None:
+        with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+            if any("raylet" in named(pid) for pid in descendants(head.pid)):
+                return time.sleep(2)
         time.sleep(0.1)
-    workers = [pid for pid in descendants(runner.pid) if "ray::run_cell" in named(pid)]
-    assert len(workers) == 2
-    os.kill(workers[0], signal.SIGKILL)
-    said, _ = runner.communicate(timeout=500)
-    assert runner.returncode == 0, said
-    assert results(tmp_path / "out", STEPS) == results(out, STEPS)
-    resumed = (tmp_path / "out").glob("cells/*/metrics.jsonl")
-    assert sum('"resume"' in path.read_text() for path in resumed) == 1
+    raise AssertionError("the cluster ended while it began")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ray_joins_a_cluster_by_its_address_and_leaves_it_running(undisturbed, head, tmp_path):
+    (file, out), (cluster, address) = undisturbed, head
+    answers(cluster, address)
+    runner = start(file, tmp_path / "out", "--engine", "ray", "--address", address)
+    # The cells run in the cluster, and not below the runner.
+    finished_though_killed(runner, cluster.pid, out, tmp_path / "out")
+    assert cluster.poll() is None
+    answers(cluster, address)
 
 
 @needs_ray
