@@ -116,8 +116,12 @@ def across(coders: list[Coder], found: list[tuple[Tensor, Tensor]]) -> Losses:
 def tune(
     run: Run, config: PosthocConfig, spliced: Transformer, note: Callable[[dict], None]
 ) -> None:
-    """Move all coders, spliced in, towards the dense run's predictions: KL(dense ‖ spliced)."""
-    parameters = [p for block in spliced.blocks for p in learned(block.mlp, config)]
+    """Move all coders, spliced in, towards the dense run's predictions: KL(dense ‖ spliced).
+
+    Units of rule=batch_topk share a batch's budget meanwhile, and their threshold goes on following.
+    """
+    mlps = [block.mlp.train() for block in spliced.blocks]
+    parameters = [p for mlp in mlps for p in learned(mlp, config)]
     optimizer = torch.optim.Adam(parameters, lr=config.kl_lr)
     for step in range(config.kl_steps):
         # Rows that follow those of the fit.
@@ -135,6 +139,8 @@ def tune(
         after_step(spliced, told, tokens.numel())
         if (step + 1) % 50 == 0 or step + 1 == config.kl_steps:
             note({"step": config.steps + step + 1, "kl": value})
+    for mlp in mlps:
+        mlp.eval()
 
 
 def share(step: int, steps: int) -> float:

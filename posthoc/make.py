@@ -61,8 +61,14 @@ def told(config: PosthocConfig, found: Fidelity, spent: Spent, folder: Path) -> 
         f"  explained variance by layer {' '.join(shares)}",
         f"  active units {' '.join(f'{a:.1f}' for a in found.active)}, "
         f"dead share {' '.join(f'{d:.3f}' for d in found.dead)}",
+        *_threshold(found),
         _cost(spent),
     ]
+
+
+def _threshold(found: Fidelity) -> list[str]:
+    each = " ".join(f"{value:.3g}" for value in found.threshold)
+    return [f"  units speak above a threshold, by layer {each}"] if each else []
 
 
 def _cost(spent: Spent) -> str:

@@ -13,6 +13,10 @@ from pellucid.errors import ConfigError
 from pellucid.eval import evaluate
 from pellucid.eval.refusals import seen
 from pellucid.models import account
+from pellucid.models.mlp.crosslayer import CrossLayerBatchTopKMLP
+from pellucid.models.mlp.sae import BatchTopKSAEMLP
+from pellucid.models.mlp.skip_topk import SkipBatchTopKMLP
+from pellucid.models.mlp.threshold import BatchTopKMLP
 from pellucid.posthoc import make, posthoc
 from pellucid.posthoc.arm import Arm, compute
 from pellucid.posthoc.config import PosthocConfig, expand
@@ -31,6 +35,13 @@ EXACT = {
     "crosslayer_transcoder": "linear-given-active-set",
     "sae": "unit-ablation-exact",
     "matryoshka": "unit-ablation-exact",
+}
+BATCHED = {
+    "transcoder": BatchTopKMLP,
+    "skip_transcoder": SkipBatchTopKMLP,
+    "crosslayer_transcoder": CrossLayerBatchTopKMLP,
+    "sae": BatchTopKSAEMLP,
+    "matryoshka": BatchTopKSAEMLP,
 }
 
 
@@ -56,19 +67,46 @@ def test_a_spliced_run_opens_and_predicts_what_its_manifest_says(dense, tmp_path
     assert f"{spent['ratio']:.3g} times the" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", EXACT)
+def test_every_kind_takes_the_strongest_of_a_batch_and_tells_its_thresholds(
+    dense, tmp_path, capsys, kind
+):
+    (path,) = posthoc(
+        dense.folder.path, [f"kind={kind}", "rule=batch_topk", *QUICK], tmp_path / "r"
+    )
+    run = load(path)
+    mlps = [block.mlp for block in run.model.blocks]
+    assert {type(mlp) for mlp in mlps} == {BATCHED[kind]}
+    facts = run.folder.read_manifest()["posthoc"]
+    assert facts["held_out"]["threshold"] == [float(mlp.threshold) for mlp in mlps]
+    # What the layer keeps for a token alone is what is above the threshold.
+    x = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
+    acts = getattr(mlps[0], "code", mlps[0].encode)(x)
+    pre = (x @ mlps[0].w_enc.T + mlps[0].b_enc).relu()
+    assert torch.equal(acts[0].to_dense(), pre * (pre >= mlps[0].threshold))
+    told = " ".join(f"{float(mlp.threshold):.3g}" for mlp in mlps)
+    assert f"units speak above a threshold, by layer {told}" in capsys.readouterr().out
+
+
 def test_the_cost_of_a_fit_is_that_of_the_dense_pass_and_three_of_the_coders(dense):
     """Multiplications and additions written out, of a token through two layers of d_model 16."""
     forward = account(dense.model).flops_executed
     encode, decode, skip = 2 * 24 * 16, 2 * 3 * 16, 2 * 16 * 16
+    whole = 2 * 24 * 16  # a decoder past which all units go, those that are silent too
     wanted = {
         "transcoder": 2 * (encode + decode),
         "skip_transcoder": 2 * (encode + decode + skip),
         "crosslayer_transcoder": 2 * encode + (2 + 1) * decode,
         "sae": 2 * (encode + decode),
         "matryoshka": 2 * (encode + 4 * decode),
+        "sae by batch": 2 * (encode + whole),
+        "matryoshka by batch": 2 * (encode + 4 * whole),
+        "crosslayer_transcoder by batch": 2 * encode + (2 + 1) * whole,
     }
     for kind, flops in wanted.items():
-        config = PosthocConfig(kind=kind, k=3, width=24, steps=6, batch=4)
+        rule = "batch_topk" if kind.endswith("batch") else "topk"
+        fields = {"kind": kind.split()[0], "rule": rule}
+        config = PosthocConfig(**fields, k=3, width=24, steps=6, batch=4)
         spent = compute(dense, Arm(config, splice(dense, config)))
         assert spent["flops"] == 6 * 4 * 32 * (forward + 3 * flops), kind
         assert spent["flops_of_the_run"] == 8 * 8 * 32 * 3 * forward
@@ -155,7 +193,7 @@ def test_a_tuned_run_names_its_teacher_and_what_the_dense_run_has_seen(dense, tm
     [
         (["k=33", "width=32"], "mlp.k is 33; at most the width, 32, is accepted"),
         (["k=33", "width=32", "kind=crosslayer_transcoder"], "at most the width, 32"),
-        (["kind=sae", "rule=batch_topk"], "rule = 'batch_topk' is for kind=transcoder"),
+        (["kind=sae", "rule=jumprelu"], "rule = 'jumprelu' is not accepted"),
         (["kind=autoencoder"], "kind = 'autoencoder' is not accepted"),
         (["lr=1e-3,3e-3"], "lr = 0.001,0.003 is not accepted; expected rates each twice the one"),
         (["lr=2e-3,1e-3"], "expected rates each twice the one before"),
@@ -210,7 +248,7 @@ def test_the_page_of_post_hoc_coders_runs_from_top_to_bottom(dense_folder, tmp_p
         small = ["steps=3", "batch=4", "eval_tokens=256"] if words[0] == "posthoc" else []
         assert main([*words, *small]) == 0
     written = {path.name for path in (tmp_path / "runs").iterdir()} - {"dense"}
-    assert written == {"transcoder", "tuned", "swept-k=16", "swept-k=32", "frozen"}
+    assert written == {"transcoder", "tuned", "by-batch", "swept-k=16", "swept-k=32", "frozen"}
     suite = read_run(load(tmp_path / "runs" / "transcoder").folder).scores
     told = {(score["metric"], score["site"]): score for score in suite["scores"]}
     assert told["bits_per_byte", None]["controls"]["dense_neurons"] > 0
