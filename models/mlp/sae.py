@@ -1,6 +1,7 @@
 """A dense MLP whose output passes through a sparse code: the form of a post-hoc autoencoder."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 from jaxtyping import Float
@@ -14,6 +15,10 @@ from pellucid.models.mlp.threshold import BatchTopKMLP
 from pellucid.models.mlp.topk import TopKMLP
 from pellucid.models.units import UnitSite
 from pellucid.settings.fields import setting
+
+
+SPREAD = 0.3
+"""Deviation, over tokens, of the mean square of what a dense MLP writes at first, which is 1."""
 
 
 class AutoencoderMLP(SparseMLP):
@@ -87,3 +92,16 @@ class BatchTopKSAEMLP(AutoencoderMLP, BatchTopKMLP):
     @dataclass(frozen=True, kw_only=True)
     class Config(AutoencoderMLP.Config, BatchTopKMLP.Config):
         """The code as for batch_topk, and the dense MLP before it."""
+
+    def first_threshold(self) -> float:
+        """What leaves k units active where half the tokens vary more than the others by `SPREAD`.
+
+        One threshold is for all tokens, and a dense MLP writes more at some than at others.
+        """
+        share, low, high = min(self.config.k / self.site.n_units, 0.49), 0.0, 10.0
+        sizes = [(1 - SPREAD) ** 0.5, (1 + SPREAD) ** 0.5]
+        for _ in range(60):
+            middle = (low + high) / 2
+            above = sum(1 - NormalDist(0, size).cdf(middle) for size in sizes) / len(sizes)
+            low, high = (middle, high) if above > share else (low, middle)
+        return middle
