@@ -22,13 +22,15 @@ Spent = dict[str, float | None]
 class Arm:
     """A configuration, its spliced model, and what was noted while it was fitted.
 
-    `chosen_by` is what it was compared by with other rates, on training rows.
+    `chosen_by` is what it was compared by with other rates, on training rows; `seconds` are those
+    that were spent on it alone.
     """
 
     config: PosthocConfig
     model: Transformer
     rows: list[dict[str, Any]] = field(default_factory=list)
     chosen_by: Fidelity | None = None
+    seconds: float = 0.0
 
 
 def compute(run: Run, arm: Arm, rates: int = 1) -> Spent:

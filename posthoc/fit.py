@@ -1,5 +1,6 @@
 """Fitting: activations of the dense run's own training rows, streamed, and nothing stored."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -39,21 +40,25 @@ def fit(
     run: Run,
     arms: list[tuple[PosthocConfig, Transformer]],
     note: Callable[[int, dict], None],
-) -> None:
+) -> list[float]:
     """Fit the coders of several spliced models, which share one pass over the dense run.
 
-    `arms` differ in k, width and rate alone. Raises NonFiniteError where a loss is not finite.
+    `arms` differ in k, width, rate and what is frozen. Returns the seconds that each took, the dense
+    pass not counted. Raises NonFiniteError where a loss is not finite.
     """
     config = arms[0][0]
-    fits = [Fit(arm, model) for arm, model in arms]
+    fits, seconds = [Fit(arm, model) for arm, model in arms], [0.0] * len(arms)
     for step in range(config.steps):
         found = activations(run.model, tokens_of(run, step, config.batch)[:, :-1])
         for number, one in enumerate(fits):
+            begun = time.monotonic()
             loss = one.step(step, found)
+            seconds[number] += time.monotonic() - begun
             if (step + 1) % 50 == 0 or step + 1 == config.steps:
                 note(number, {"step": step + 1, "loss": loss})
     for one in fits:
         one.finish()
+    return seconds
 
 
 class Fit:

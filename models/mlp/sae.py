@@ -16,7 +16,6 @@ from pellucid.models.mlp.topk import TopKMLP
 from pellucid.models.units import UnitSite
 from pellucid.settings.fields import setting
 
-
 SPREAD = 0.3
 """Deviation, over tokens, of the mean square of what a dense MLP writes at first, which is 1."""
 

@@ -11,12 +11,14 @@ from support.tree import ROOT
 from pellucid.cli import main
 from pellucid.errors import ConfigError
 from pellucid.eval import evaluate
+from pellucid.eval.controls import FROZEN
 from pellucid.eval.refusals import seen
 from pellucid.models import account
 from pellucid.models.mlp.crosslayer import CrossLayerBatchTopKMLP
 from pellucid.models.mlp.sae import BatchTopKSAEMLP
 from pellucid.models.mlp.skip_topk import SkipBatchTopKMLP
 from pellucid.models.mlp.threshold import BatchTopKMLP
+from pellucid.posthoc import fit as fitting
 from pellucid.posthoc import make, posthoc
 from pellucid.posthoc.arm import Arm, compute
 from pellucid.posthoc.config import PosthocConfig, expand
@@ -137,10 +139,46 @@ def test_a_spliced_run_is_ranked_beside_the_run_it_explains_and_any_other_from_s
     assert "coders fitted to dense, for " in write_report(load(path).folder).read_text()
 
 
-def test_metrics_score_a_spliced_run(dense, tmp_path):
+def test_metrics_score_a_spliced_run_beside_its_twin(dense, tmp_path):
+    """Which is found in the run's folder, and says what it scores when it is evaluated itself."""
     (path,) = posthoc(dense.folder.path, QUICK, tmp_path / "spliced")
-    scores = evaluate(load(path), metrics=["bits_per_byte"], dense=dense, progress=False)
+    names = ["bits_per_byte", "mean_kurtosis"]
+    scores = evaluate(load(path), metrics=names, dense=dense, progress=False)
+    twins = evaluate(load(path / "frozen"), metrics=names, progress=False)
     assert scores[0].value > 0
+    for score, own in zip(scores, twins, strict=True):
+        assert score.controls[FROZEN] == own.value != score.value
+        assert own.controls[FROZEN] == "the run's own dictionary is frozen"
+    config = path / "frozen" / "config.json"
+    config.write_text(config.read_text().replace('"k": 3', '"k": 2'))
+    (score,) = evaluate(load(path), metrics=names[:1], progress=False)
+    assert "has coders of another kind or size" in score.controls[FROZEN]
+    shutil.rmtree(path / "frozen")
+    (score,) = evaluate(load(path), metrics=names[:1], progress=False)
+    assert "no twin with a frozen dictionary lies beside" in score.controls[FROZEN]
+    (score,) = evaluate(dense, metrics=names[:1], progress=False)
+    assert FROZEN not in score.controls
+
+
+def test_one_command_makes_the_twin_from_the_same_activations(dense, tmp_path, monkeypatch):
+    """Neither knows of the other: each is what a command of its own would have made."""
+    passes, plain = [], fitting.activations
+    monkeypatch.setattr(fitting, "activations", lambda *args: passes.append(1) or plain(*args))
+    words = [str(dense.folder.path), *QUICK, "lr=1e-3,2e-3"]
+    assert main(["posthoc", *words, f"run={tmp_path / 'both'}"]) == 0
+    assert len(passes) == 6
+    assert main(["posthoc", *words, "--no-twin", f"run={tmp_path / 'alone'}"]) == 0
+    assert main(["posthoc", *words, "frozen=decoder", f"run={tmp_path / 'frozen'}"]) == 0
+    both = tmp_path / "both"
+    for one, other in ((both, "alone"), (both / "frozen", "frozen")):
+        ours, theirs = (load(path).model.state_dict() for path in (one, tmp_path / other))
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert not (tmp_path / other / "frozen").exists()
+    drawn, fitted = (load(path).model.blocks[0].mlp.w_dec for path in (both / "frozen", both))
+    assert not torch.equal(drawn, fitted)
+    manifests = [load(path).folder.read_manifest()["posthoc"] for path in (both, both / "frozen")]
+    assert [one["config"]["frozen"] for one in manifests] == ["none", "decoder"]
+    assert manifests[0]["compute"]["flops"] == manifests[1]["compute"]["flops"]
 
 
 def test_every_k_gives_a_run_at_the_rate_that_predicts_training_rows_best(dense, tmp_path):
@@ -200,7 +238,7 @@ def test_a_tuned_run_names_its_teacher_and_what_the_dense_run_has_seen(dense, tm
         (["k=4,4"], "k = '4,4' is not accepted; expected different values"),
         (["steps=0"], "steps"),
         (["depth=3"], "depth"),
-        (["--best"], "is not an option of posthoc; expected --kind or --help"),
+        (["--best"], "is not an option of posthoc; expected --kind, --no-twin or --help"),
         (["run="], "expected the path of a folder"),
     ],
 )
