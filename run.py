@@ -36,13 +36,10 @@ class RunFolder:
         self.metrics_file = self.path / "metrics.jsonl"
         self.scores_file = self.path / "scores.json"
         self.units_file = self.path / "units.json"
-        self.openings_file, self.report_file = (
-            self.path / "openings.json",
-            self.path / "report.html",
-        )
+        self.openings_file = self.path / "openings.json"
+        self.report_file, self.frozen = self.path / "report.html", self.path / "frozen"
         self.lock_file, self.checkpoints = self.path / "lock", self.path / "checkpoints"
         self.circuits, self.cache = self.path / "circuits", self.path / "cache"
-        self.frozen = self.path / "frozen"  # the twin of post-hoc coders, a run of its own
 
     @property
     def name(self) -> str:
