@@ -37,7 +37,7 @@ class RunFolder:
         self.scores_file = self.path / "scores.json"
         self.units_file = self.path / "units.json"
         self.openings_file = self.path / "openings.json"
-        self.report_file = self.path / "report.html"
+        self.report_file, self.frozen = self.path / "report.html", self.path / "frozen"
         self.lock_file, self.checkpoints = self.path / "lock", self.path / "checkpoints"
         self.circuits, self.cache = self.path / "circuits", self.path / "cache"
 

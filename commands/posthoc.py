@@ -7,12 +7,17 @@ from pellucid.errors import EXIT_OK, UserError
 from pellucid.settings.kinds import shown
 
 HELP = """\
-usage: pellucid posthoc RUN [--kind KIND] [run=FOLDER] [field=value ...]
+usage: pellucid posthoc RUN [--kind KIND] [--no-twin] [run=FOLDER] [field=value ...]
 
 Fits coders to all MLPs of a dense run at once and writes the spliced model as a run. Of k, width
 and lr several values may be given, as in k=16,32,64: one run for each k and width, at the rate
 that explains most of training rows not used before. KIND is transcoder (the default),
-skip_transcoder, crosslayer_transcoder, sae or matryoshka.
+skip_transcoder, crosslayer_transcoder, sae or matryoshka; rule=batch_topk keeps the k strongest
+units of a token on average, those of a batch while it fits and those above a threshold afterwards.
+
+Beside each run, in its folder frozen/, its twin is made from the same activations: a dictionary
+that stays as it was drawn, of which the encoder alone is fitted. `pellucid eval` of the run shows
+it as a control. A step of it takes nearly as long as one of the coders; --no-twin leaves it out.
 """
 
 
@@ -25,11 +30,12 @@ def posthoc(argv: list[str]) -> int:
         rows = [f"  {row.path}={row.value}" for row in words.describe(PosthocConfig())]
         print(HELP + "\nfields and defaults:\n" + "\n".join(rows))
         return EXIT_OK
-    path, out, given = _read(argv)
+    twin = "--no-twin" not in argv
+    path, out, given = _read([word for word in argv if word != "--no-twin"])
     run_folder(path)
     from pellucid.posthoc import posthoc as fit
 
-    fit(Path(path), given, out)
+    fit(Path(path), given, out, twin=twin)
     return EXIT_OK
 
 
@@ -41,7 +47,9 @@ def _read(argv: list[str]) -> tuple[str, str | None, list[str]]:
         words[at : at + 2] = [f"kind={''.join(words[at + 1 : at + 2])}"]
     words = ["kind=" + w.removeprefix("--kind=") if w.startswith("--kind=") else w for w in words]
     if option := next((word for word in words if word.startswith("-")), None):
-        raise UserError(f"{shown(option)} is not an option of posthoc; expected --kind or --help")
+        raise UserError(
+            f"{shown(option)} is not an option of posthoc; expected --kind, --no-twin or --help"
+        )
     runs = [word for word in words if "=" not in word]
     if len(runs) != 1:
         raise UserError(f"posthoc takes the folder of one dense run; got {len(runs)}")

@@ -33,6 +33,8 @@ MODELS = ("random_twin", "permuted_weights", "dense_neurons")
 UNITS = ("rotated_units", "random_dictionary", "pca", "ica")
 """Controls that are units alone, made from what the run's model did; its predictions are theirs."""
 CONTROLS = (*MODELS, *UNITS)
+FROZEN = "frozen_dictionary"
+"""A further model beside post-hoc coders: the same, but with a dictionary that was never fitted."""
 
 CEILING = "ceiling"
 """How names of references begin that a model is not meant to beat."""
@@ -74,6 +76,8 @@ def under_controls(
     with a sentence. Raises ValueError where the random twin is not among the controls.
     """
     wanted = tuple(controls)
+    if FROZEN in bench.controls and "permuted_weights" in wanted:  # as wherever models are
+        wanted = (*wanted, FROZEN)
     if "random_twin" not in wanted:
         raise ValueError(f"{metric}: random_twin must be among the controls; got {wanted}")
     found, seconds = _of_run(bench.reader, measure)

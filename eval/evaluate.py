@@ -12,9 +12,10 @@ from pellucid.errors import RunError
 from pellucid.eval import score, units_page
 from pellucid.eval.aside import Aside, aside
 from pellucid.eval.concepts.examples import concept_examples
-from pellucid.eval.controls import CONTROLS, NO_DENSE, NOT_MADE, System, made_units
+from pellucid.eval.controls import CONTROLS, FROZEN, NO_DENSE, NOT_MADE, System, made_units
 from pellucid.eval.dense import check_dense, dense_reader
 from pellucid.eval.elsewhere import itself, random_twin, read_ahead
+from pellucid.eval.fitted import twin_of
 from pellucid.eval.labels.choose import labelling
 from pellucid.eval.labels.pieces import beside
 from pellucid.eval.latents.known import known_of
@@ -199,6 +200,8 @@ def _controls(
         found["permuted_weights"] = Reader(model, label="permuted weights: ", **shared)
     if "dense_neurons" in wanted:
         found["dense_neurons"] = NO_DENSE if dense is None else dense_reader(run, dense, shared)
+    if len(wanted) > 1 and (twin := twin_of(run, shared)):  # not for a smoke test
+        found[FROZEN] = twin
     made = made_units(reader, seed=shared["seed"])
     return found | {name: system for name, system in made.items() if name in wanted}
 

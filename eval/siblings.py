@@ -1,7 +1,7 @@
 """Runs that differ from the one that is scored in their seed alone."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pellucid.errors import RunError
 from pellucid.eval.reader import Reader
@@ -24,7 +24,7 @@ def check_siblings(run: "Run", others: "Sequence[Run]") -> None:
     """Raise RunError for a run that differs by more than its seed, and for a seed named twice."""
     seeds = [run.config.seed]
     for other in others:
-        tree, theirs = (fields.to_json(r.config, operational=False) for r in (run, other))
+        tree, theirs = (_settings(r) for r in (run, other))
         for name in sorted(tree):
             if name != "seed" and tree[name] != theirs[name]:
                 raise RunError(
@@ -42,3 +42,11 @@ def check_siblings(run: "Run", others: "Sequence[Run]") -> None:
                 f"runs of different seeds are accepted"
             )
         seeds.append(other.config.seed)
+
+
+def _settings(run: "Run") -> dict[str, Any]:
+    """What runs have in common; post-hoc coders may each be of a dense run of another seed."""
+    tree = fields.to_json(run.config, operational=False)
+    if "posthoc" in run.folder.read_manifest():
+        tree["train"] = tree["train"] | {"init_from": None, "teacher": None}
+    return tree

@@ -54,10 +54,11 @@ training step relative to a dense model of as many active parameters, then relat
 filling's operations and bytes justify at the dense model's rates, by
 `pellucid bench models json=experiments/results/models.json`.
 
-`mlp=skip_topk`, `mlp=sae` and `stream=crosslayer` are what `pellucid posthoc` makes of a dense run (see
-[posthoc.md](posthoc.md)): their published results are of coders fitted to trained models. They train
-from scratch like all others, and so are measured like them; an sae trained that way is a bottleneck
-behind its dense MLP and explains nothing that was there before it.
+`mlp=skip_topk`, `mlp=sae` and `stream=crosslayer`, and those three by `batch_topk`, are what
+`pellucid posthoc` makes of a dense run (see [posthoc.md](posthoc.md)): their published results are of
+coders fitted to trained models. They train from scratch like all others, and so are measured like
+them; an sae trained that way is a bottleneck behind its dense MLP and explains nothing that was there
+before it.
 """
 
 Rows = dict[str, dict[str, Any]]

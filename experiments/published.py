@@ -16,6 +16,9 @@ PUBLISHED = {
     "active units (2407.14435).",
     "mlp=skip_topk": "Fitted to a trained MLP: a lower reconstruction loss than transcoders without "
     "the linear part, features rated no less interpretable (2501.18823). From scratch: nothing.",
+    "mlp=skip_batch_topk": "See `mlp=skip_topk` and `mlp=batch_topk`; together nothing is published.",
+    "mlp=sae_batch_topk": "Fitted to a trained model: a better reconstruction than top-k autoencoders "
+    "at an equal mean number of active units (2412.06410). From scratch: nothing.",
     "mlp=sae": "Autoencoders are fitted to trained models (2406.04093); frozen random ones come close "
     "to them on common metrics (2602.14111). From scratch: nothing.",
     "mlp=solu": "Neurons rated interpretable by blinded people rise from 35 % to 60 % at little "
@@ -67,6 +70,8 @@ PUBLISHED = {
     "explained better by up to 103 % (2410.16443).",
     "stream=crosslayer": "Cross-layer transcoders are fitted to trained models, for shorter circuits. "
     "From scratch: nothing.",
+    "stream=crosslayer_batch_topk": "See `stream=crosslayer` and `mlp=batch_topk`; together nothing is "
+    "published.",
     "head=unembed": "The reference everywhere.",
     "head=backpack": "170M parameters match the loss of GPT-2's 124M; editing a sense controls "
     "topics and reduces gender bias (2305.16765).",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pellucid.models import Transformer, account
-from pellucid.models.mlp.sae import SAEMLP
+from pellucid.models.mlp.sae import AutoencoderMLP
 from pellucid.posthoc.coder import PREFIXES
 from pellucid.posthoc.config import PosthocConfig
 from pellucid.posthoc.measure import Fidelity
@@ -22,13 +22,15 @@ Spent = dict[str, float | None]
 class Arm:
     """A configuration, its spliced model, and what was noted while it was fitted.
 
-    `chosen_by` is what it was compared by with other rates, on training rows.
+    `chosen_by` is what it was compared by with other rates, on training rows; `seconds` are those
+    that were spent on it alone.
     """
 
     config: PosthocConfig
     model: Transformer
     rows: list[dict[str, Any]] = field(default_factory=list)
     chosen_by: Fidelity | None = None
+    seconds: float = 0.0
 
 
 def compute(run: Run, arm: Arm, rates: int = 1) -> Spent:
@@ -65,7 +67,10 @@ def coder_flops(arm: Arm) -> float:
     """
     context, again = arm.model.config.context, 0
     if arm.config.kind == "matryoshka":
-        again = (len(PREFIXES) - 1) * 2 * arm.config.k * arm.model.config.d_model
+        # Of units that are the strongest of a batch, as many as there are pass the decoder.
+        width = arm.model.blocks[0].mlp.site.n_units
+        units = arm.config.k if arm.config.rule == "topk" else width
+        again = (len(PREFIXES) - 1) * 2 * units * arm.model.config.d_model
     mlps = [block.mlp for block in arm.model.blocks]
-    inside = [mlp.dense.cost(context).executed for mlp in mlps if isinstance(mlp, SAEMLP)]
+    inside = [mlp.dense.cost(context).executed for mlp in mlps if isinstance(mlp, AutoencoderMLP)]
     return sum(mlp.cost(context).executed + again for mlp in mlps) - sum(inside)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from pellucid.kernels import encode_topk, sparse_decode
 from pellucid.models.activations import Activations
 from pellucid.models.filling import Told
-from pellucid.models.mlp.sae import SAEMLP
-from pellucid.models.mlp.skip_topk import SkipTopKMLP
+from pellucid.models.mlp.sae import AutoencoderMLP
+from pellucid.models.mlp.skip_topk import SkipMLP
 from pellucid.posthoc.config import PosthocConfig
 from pellucid.posthoc.splice import learned
 
@@ -26,7 +26,7 @@ class Coder:
 
     def __init__(self, mlp: nn.Module, config: PosthocConfig, generator: torch.Generator):
         self.mlp, self.config = mlp, config
-        self.reads_target = isinstance(mlp, SAEMLP)
+        self.reads_target = isinstance(mlp, AutoencoderMLP)
         self.scale, self.d_model = 1.0, mlp.w_enc.shape[1]
         self._draw(generator)
         self.parameters = learned(mlp, config)
@@ -67,7 +67,7 @@ class Coder:
         self.mlp.b_dec.mul_(each)
         if self.reads_target:
             self.mlp.w_enc.div_(self.scale)
-        if isinstance(self.mlp, SkipTopKMLP):
+        if isinstance(self.mlp, SkipMLP):
             self.mlp.w_skip.mul_(self.scale)
 
     def loss(
@@ -92,7 +92,7 @@ class Coder:
         """What the units write, the whole last; a matryoshka's prefixes before it."""
         if self.config.kind != "matryoshka":
             whole = self.mlp.decode(acts)
-            return [whole + self.mlp.skip(read) if isinstance(self.mlp, SkipTopKMLP) else whole]
+            return [whole + self.mlp.skip(read) if isinstance(self.mlp, SkipMLP) else whole]
         firsts = [self.mlp.site.n_units // part for part in PREFIXES]
         return [self.mlp.decode(_first(acts, first)) for first in firsts]
 
@@ -111,4 +111,6 @@ class Coder:
 
 def _first(acts: Activations, units: int) -> Activations:
     """The activations of the first units alone."""
-    return Activations(acts.values * (acts.indices < units), acts.indices, acts.n_units)
+    units_of = torch.arange(acts.n_units, device=acts.values.device)
+    of_slots = units_of if acts.indices is None else acts.indices
+    return Activations(acts.values * (of_slots < units), acts.indices, acts.n_units)

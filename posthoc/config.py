@@ -26,7 +26,7 @@ class PosthocConfig(Config):
     to all later layers as well; matryoshka: an sae whose first units alone must reconstruct, too."""
     rule: Literal["topk", "batch_topk"] = setting("topk")
     """topk: the k strongest units of each token; batch_topk: the strongest of a batch, k for a token
-    on average (2412.06410), which only kind=transcoder can have."""
+    on average, while coders are fitted, and those above a threshold afterwards (2412.06410)."""
     k: int = setting(32, low=1)
     """Active units per token."""
     width: int | None = setting(None, low=1)
@@ -53,12 +53,6 @@ class PosthocConfig(Config):
     """Held-out tokens on which the result is measured, and training tokens that choose a rate."""
     device: Literal["auto", "cpu", "cuda"] = setting("auto", operational=True)
     """auto takes a GPU where there is one."""
-
-    def check(self) -> None:
-        if self.rule != "topk" and self.kind != "transcoder":
-            raise ConfigError(
-                f"rule = {self.rule!r} is for kind=transcoder; kind={self.kind} takes 'topk'"
-            )
 
 
 def expand(given: Sequence[str]) -> list[PosthocConfig]:

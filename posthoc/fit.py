@@ -1,5 +1,6 @@
 """Fitting: activations of the dense run's own training rows, streamed, and nothing stored."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -39,21 +40,25 @@ def fit(
     run: Run,
     arms: list[tuple[PosthocConfig, Transformer]],
     note: Callable[[int, dict], None],
-) -> None:
+) -> list[float]:
     """Fit the coders of several spliced models, which share one pass over the dense run.
 
-    `arms` differ in k, width and rate alone. Raises NonFiniteError where a loss is not finite.
+    `arms` differ in k, width, rate and what is frozen. Returns the seconds that each took, the dense
+    pass not counted. Raises NonFiniteError where a loss is not finite.
     """
     config = arms[0][0]
-    fits = [Fit(arm, model) for arm, model in arms]
+    fits, seconds = [Fit(arm, model) for arm, model in arms], [0.0] * len(arms)
     for step in range(config.steps):
         found = activations(run.model, tokens_of(run, step, config.batch)[:, :-1])
         for number, one in enumerate(fits):
+            begun = time.monotonic()
             loss = one.step(step, found)
+            seconds[number] += time.monotonic() - begun
             if (step + 1) % 50 == 0 or step + 1 == config.steps:
                 note(number, {"step": step + 1, "loss": loss})
     for one in fits:
         one.finish()
+    return seconds
 
 
 class Fit:
@@ -116,8 +121,12 @@ def across(coders: list[Coder], found: list[tuple[Tensor, Tensor]]) -> Losses:
 def tune(
     run: Run, config: PosthocConfig, spliced: Transformer, note: Callable[[dict], None]
 ) -> None:
-    """Move all coders, spliced in, towards the dense run's predictions: KL(dense ‖ spliced)."""
-    parameters = [p for block in spliced.blocks for p in learned(block.mlp, config)]
+    """Move all coders, spliced in, towards the dense run's predictions: KL(dense ‖ spliced).
+
+    Units of rule=batch_topk share a batch's budget meanwhile, and their threshold goes on following.
+    """
+    mlps = [block.mlp.train() for block in spliced.blocks]
+    parameters = [p for mlp in mlps for p in learned(mlp, config)]
     optimizer = torch.optim.Adam(parameters, lr=config.kl_lr)
     for step in range(config.kl_steps):
         # Rows that follow those of the fit.
@@ -135,6 +144,8 @@ def tune(
         after_step(spliced, told, tokens.numel())
         if (step + 1) % 50 == 0 or step + 1 == config.kl_steps:
             note({"step": config.steps + step + 1, "kl": value})
+    for mlp in mlps:
+        mlp.eval()
 
 
 def share(step: int, steps: int) -> float:

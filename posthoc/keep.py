@@ -23,8 +23,9 @@ from pellucid.training.state import model_state
 def keep(run: Run, arm: Arm, found: Fidelity, spent: Spent, path: Path, *, seconds: float) -> None:
     """Write a finished run with one checkpoint; RunError where the folder holds something.
 
-    `seconds` have passed since the command began, fits of other arms among them. What the dense run
-    took to train stands beside them, where it came to its end: there are no coders without it.
+    `seconds` were spent on it and on its other rates, with the passes over the dense run that all
+    arms share. What the dense run took to train stands beside them, where it came to its end: there
+    are no coders without it.
     """
     folder = RunFolder(path)
     config = fitted_config(run.config, arm.config, str(run.folder.path))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pellucid.errors import NonFiniteError
 from pellucid.models import Transformer
+from pellucid.models.mlp.threshold import BatchTopKMLP
 from pellucid.posthoc.fit import activations
 from pellucid.posthoc.splice import at_layers
 
@@ -46,7 +47,8 @@ class Fidelity:
     """Nats per token of both models, and by layer what the coders explain and how many are silent.
 
     `active` is the mean number of units above 0 for a token, `dead` the share of units that spoke
-    at none of the `tokens`.
+    at none of the `tokens`; `threshold` is above what units of rule=batch_topk speak, and empty for
+    other rules.
     """
 
     ce: float
@@ -56,6 +58,7 @@ class Fidelity:
     active: list[float]
     dead: list[float]
     tokens: int
+    threshold: tuple[float, ...] = ()
 
     def facts(self) -> dict:
         """For the manifest."""
@@ -114,7 +117,14 @@ class Sums:
             active=[float(count.sum()) / self.tokens for count in self.fired],
             dead=[float((count == 0).double().mean()) for count in self.fired],
             tokens=self.tokens,
+            threshold=thresholds(self.spliced),
         )
+
+
+def thresholds(spliced: Transformer) -> tuple[float, ...]:
+    """Above what each layer's units speak in evaluation, where their rule has a threshold."""
+    mlps = [block.mlp for block in spliced.blocks]
+    return tuple(float(mlp.threshold) for mlp in mlps if isinstance(mlp, BatchTopKMLP))
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:

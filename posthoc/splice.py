@@ -10,19 +10,20 @@ from pellucid.config import RunConfig
 from pellucid.errors import RunError
 from pellucid.models import ModelConfig, Transformer
 from pellucid.models.mlp import MLPS
+from pellucid.models.mlp.sae import AutoencoderMLP
 from pellucid.models.stream import STREAMS
-from pellucid.models.stream.crosslayer import CrossLayer
 from pellucid.posthoc.config import PosthocConfig
 from pellucid.run import Run
 from pellucid.settings import fields
 
 FILLING = {
-    "transcoder": "topk",
-    "skip_transcoder": "skip_topk",
-    "sae": "sae",
-    "matryoshka": "sae",
+    "transcoder": ("topk", "batch_topk"),
+    "skip_transcoder": ("skip_topk", "skip_batch_topk"),
+    "sae": ("sae", "sae_batch_topk"),
+    "matryoshka": ("sae", "sae_batch_topk"),
+    "crosslayer_transcoder": ("crosslayer", "crosslayer_batch_topk"),
 }
-"""What fills the mlp slot once coders of a kind are spliced in."""
+"""What fills the mlp slot, or the stream slot, once coders of a kind are spliced in, by rule."""
 MOMENTUM = 0.9
 """Of batch_topk's threshold: at the end of a fit, when the rate falls, ten steps are enough."""
 ACROSS = "crosslayer_transcoder"
@@ -52,16 +53,15 @@ def spliced_config(model: ModelConfig, config: PosthocConfig) -> ModelConfig:
     Raises ConfigError where k is more than the width.
     """
     layered = {k: v for k, v in model.per_layer.items() if not k.startswith("mlp@")}
+    by_batch = config.rule == "batch_topk"
+    tag = FILLING[config.kind][by_batch]
+    about: dict[str, Any] = {"k": config.k, "width": config.width}
+    about |= {"momentum": MOMENTUM} if by_batch else {}
     if config.kind == ACROSS:
-        stream = CrossLayer.Config(k=config.k, width=config.width)
-        return model.replace(stream=stream, per_layer=layered)
-    tag = FILLING[config.kind] if config.rule == "topk" else config.rule
+        return model.replace(stream=STREAMS[tag].Config(**about), per_layer=layered)
     for layer in range(model.n_layers):
-        about: dict[str, Any] = {"k": config.k, "width": config.width}
         dense = model.filling("mlp", layer)
-        if tag == "batch_topk":
-            about |= {"momentum": MOMENTUM}
-        if tag == "sae":
+        if issubclass(MLPS[tag], AutoencoderMLP):
             about |= {"activation": dense.activation, "hidden": dense.width}
         layered[f"mlp@{layer}"] = MLPS[tag].Config(**about)
     first = layered["mlp@0"]

@@ -97,6 +97,8 @@ class Grid:
     """by endpoint: a difference that would not matter; within it, arms may be called equal"""
     suite: str = "quick"
     """what each finished cell is scored with"""
+    consistency: bool = False
+    """whether cells are scored against the other seeds of their arm, in the end (docs/sweep.md)"""
     circuits: Circuits | None = None
     """what each finished cell is searched for; the sizes found are scores of it"""
     tune: Tuning | None = None

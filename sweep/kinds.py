@@ -15,6 +15,8 @@ def check_kinds(grid: "Grid") -> None:
     for field in ("name", "base", "suite"):
         if not isinstance(value := getattr(grid, field), str):
             raise UserError(f"{field} is {value!r}; a text is accepted")
+    if not isinstance(grid.consistency, bool):
+        raise UserError(f"consistency is {grid.consistency!r}; True or False is accepted")
     for field in ("baselines", "posthoc"):
         _check_texts(field, getattr(grid, field))
     if not isinstance(grid.axes, Mapping):

@@ -17,7 +17,7 @@ from rich.live import Live
 from pellucid.errors import EXIT_OK, EXIT_USER
 from pellucid.report.grid.arms import INDUCTION
 from pellucid.settings.console import console_of
-from pellucid.sweep import by_loss, matched, scoring, snapshot, table
+from pellucid.sweep import by_loss, consistency, matched, scoring, snapshot, table
 from pellucid.sweep import slot as slots
 from pellucid.sweep.board import Board
 from pellucid.sweep.engines import Engine, Place
@@ -51,6 +51,7 @@ def sweep(
     on. Raises UserError, before anything is started, for a grid that contradicts itself, a folder
     of another one, and a cluster that is not there.
     """
+    started = time.monotonic()
     folder, console, place = GridFolder(out), console_of(WIDTH), Place(**where)
     place.check(slot)
     grid.check()
@@ -69,13 +70,15 @@ def sweep(
     _take_code(folder, console, retry)
     bounded = slot and partial(slots.Slot, slot, begun=begun or time.monotonic())
     about = {"folder": folder, "console": console, "place": place, "workers": workers}
-    sources = partial(needed, folder, cells, grid.suite)
+    sources = lambda: needed(folder, cells, grid.suite) | consistency.awaited(grid, cells, folder)
     run = partial(_run, bounded=bounded, sources=sources, **about)
     if grid.tune:
         code, cells = _tuned(grid, cells, folder, console, run)
         if code:
             return code
     code = _in_turn(grid, cells, folder, run)
+    if code == EXIT_OK and grid.consistency:
+        code = _consistent(grid, cells, folder, console, slot and (begun or started) + slot)
     table.report(console, grid, folder, cells)
     if code == EXIT_OK and by_loss.has_ladder(grid.baselines):
         _report_ladder(console, out)
@@ -122,6 +125,21 @@ def _in_turn(grid: Grid, cells: list[Cell], folder: GridFolder, run: RunTrials) 
         return code
     give_up_orphans(folder, cells)
     return run(grid, cells, ())
+
+
+def _consistent(
+    grid: Grid, cells: list[Cell], folder: GridFolder, console: Console, until: float | None
+) -> int:
+    """Score arms against their seeds, unless that is done; weights are let go in a bounded call."""
+    if not (waiting := consistency.awaited(grid, cells, folder)):
+        return EXIT_OK
+    console.print(f"{grid.name}: comparing the seeds of {len(waiting)} cells", soft_wrap=True)
+    with _threads(1):
+        code = consistency.score_arms(grid, cells, folder, until)
+    kept = consistency.awaited(grid, cells, folder)
+    for name in waiting - kept if until is not None else ():
+        folder.lighten(name)
+    return code
 
 
 def _plan(

@@ -95,7 +95,8 @@ def _made(task: dict[str, Any], path: Path) -> int:
     if not (found.exists() and found.is_finished):
         if path.exists():  # a fit that was killed begins again: it takes minutes
             files.discard(path)
-        posthoc(task["fit"]["source"], task["fit"]["words"], path)
+        # Of a grid a frozen dictionary is an arm of its own, tuned and scored as all are.
+        posthoc(task["fit"]["source"], task["fit"]["words"], path, twin=False)
     return 0
 
 

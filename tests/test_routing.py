@@ -35,7 +35,17 @@ WORDS = (
 )
 ROUTABLE = (
     *("dense", "topk", "abs_topk", "batch_topk", "jumprelu", "solu", "bilinear", "relu_l1"),
-    *("skip_topk", "sae", "spark", "q_sparse", "linear_experts", "moe", "peer"),
+    *(
+        "skip_topk",
+        "skip_batch_topk",
+        "sae",
+        "sae_batch_topk",
+        "spark",
+        "q_sparse",
+        "linear_experts",
+        "moe",
+        "peer",
+    ),
 )
 """Fillings of the mlp slot whose units have rows of their own; the others are refused."""
 

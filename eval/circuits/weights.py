@@ -22,7 +22,7 @@ from pellucid.models.attention.gated import GatedAttention
 from pellucid.models.attention.softmax import SoftmaxAttention
 from pellucid.models.mlp.bilinear import BilinearMLP
 from pellucid.models.mlp.dense import DenseMLP
-from pellucid.models.mlp.skip_topk import SkipTopKMLP
+from pellucid.models.mlp.skip_topk import SkipMLP
 from pellucid.models.mlp.solu import SoLUMLP
 from pellucid.models.mlp.sparse import SparseMLP
 from pellucid.models.stream.dual import DualStream
@@ -115,7 +115,7 @@ def _of_mlp(at: str, block: nn.Module) -> list[Link | Passage | str]:
         return [f"{name}: one of the two matrices its gates read by has no bias", *reads, out]
     into = [pair for pair in read if hasattr(mlp, pair[0])]
     links = [*(Link(f"{name}.{w}", f"{at}mlp_in", name, mlp, w, b) for w, b in into), out]
-    if isinstance(mlp, SkipTopKMLP):
+    if isinstance(mlp, SkipMLP):
         past = ("w_skip", "b_dec")
         links.append(Link(f"{name}.w_skip", f"{at}mlp_in", f"{at}mlp_out", mlp, *past))
     return links

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from pellucid.errors import RunError
 from pellucid.eval.bootstrap import Interval, mean, ratio
-from pellucid.eval.controls import MODELS, Measure, System, under_controls
+from pellucid.eval.controls import FROZEN, MODELS, Measure, System, under_controls
 from pellucid.eval.halves import halves
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules import effect, explained_loss, intruder
@@ -110,9 +110,9 @@ def _covered(arms: explained_loss.Arms, limits: Limits) -> tuple[str, ...]:
 def _of_controls(bench: Workbench, arms: Callable[[System], explained_loss.Arms]) -> Iterator[str]:
     """What the controls used of the bits that are the same for all, as a sentence."""
     used: dict[str, list[str]] = {}
-    for name in MODELS:
+    for name in (*MODELS, FROZEN):
         with suppress(NoValue, RunError):
-            if isinstance(system := bench.controls[name], Reader):
+            if isinstance(system := bench.controls.get(name), Reader):
                 for plan, bits in arms(system).bits.items():
                     used.setdefault(plan, []).append(f"{name} {bits:,.0f}")
     for plan, told in used.items():

@@ -11,8 +11,8 @@ from pellucid.models.mlp.mxd import MixtureOfDecoders
 from pellucid.models.mlp.peer import PeerMLP
 from pellucid.models.mlp.q_sparse import QSparseMLP
 from pellucid.models.mlp.relu_l1 import ReLUL1MLP
-from pellucid.models.mlp.sae import SAEMLP
-from pellucid.models.mlp.skip_topk import SkipTopKMLP
+from pellucid.models.mlp.sae import SAEMLP, BatchTopKSAEMLP
+from pellucid.models.mlp.skip_topk import SkipBatchTopKMLP, SkipTopKMLP
 from pellucid.models.mlp.solu import SoLUMLP
 from pellucid.models.mlp.spark import SparkMLP
 from pellucid.models.mlp.threshold import BatchTopKMLP, JumpReLUMLP
@@ -25,7 +25,9 @@ MLPS = {
     "batch_topk": BatchTopKMLP,
     "jumprelu": JumpReLUMLP,
     "skip_topk": SkipTopKMLP,
+    "skip_batch_topk": SkipBatchTopKMLP,
     "sae": SAEMLP,
+    "sae_batch_topk": BatchTopKSAEMLP,
     "solu": SoLUMLP,
     "bilinear": BilinearMLP,
     "relu_l1": ReLUL1MLP,

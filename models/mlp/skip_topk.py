@@ -1,4 +1,4 @@
-"""A top-k layer beside a linear map: what is linear need not be spelled by units."""
+"""Sparse layers beside a linear map: what is linear need not be spelled by units."""
 
 from dataclasses import dataclass
 
@@ -8,21 +8,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.models.filling import Cost, Told, under_autocast
+from pellucid.models.mlp.sparse import SparseMLP
+from pellucid.models.mlp.threshold import BatchTopKMLP
 from pellucid.models.mlp.topk import TopKMLP
 
 
-class SkipTopKMLP(TopKMLP):
-    """`relu(topk(x W_enc + b_enc)) W_dec + x W_skip + b_dec`: a skip transcoder (arXiv 2501.18823).
+class SkipMLP(SparseMLP):
+    """What skip transcoders share: a linear map beside units of the rule of the class beside it.
 
-    Given which units are active it is an affine map of its input. The linear part belongs to no
-    unit, and starts at 0.
+    Given which units are active the layer is an affine map of its input. The linear part belongs to
+    no unit, and starts at 0.
     """
 
-    @dataclass(frozen=True, kw_only=True)
-    class Config(TopKMLP.Config):
-        """As for topk."""
-
-    def __init__(self, config: Config, d_model: int):
+    def __init__(self, config: SparseMLP.Config, d_model: int):
         super().__init__(config, d_model)
         self.w_skip = nn.Parameter(torch.zeros(d_model, d_model))
 
@@ -42,3 +40,22 @@ class SkipTopKMLP(TopKMLP):
     def cost(self, context: int) -> Cost:
         matrix = self.w_skip.numel()
         return super().cost(context) + Cost(matrix, 2 * matrix, 2 * matrix)
+
+
+class SkipTopKMLP(SkipMLP, TopKMLP):
+    """`relu(topk(x W_enc + b_enc)) W_dec + x W_skip + b_dec`: a skip transcoder (arXiv 2501.18823)."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TopKMLP.Config):
+        """As for topk."""
+
+
+class SkipBatchTopKMLP(SkipMLP, BatchTopKMLP):
+    """A skip transcoder whose units are the k·tokens largest of a batch (arXiv 2412.06410).
+
+    In evaluation they are those above a threshold.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BatchTopKMLP.Config):
+        """As for batch_topk."""

@@ -33,9 +33,10 @@ class ThresholdMLP(SparseMLP):
         return NormalDist().inv_cdf(1 - share)
 
     def cost(self, context: int) -> Cost:
-        d_model, matrix = self.w_dec.shape[1], self.w_enc.numel()
-        active = matrix + self.b_enc.numel() + self.config.k * d_model + self.b_dec.numel()
-        return Cost(active, 4 * matrix, 2 * matrix + 2 * self.config.k * d_model)
+        columns, encode = self.w_dec.shape[1], 2 * self.w_enc.numel()
+        decode = 2 * self.config.k * columns
+        active = self.w_enc.numel() + self.b_enc.numel() + decode // 2 + self.b_dec.numel()
+        return Cost(active, encode + 2 * self.w_dec.numel(), encode + decode)
 
     def write_scale(self) -> float:
         width = self.site.n_units

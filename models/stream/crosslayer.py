@@ -10,10 +10,10 @@ from torch import Tensor
 from pellucid.errors import ConfigError
 from pellucid.models.cache import LayerCache
 from pellucid.models.filling import Told
-from pellucid.models.mlp.crosslayer import CrossLayerMLP
+from pellucid.models.mlp.crosslayer import CrossLayerBatchTopKMLP, CrossLayerMLP
 from pellucid.models.position import Rotation
 from pellucid.models.stream.residual import Block, sites_of, told_of
-from pellucid.settings.fields import setting
+from pellucid.settings.fields import setting, tag_of
 
 if TYPE_CHECKING:
     from pellucid.models.config import ModelConfig
@@ -37,10 +37,13 @@ class CrossLayer(Block):
             return CrossLayerMLP.Config(k=self.k, width=self.width) if slot == "mlp" else None
 
         def refuse(self, model: "ModelConfig") -> None:
+            from pellucid.models.stream import STREAMS
+
             for key in model.per_layer:
                 if key.startswith("mlp@"):
                     raise ConfigError(
-                        f"{key}: stream=crosslayer brings the mlp itself; none is accepted"
+                        f"{key}: stream={tag_of(STREAMS, self)} brings the mlp itself; "
+                        f"none is accepted"
                     )
 
     def __init__(self, config: Config, model: "ModelConfig", layer: int):
@@ -75,3 +78,22 @@ class CrossLayer(Block):
         residual = residual + self.dropout(self._at("mlp_out", now, watched))
         residual = self._look(residual, watched)
         return torch.cat([residual, later], dim=-1), told_of(told_a, told_m)
+
+
+class CrossLayerBatchTopK(CrossLayer):
+    """A crosslayer stream whose units are the k·tokens largest of a batch (arXiv 2412.06410).
+
+    In evaluation they are those above a threshold.
+    """
+
+    causal_in_training = False
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(CrossLayer.Config):
+        momentum: float = setting(0.99, low=0.0, high=1.0)
+        """Share of the old value when the inference threshold is updated after a step."""
+
+        def owned(self, slot: str) -> Any:
+            if slot != "mlp":
+                return None
+            return CrossLayerBatchTopKMLP.Config(k=self.k, width=self.width, momentum=self.momentum)

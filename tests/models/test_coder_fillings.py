@@ -50,6 +50,23 @@ def test_ablating_a_unit_of_an_sae_removes_exactly_what_it_wrote_and_of_a_gelu_m
     assert ablation_error(mlp, x, units, 1.01 * written.detach()) > 1e-3
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("tag", ["skip_batch_topk", "sae_batch_topk"])
+def test_a_coder_by_batch_keeps_the_largest_of_the_batch_and_then_those_above_a_threshold(tag):
+    mlp, x = small_layer(tag), inputs(2, 5)
+    read = mlp.dense(x)[0] if "sae" in tag else x
+    skipped = 0 if "sae" in tag else x @ mlp.w_skip.normal_().T
+    pre = F.linear(read, mlp.w_enc, mlp.b_enc).relu()
+    smallest = pre.flatten().sort(descending=True).values[5 * 2 * 5 - 1]
+    y, told = mlp.train()(x)
+    assert torch.allclose(y, pre * (pre >= smallest) @ mlp.w_dec + mlp.b_dec + skipped)
+    assert told["mean/threshold"] == smallest.float()
+    mlp.eval().threshold.fill_(float(pre.median()) + 0.1)
+    kept = pre * (pre >= mlp.threshold)
+    assert torch.allclose(mlp(x)[0], kept @ mlp.w_dec + mlp.b_dec + skipped)
+    assert torch.equal(mlp(x)[0], mlp.split(x)[0])
+
+
 def test_an_sae_starts_from_a_dense_mlp_by_taking_it_as_its_own():
     dense, mlp = small_layer("dense", width=64), small_layer("sae")
     taken = mlp.take_dense(dense.w_in, dense.b_in, dense.w_out, dense.b_out)

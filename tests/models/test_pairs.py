@@ -25,6 +25,10 @@ REFUSED = {
     ("mlp=codebook", ROUTED): f"{WHOSE}mlp (CodebookMLP) has no parameter with one row per unit",
     ("mlp=memory", ROUTED): "gradient_rule = routed: shared.memory.values is one parameter of",
     ("stream=crosslayer", ROUTED): f"{WHOSE}mlp (CrossLayerMLP) has no parameter with one row per",
+    (
+        "stream=crosslayer_batch_topk",
+        ROUTED,
+    ): f"{WHOSE}mlp (CrossLayerBatchTopKMLP) has no parameter",
     ("attention=headwise", ROUTED): f"{WHOSE}attention.w_q (HeadwiseAttention) does not say",
     ("attention=bilinear", ROUTED): f"{WHOSE}attention.w_q (BilinearAttention) does not say",
     ("attention=codebook", ROUTED): f"{WHOSE}attention.w_q (CodebookAttention) does not say",

@@ -62,10 +62,30 @@ def test_a_planted_mlp_is_explained(planted, kind, least, fields):
     spliced = fitted(planted, kind=kind, **fields)
     found = measure(planted, spliced, [batch(5000)])
     assert min(found.explained_variance) > least
+    assert (len(found.threshold) == 2) == ("rule" in fields)
     if "rule" in fields:
         assert found.active == pytest.approx([16, 16], rel=0.1)
     assert abs(found.ce_spliced - found.ce) < 0.01
     assert 0 <= found.kl < 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_threshold_stands_for_the_strongest_of_a_batch(planted, kind):
+    """It is the mean of the smallest value that batches keep (2412.06410), and keeps k on average."""
+    spliced = fitted(planted, kind=kind, k=6, width=48, steps=80, rule="batch_topk")
+    rows = [batch(5000 + i) for i in range(4)]
+    found = measure(planted, spliced, rows)
+    assert found.active[0] == pytest.approx(6, rel=0.1)
+    assert min(found.explained_variance) > 0.7
+    smallest = []
+    for tokens in rows:
+        read = activations(planted, tokens[:, :-1])[0][kind in ("sae", "matryoshka")]
+        mlp = spliced.blocks[0].mlp
+        pre = (read @ mlp.w_enc.T + mlp.b_enc).relu().flatten()
+        smallest.append(
+            float(pre.detach().sort(descending=True).values[6 * read[..., 0].numel() - 1])
+        )
+    assert found.threshold[0] == pytest.approx(sum(smallest) / 4, rel=0.05)
 
 
 def test_too_few_units_explain_less(planted):
@@ -142,6 +162,22 @@ def test_a_matryoshkas_loss_is_the_mean_over_its_prefixes(planted):
     assert float(loss.detach()) == pytest.approx(float(sum(missed).detach() / 4), rel=1e-5)
 
 
+def test_prefixes_of_a_matryoshka_by_batch_are_its_first_units(planted):
+    one, x, y = coder(planted, kind="matryoshka", rule="batch_topk")
+    one.mlp.train()
+    acts, told = one.mlp.code(y / one.scale)
+    assert acts.indices is None
+    assert int(told["sum/fired"].sum()) == 4 * 8 * 32  # k for each of the batch's tokens
+    missed = [
+        (y / one.scale - acts.values[..., :n] @ one.mlp.w_dec[:n] - one.mlp.b_dec).square().sum()
+        for n in (2, 4, 8, 16)
+    ]
+    target = y / one.scale
+    total = (target - target.mean((0, 1))).square().sum()
+    wanted = float((sum(missed) / 4 / total).detach())
+    assert float(one.loss(x, y)[0].detach()) == pytest.approx(wanted, rel=1e-5)
+
+
 def test_silent_units_learn_from_the_auxiliary_loss_alone(planted):
     gradients = {}
     for weight in (0.0, 1 / 32):
@@ -196,6 +232,21 @@ def test_tuning_brings_the_spliced_model_closer_to_the_dense_one(planted):
         assert after.kl < 0.8 * before.kl
         assert torch.equal(spliced.embedding.weight, theirs)
         assert [row["step"] for row in rows] == [110, 120]
+
+
+def test_a_threshold_follows_while_coders_are_tuned(planted):
+    """A fixed one would let other than k units speak once the coders have moved."""
+    fields = {"k": 4, "width": 32, "steps": 60, "rule": "batch_topk"}
+    spliced, config = (
+        fitted(planted, **fields),
+        PosthocConfig(**fields, kl_steps=60, kl_lr=2e-2, batch=8),
+    )
+    before = measure(planted, spliced, [batch(5000)])
+    tune(stub(planted), config, spliced, lambda row: None)
+    after = measure(planted, spliced, [batch(5000)])
+    assert not any(block.mlp.training for block in spliced.blocks)
+    assert after.threshold != before.threshold
+    assert after.active == pytest.approx([4, 4], rel=0.15)
 
 
 def test_the_rate_rises_stays_and_falls():

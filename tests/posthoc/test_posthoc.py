@@ -11,8 +11,14 @@ from support.tree import ROOT
 from pellucid.cli import main
 from pellucid.errors import ConfigError
 from pellucid.eval import evaluate
+from pellucid.eval.controls import FROZEN
 from pellucid.eval.refusals import seen
 from pellucid.models import account
+from pellucid.models.mlp.crosslayer import CrossLayerBatchTopKMLP
+from pellucid.models.mlp.sae import BatchTopKSAEMLP
+from pellucid.models.mlp.skip_topk import SkipBatchTopKMLP
+from pellucid.models.mlp.threshold import BatchTopKMLP
+from pellucid.posthoc import fit as fitting
 from pellucid.posthoc import make, posthoc
 from pellucid.posthoc.arm import Arm, compute
 from pellucid.posthoc.config import PosthocConfig, expand
@@ -31,6 +37,13 @@ EXACT = {
     "crosslayer_transcoder": "linear-given-active-set",
     "sae": "unit-ablation-exact",
     "matryoshka": "unit-ablation-exact",
+}
+BATCHED = {
+    "transcoder": BatchTopKMLP,
+    "skip_transcoder": SkipBatchTopKMLP,
+    "crosslayer_transcoder": CrossLayerBatchTopKMLP,
+    "sae": BatchTopKSAEMLP,
+    "matryoshka": BatchTopKSAEMLP,
 }
 
 
@@ -56,19 +69,46 @@ def test_a_spliced_run_opens_and_predicts_what_its_manifest_says(dense, tmp_path
     assert f"{spent['ratio']:.3g} times the" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", EXACT)
+def test_every_kind_takes_the_strongest_of_a_batch_and_tells_its_thresholds(
+    dense, tmp_path, capsys, kind
+):
+    (path,) = posthoc(
+        dense.folder.path, [f"kind={kind}", "rule=batch_topk", *QUICK], tmp_path / "r"
+    )
+    run = load(path)
+    mlps = [block.mlp for block in run.model.blocks]
+    assert {type(mlp) for mlp in mlps} == {BATCHED[kind]}
+    facts = run.folder.read_manifest()["posthoc"]
+    assert facts["held_out"]["threshold"] == [float(mlp.threshold) for mlp in mlps]
+    # What the layer keeps for a token alone is what is above the threshold.
+    x = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
+    acts = getattr(mlps[0], "code", mlps[0].encode)(x)
+    pre = (x @ mlps[0].w_enc.T + mlps[0].b_enc).relu()
+    assert torch.equal(acts[0].to_dense(), pre * (pre >= mlps[0].threshold))
+    told = " ".join(f"{float(mlp.threshold):.3g}" for mlp in mlps)
+    assert f"units speak above a threshold, by layer {told}" in capsys.readouterr().out
+
+
 def test_the_cost_of_a_fit_is_that_of_the_dense_pass_and_three_of_the_coders(dense):
     """Multiplications and additions written out, of a token through two layers of d_model 16."""
     forward = account(dense.model).flops_executed
     encode, decode, skip = 2 * 24 * 16, 2 * 3 * 16, 2 * 16 * 16
+    whole = 2 * 24 * 16  # a decoder past which all units go, those that are silent too
     wanted = {
         "transcoder": 2 * (encode + decode),
         "skip_transcoder": 2 * (encode + decode + skip),
         "crosslayer_transcoder": 2 * encode + (2 + 1) * decode,
         "sae": 2 * (encode + decode),
         "matryoshka": 2 * (encode + 4 * decode),
+        "sae by batch": 2 * (encode + whole),
+        "matryoshka by batch": 2 * (encode + 4 * whole),
+        "crosslayer_transcoder by batch": 2 * encode + (2 + 1) * whole,
     }
     for kind, flops in wanted.items():
-        config = PosthocConfig(kind=kind, k=3, width=24, steps=6, batch=4)
+        rule = "batch_topk" if kind.endswith("batch") else "topk"
+        fields = {"kind": kind.split()[0], "rule": rule}
+        config = PosthocConfig(**fields, k=3, width=24, steps=6, batch=4)
         spent = compute(dense, Arm(config, splice(dense, config)))
         assert spent["flops"] == 6 * 4 * 32 * (forward + 3 * flops), kind
         assert spent["flops_of_the_run"] == 8 * 8 * 32 * 3 * forward
@@ -99,10 +139,46 @@ def test_a_spliced_run_is_ranked_beside_the_run_it_explains_and_any_other_from_s
     assert "coders fitted to dense, for " in write_report(load(path).folder).read_text()
 
 
-def test_metrics_score_a_spliced_run(dense, tmp_path):
+def test_metrics_score_a_spliced_run_beside_its_twin(dense, tmp_path):
+    """Which is found in the run's folder, and says what it scores when it is evaluated itself."""
     (path,) = posthoc(dense.folder.path, QUICK, tmp_path / "spliced")
-    scores = evaluate(load(path), metrics=["bits_per_byte"], dense=dense, progress=False)
+    names = ["bits_per_byte", "mean_kurtosis"]
+    scores = evaluate(load(path), metrics=names, dense=dense, progress=False)
+    twins = evaluate(load(path / "frozen"), metrics=names, progress=False)
     assert scores[0].value > 0
+    for score, own in zip(scores, twins, strict=True):
+        assert score.controls[FROZEN] == own.value != score.value
+        assert own.controls[FROZEN] == "the run's own dictionary is frozen"
+    config = path / "frozen" / "config.json"
+    config.write_text(config.read_text().replace('"k": 3', '"k": 2'))
+    (score,) = evaluate(load(path), metrics=names[:1], progress=False)
+    assert "has coders of another kind or size" in score.controls[FROZEN]
+    shutil.rmtree(path / "frozen")
+    (score,) = evaluate(load(path), metrics=names[:1], progress=False)
+    assert "no twin with a frozen dictionary lies beside" in score.controls[FROZEN]
+    (score,) = evaluate(dense, metrics=names[:1], progress=False)
+    assert FROZEN not in score.controls
+
+
+def test_one_command_makes_the_twin_from_the_same_activations(dense, tmp_path, monkeypatch):
+    """Neither knows of the other: each is what a command of its own would have made."""
+    passes, plain = [], fitting.activations
+    monkeypatch.setattr(fitting, "activations", lambda *args: passes.append(1) or plain(*args))
+    words = [str(dense.folder.path), *QUICK, "lr=1e-3,2e-3"]
+    assert main(["posthoc", *words, f"run={tmp_path / 'both'}"]) == 0
+    assert len(passes) == 6
+    assert main(["posthoc", *words, "--no-twin", f"run={tmp_path / 'alone'}"]) == 0
+    assert main(["posthoc", *words, "frozen=decoder", f"run={tmp_path / 'frozen'}"]) == 0
+    both = tmp_path / "both"
+    for one, other in ((both, "alone"), (both / "frozen", "frozen")):
+        ours, theirs = (load(path).model.state_dict() for path in (one, tmp_path / other))
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert not (tmp_path / other / "frozen").exists()
+    drawn, fitted = (load(path).model.blocks[0].mlp.w_dec for path in (both / "frozen", both))
+    assert not torch.equal(drawn, fitted)
+    manifests = [load(path).folder.read_manifest()["posthoc"] for path in (both, both / "frozen")]
+    assert [one["config"]["frozen"] for one in manifests] == ["none", "decoder"]
+    assert manifests[0]["compute"]["flops"] == manifests[1]["compute"]["flops"]
 
 
 def test_every_k_gives_a_run_at_the_rate_that_predicts_training_rows_best(dense, tmp_path):
@@ -155,14 +231,14 @@ def test_a_tuned_run_names_its_teacher_and_what_the_dense_run_has_seen(dense, tm
     [
         (["k=33", "width=32"], "mlp.k is 33; at most the width, 32, is accepted"),
         (["k=33", "width=32", "kind=crosslayer_transcoder"], "at most the width, 32"),
-        (["kind=sae", "rule=batch_topk"], "rule = 'batch_topk' is for kind=transcoder"),
+        (["kind=sae", "rule=jumprelu"], "rule = 'jumprelu' is not accepted"),
         (["kind=autoencoder"], "kind = 'autoencoder' is not accepted"),
         (["lr=1e-3,3e-3"], "lr = 0.001,0.003 is not accepted; expected rates each twice the one"),
         (["lr=2e-3,1e-3"], "expected rates each twice the one before"),
         (["k=4,4"], "k = '4,4' is not accepted; expected different values"),
         (["steps=0"], "steps"),
         (["depth=3"], "depth"),
-        (["--best"], "is not an option of posthoc; expected --kind or --help"),
+        (["--best"], "is not an option of posthoc; expected --kind, --no-twin or --help"),
         (["run="], "expected the path of a folder"),
     ],
 )
@@ -210,7 +286,7 @@ def test_the_page_of_post_hoc_coders_runs_from_top_to_bottom(dense_folder, tmp_p
         small = ["steps=3", "batch=4", "eval_tokens=256"] if words[0] == "posthoc" else []
         assert main([*words, *small]) == 0
     written = {path.name for path in (tmp_path / "runs").iterdir()} - {"dense"}
-    assert written == {"transcoder", "tuned", "swept-k=16", "swept-k=32", "frozen"}
+    assert written == {"transcoder", "tuned", "by-batch", "swept-k=16", "swept-k=32", "frozen"}
     suite = read_run(load(tmp_path / "runs" / "transcoder").folder).scores
     told = {(score["metric"], score["site"]): score for score in suite["scores"]}
     assert told["bits_per_byte", None]["controls"]["dense_neurons"] > 0

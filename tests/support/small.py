@@ -14,7 +14,9 @@ SMALL = {
     "topk": {"width": 48, "k": 5},
     "abs_topk": {"width": 48, "k": 5},
     "skip_topk": {"width": 48, "k": 5},
+    "skip_batch_topk": {"width": 48, "k": 5},
     "sae": {"width": 48, "k": 5},
+    "sae_batch_topk": {"width": 48, "k": 5},
     "batch_topk": {"width": 48, "k": 5},
     "jumprelu": {"width": 48, "k": 5},
     "solu": {"width": 48},
@@ -39,6 +41,7 @@ SMALL_FILLINGS = {
         "topk_stream": {"k": 5},
         "crate": {"n_heads": 4, "width": 48},
         "crosslayer": {"width": 48, "k": 5},
+        "crosslayer_batch_topk": {"width": 48, "k": 5},
     },
     "head": {"backpack": {"n_senses": 4}, "concept": {"n_known": 3, "n_free": 20, "k_free": 4}},
     "site_sparsity": {
