@@ -13,6 +13,11 @@ NO_TWIN = "no twin with a frozen dictionary lies beside these coders: posthoc ma
 IS_TWIN = "the run's own dictionary is frozen"
 
 
+def fit_of(run: "Run") -> dict[str, Any] | None:
+    """What `pellucid posthoc` tells of the coders in a run; None for a run without any."""
+    return run.folder.read_manifest().get("posthoc") if run.folder.exists() else None
+
+
 def twin_of(run: "Run", shared: dict[str, Any]) -> Reader | str | None:
     """The twin that `pellucid posthoc` left in a run's folder, reading the same tokens.
 
@@ -20,7 +25,7 @@ def twin_of(run: "Run", shared: dict[str, Any]) -> Reader | str | None:
     """
     from pellucid.run import load
 
-    facts = run.folder.read_manifest().get("posthoc")
+    facts = fit_of(run)
     if facts is None:
         return None
     if facts["config"]["frozen"] != "none":

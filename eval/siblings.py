@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pellucid.errors import RunError
+from pellucid.eval.fitted import fit_of
 from pellucid.eval.reader import Reader
 from pellucid.settings import fields
 
@@ -47,6 +48,6 @@ def check_siblings(run: "Run", others: "Sequence[Run]") -> None:
 def _settings(run: "Run") -> dict[str, Any]:
     """What runs have in common; post-hoc coders may each be of a dense run of another seed."""
     tree = fields.to_json(run.config, operational=False)
-    if "posthoc" in run.folder.read_manifest():
+    if fit_of(run) is not None:
         tree["train"] = tree["train"] | {"init_from": None, "teacher": None}
     return tree
