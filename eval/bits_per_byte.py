@@ -80,6 +80,7 @@ def bits_per_byte_given_up(bench: Workbench) -> list[Score]:
         better="lower",
         # The dense run itself gives up nothing.
         controls=[name for name in MODELS if name != "dense_neurons"],
+        flags={None: (f"dense_neurons: {dense.remark}",) if dense.remark else ()},
     )
 
 

@@ -19,6 +19,8 @@ WIDTH = 200
 """Longest bar in pixels."""
 AS_WELL = "a control scores as well: "
 """How the flag begins that the evaluation leaves; the page marks such controls itself."""
+UNMATCHED = "not matched in size"
+"""What the evaluation says of a dense run of another size."""
 
 
 def score_rows(scores: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -126,8 +128,12 @@ def price(scores: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     if not is_number(found.get("value")):
         return {"reason": wording.reason(found)}
-    sides = {"low": found.get("low"), "high": found.get("high")}
-    return {"value": found["value"], "cheaper": found["value"] < 0, **sides}
+    value, low, high = found["value"], found.get("low"), found.get("high")
+    cheaper = value < 0
+    if cheaper:  # told as so much less, and so are the ends of the interval
+        value, low, high = (-end if is_number(end) else end for end in (value, high, low))
+    matched = not any(UNMATCHED in flag for flag in found.get("flags") or ())
+    return {"value": value, "low": low, "high": high, "cheaper": cheaper, "matched": matched}
 
 
 def opened(scores: dict[str, Any] | None) -> str | None:

@@ -153,6 +153,11 @@ def test_every_metric_says_what_it_answers():
             "0.125 bits per byte (0.100 to 0.150) more than",
         ),
         ({"value": -0.125}, "0.125 bits per byte less than the matched dense run"),
+        ({"value": -0.125, "low": -0.2, "high": -0.1}, "0.125 bits per byte (0.100 to 0.200) less"),
+        (
+            {"value": 0.125, "flags": ["dense_neurons: not matched in size: 9 parameters"]},
+            "more than the dense run pays for the same files; the two are not matched in size.",
+        ),
         ({"value": None, "flags": ["no value: no dense run"]}, "not known, no dense run."),
     ],
 )
