@@ -19,8 +19,8 @@ are shown, exploratory.
 The latents are those of `data=latent` as it comes: 39 of them, on or off at each token, which are the
 states of five automata (34 are free: of each automaton one state is on). The truth resets an automaton,
 since no state can be reset alone. `seed_consistency` is tested where the grid measures it, from all its
-seeds together. `steering` has no value on this text (no symbol decides any latent), and is in the list
-because it was declared.
+seeds together. `steering` has a value only where a token decides a latent; none is meant to in the
+corpus as it comes, and it is in the list because it was declared.
 """
 
 import sys
