@@ -11,7 +11,7 @@ from pellucid.eval.controls import made_units
 from pellucid.eval.dictionary import random_dictionary
 from pellucid.eval.halves import halves
 from pellucid.eval.harvest import Harvest
-from pellucid.eval.made import UNSEEN, Made, Source, largest, strongest
+from pellucid.eval.made import UNSEEN, Made, MadeUnits, Source, largest, strongest
 from pellucid.eval.reader import Reader
 from pellucid.eval.rotation import BLOCK, Rotation, rotated
 
@@ -171,3 +171,15 @@ def test_ica_is_the_same_again():
     first, second = (ica(Source.of(a_reader(), SITE), seed=0) for _ in range(2))
     assert isinstance(first, Made)
     np.testing.assert_array_equal(first.harvest.rows(0, 99), second.harvest.rows(0, 99))
+
+
+def test_a_control_is_made_once_for_all_that_read_it():
+    reader, asked = a_reader(), []
+
+    def make(source: Source) -> Made:
+        asked.append(source.kept)
+        return rotated(source, seed=0)
+
+    units = MadeUnits(reader, make)
+    found = [units.harvest, units.harvest, units.sites(), units.end_to_end, units.sightings]
+    assert len(asked) == len(reader.sites()) and found[0][SITE] is found[1][SITE]
