@@ -47,11 +47,11 @@ def sweep(
     the monotonic clock; now), and leaves of finished cells what they found, without weights.
 
     0: all cells are done. 2: some failed, each with its reason, or cannot be scored in a `slot` as
-    short as that. 75: stopped, the same command goes
-    on. Raises UserError, before anything is started, for a grid that contradicts itself, a folder
-    of another one, and a cluster that is not there.
+    short as that. 75: stopped, the same command goes on. Raises UserError, before anything is
+    started, for a grid that contradicts itself, a folder of another one, and a cluster that is not
+    there.
     """
-    started = time.monotonic()
+    begun = begun or time.monotonic()
     folder, console, place = GridFolder(out), console_of(WIDTH), Place(**where)
     place.check(slot)
     grid.check()
@@ -68,7 +68,7 @@ def sweep(
         return EXIT_OK
     cells = folder.begin(grid, found)
     _take_code(folder, console, retry)
-    bounded = slot and partial(slots.Slot, slot, begun=begun or time.monotonic())
+    bounded = slot and partial(slots.Slot, slot, begun=begun)
     about = {"folder": folder, "console": console, "place": place, "workers": workers}
     sources = lambda: needed(folder, cells, grid.suite) | consistency.awaited(grid, cells, folder)
     run = partial(_run, bounded=bounded, sources=sources, **about)
@@ -77,13 +77,9 @@ def sweep(
         if code:
             return code
     code = _in_turn(grid, cells, folder, run)
-    if code == EXIT_OK and grid.consistency:
-        code = _consistent(grid, cells, folder, console, slot and (begun or started) + slot)
-    table.report(console, grid, folder, cells)
-    if code == EXIT_OK and by_loss.has_ladder(grid.baselines):
-        _report_ladder(console, out)
-    failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
-    return code or (EXIT_USER if failed else EXIT_OK)
+    if code == EXIT_OK:
+        code = _consistent(grid, cells, folder, console, slot and begun + slot)
+    return _ended(grid, cells, folder, console, code)
 
 
 @contextmanager
@@ -140,6 +136,15 @@ def _consistent(
     for name in waiting - kept if until is not None else ():
         folder.lighten(name)
     return code
+
+
+def _ended(grid: Grid, cells: list[Cell], folder: GridFolder, console: Console, code: int) -> int:
+    """Tell what was done and what failed; the exit code of the whole."""
+    table.report(console, grid, folder, cells)
+    if code == EXIT_OK and by_loss.has_ladder(grid.baselines):
+        _report_ladder(console, folder.path)
+    failed = any(folder.state(cell.name, grid.suite) == "failed" for cell in cells)
+    return code or (EXIT_USER if failed else EXIT_OK)
 
 
 def _plan(
