@@ -1,79 +1,88 @@
-"""Do an arm's seeds find the same units? Taken once all its cells are scored, of each cell in turn.
+"""Do an arm's seeds find the same units? Taken once all its cells are scored, as a round of its own.
 
 A cell's other scores need that cell alone, and are taken as soon as it is trained. This one reads
-the arm's other seeds as well, so that it comes last; a cell that has it is not asked again.
+the arm's other seeds as well. The engine that trained the cells takes it: by the grid's copy of the
+code, by as many workers, one process to a cell, and a call's end or a kill loses no more than that.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from pellucid.errors import EXIT_OK, EXIT_RESUME, RunError, UserError
-from pellucid.sweep.folder import GridFolder
+from pellucid.errors import RunError, UserError
 
 if TYPE_CHECKING:
     from pellucid.eval import Score
     from pellucid.run import Run
+    from pellucid.sweep.folder import GridFolder
     from pellucid.sweep.grid import Cell, Grid
 
 METRIC = "seed_consistency"
+FIELD = "compared"
+"""Field of a run's manifest: how long it took."""
+WITH_SEEDS = "+seeds"
+"""Behind the name of a suite: its scores, and this metric beside them."""
 
 
-def awaited(grid: "Grid", cells: "Sequence[Cell]", folder: GridFolder) -> set[str]:
-    """Cells whose weights this metric still needs: of arms in which a cell has no such score yet."""
-    if not grid.consistency:
-        return set()
-    return {
-        cell.name for arm in _arms(cells) if any(not _has(folder, c) for c in arm) for cell in arm
-    }
+def asked(grid: "Grid") -> "Grid":
+    """The grid whose cells are done once they have this metric, too."""
+    return replace(grid, suite=grid.suite + WITH_SEEDS)
 
 
-def score_arms(
-    grid: "Grid", cells: "Sequence[Cell]", folder: GridFolder, until: float | None = None
-) -> int:
-    """Score every arm of two or more seeds that are done; 0, or 75 where a call's end came first.
-
-    `until`, on the monotonic clock: no cell is begun that takes as long as those before and would
-    end later. Each cell's scores are replaced whole, so that a kill loses no more than one.
-    """
-    longest = 0.0
-    for arm in _arms(cells) if grid.consistency else ():
-        done = [cell for cell in arm if folder.state(cell.name, grid.suite) == "done"]
-        for cell in [c for c in done if not _has(folder, c)] if len(done) > 1 else ():
-            begun = time.monotonic()
-            if until is not None and begun + longest >= until:
-                return EXIT_RESUME
-            _score(grid, cell, [other for other in done if other is not cell], folder)
-            longest = max(longest, time.monotonic() - begun)
-    return EXIT_OK
+def plain(suite: str) -> str:
+    """The name of a suite alone."""
+    return suite.removesuffix(WITH_SEEDS)
 
 
-def _arms(cells: "Sequence[Cell]") -> "Iterator[list[Cell]]":
-    """Cells that differ in their seed alone, where there are several."""
-    found: dict[tuple, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(tuple(sorted(cell.values.items())), []).append(cell)
-    return (arm for arm in found.values() if len(arm) > 1)
-
-
-def _has(folder: GridFolder, cell: "Cell") -> bool:
-    scores = folder.run(cell.name).read_scores() or {"scores": []}
+def has(scores: Mapping[str, Any]) -> bool:
+    """Whether a file of scores holds this metric."""
     return any(score["metric"] == METRIC for score in scores["scores"])
 
 
-def _score(grid: "Grid", cell: "Cell", others: "Sequence[Cell]", folder: GridFolder) -> None:
-    """Add the scores to a cell's file, and renew its page."""
-    from pellucid import report
-    from pellucid.run import load
+def waiting(grid: "Grid", cells: "Sequence[Cell]", folder: "GridFolder") -> "list[Cell]":
+    """The arms in which a cell has no such score yet, each cell told the others of its arm.
 
-    run = load(folder.run(cell.name).path)
-    seeds = [load(folder.run(other.name).path) for other in others]
-    found = consistency(run, seeds, suite=grid.suite, split=grid.split)
-    scores = run.folder.read_scores()
-    if scores is None:
-        raise RunError(f"{run.folder.scores_file} is gone: it was there when this call began")
-    more = [score.to_json() for score in found]
-    run.folder.write_scores(scores | {"scores": [*scores["scores"], *more]})
+    An arm needs two seeds that have not failed.
+    """
+    return list(_waiting(grid, cells, folder)) if grid.consistency else []
+
+
+def _waiting(grid: "Grid", cells: "Sequence[Cell]", folder: "GridFolder") -> "Iterator[Cell]":
+    suite = asked(grid).suite
+    for arm in _arms(cells):
+        states = {cell.name: folder.state(cell.name, suite) for cell in arm}
+        able = [cell for cell in arm if states[cell.name] != "failed"]
+        if len(able) < 2 or all(states[cell.name] == "done" for cell in able):
+            continue
+        for cell in able:
+            others = tuple(other.name for other in able if other is not cell)
+            yield replace(cell, against=others, circuits=None)
+
+
+def _arms(cells: "Sequence[Cell]") -> "list[list[Cell]]":
+    """Cells that differ in their seed alone."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.arm, []).append(cell)
+    return list(found.values())
+
+
+def add(run: "Run", seeds: "Sequence[Run]", *, suite: str, split: str) -> None:
+    """Put the metric beside a scored run's other scores, and renew its page.
+
+    Raises RunError where it has no scores.
+    """
+    from pellucid import report
+
+    if (scores := run.folder.read_scores()) is None:
+        raise RunError(f"{run.folder.scores_file} is gone: what is added to it has no place")
+    if not has(scores):
+        begun = time.monotonic()
+        found = consistency(run, seeds, suite=suite, split=split)
+        more = [score.to_json() for score in found]
+        run.folder.write_scores(scores | {"scores": [*scores["scores"], *more]})
+        run.folder.update_manifest(**{FIELD: {"seconds": round(time.monotonic() - begun, 3)}})
     report.write_report(run.folder)
 
 

@@ -12,7 +12,7 @@ from pellucid import checkpoint
 from pellucid.errors import RunError
 from pellucid.run import RunFolder
 from pellucid.storage import files, locking
-from pellucid.sweep import matched
+from pellucid.sweep import consistency, matched
 from pellucid.sweep.grid import Cell, Grid, GridError
 from pellucid.sweep.matched import Matched
 from pellucid.sweep.tuning import Tuning
@@ -111,7 +111,10 @@ class GridFolder:
         return RunFolder(self.cells / name)
 
     def state(self, name: str, suite: str) -> State:
-        """What is left to do for a cell; with no suite it need not be scored."""
+        """What is left to do for a cell; with no suite it need not be scored.
+
+        With a suite `…+seeds` it is also to be compared with the other seeds of its arm.
+        """
         run = self.run(name)
         if (self.failures / f"{name}.json").exists():
             return "failed"
@@ -122,9 +125,9 @@ class GridFolder:
         if not suite:
             return "done"
         scores, end = run.read_scores() or {}, run.read_manifest()["finished"].get("step")
-        return (
-            "done" if (scores.get("suite"), scores.get("checkpoint")) == (suite, end) else "trained"
-        )
+        scored = consistency.plain(suite), end
+        done = (scores.get("suite"), scores.get("checkpoint")) == scored
+        return "done" if done and (suite == scored[0] or consistency.has(scores)) else "trained"
 
     def failure(self, name: str) -> Failure:
         keys = ("reason", "code", "attempts")

@@ -54,6 +54,8 @@ class Cell:
     """of a post-hoc arm: what is fitted to which other cell, in place of training"""
     matched: Mapping[str, Any] | None = None
     """of a matched baseline, for its manifest: what it was matched with, and how closely"""
+    against: tuple[str, ...] = ()
+    """once it is scored: cells of other seeds that its units are to be compared with"""
 
     @property
     def arm(self) -> str:

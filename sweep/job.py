@@ -34,6 +34,7 @@ def task_of(
         "circuits": cell.circuits and asdict(cell.circuits),
         "fit": cell.fit and _fit(folder, cell.fit),
         "matched": cell.matched and dict(cell.matched),
+        "against": [str(folder.run(name).path) for name in cell.against],
     }
 
 

@@ -70,15 +70,17 @@ def sweep(
     _take_code(folder, console, retry)
     bounded = slot and partial(slots.Slot, slot, begun=begun)
     about = {"folder": folder, "console": console, "place": place, "workers": workers}
-    sources = lambda: needed(folder, cells, grid.suite) | consistency.awaited(grid, cells, folder)
+    seeds = lambda: consistency.waiting(grid, cells, folder)
+    sources = lambda: {*needed(folder, cells, grid.suite), *(cell.name for cell in seeds())}
     run = partial(_run, bounded=bounded, sources=sources, **about)
     if grid.tune:
         code, cells = _tuned(grid, cells, folder, console, run)
         if code:
             return code
     code = _in_turn(grid, cells, folder, run)
-    if code == EXIT_OK:
-        code = _consistent(grid, cells, folder, console, slot and begun + slot)
+    if code == EXIT_OK and (left := seeds()):
+        console.print(f"{grid.name}: comparing the seeds of {len(left)} cells", soft_wrap=True)
+        code = run(consistency.asked(grid), left, ())
     return _ended(grid, cells, folder, console, code)
 
 
@@ -121,21 +123,6 @@ def _in_turn(grid: Grid, cells: list[Cell], folder: GridFolder, run: RunTrials) 
         return code
     give_up_orphans(folder, cells)
     return run(grid, cells, ())
-
-
-def _consistent(
-    grid: Grid, cells: list[Cell], folder: GridFolder, console: Console, until: float | None
-) -> int:
-    """Score arms against their seeds, unless that is done; weights are let go in a bounded call."""
-    if not (waiting := consistency.awaited(grid, cells, folder)):
-        return EXIT_OK
-    console.print(f"{grid.name}: comparing the seeds of {len(waiting)} cells", soft_wrap=True)
-    with _threads(1):
-        code = consistency.score_arms(grid, cells, folder, until)
-    kept = consistency.awaited(grid, cells, folder)
-    for name in waiting - kept if until is not None else ():
-        folder.lighten(name)
-    return code
 
 
 def _ended(grid: Grid, cells: list[Cell], folder: GridFolder, console: Console, code: int) -> int:

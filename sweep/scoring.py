@@ -48,7 +48,9 @@ def guessed(cell: "Cell", suite: str) -> float:
     if not suite:
         return 0.0
     from pellucid.eval.suite import SUITES as budgets
+    from pellucid.sweep import consistency
 
+    suite = consistency.plain(suite)
     known = SUITES.get(suite, SUITES["standard"])
     tokens = budgets[suite].tokens or budgets["standard"].tokens
     size = _parameters(cell)

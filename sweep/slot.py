@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from pellucid.settings.summary import device_of, measured_rate, spelled
-from pellucid.sweep import scoring
+from pellucid.sweep import consistency, scoring
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell
 from pellucid.sweep.table import flops
@@ -80,8 +80,9 @@ class Pace:
                 # Runs that were one batched model shared their time.
                 shared = manifest.get("stacked", {"runs": 1})["runs"]
                 self.trained[cell.name] = manifest["finished"]["seconds"] / shared / flops(cell)
-            if "scored" in manifest:
-                self.scored[cell.name] = manifest["scored"]["seconds"]
+            field = "scored" if consistency.plain(self.suite) == self.suite else consistency.FIELD
+            if field in manifest:
+                self.scored[cell.name] = manifest[field]["seconds"]
             elif seconds := scoring.in_vain(manifest, self.suite):
                 self.in_vain[cell.name] = seconds
 

@@ -64,10 +64,11 @@ def _attempt(task: dict[str, Any]) -> tuple[int, str]:
             return code, "it was asked to stop"
         if task["selected_by"]:
             run.RunFolder(path).update_manifest(selected_by=task["selected_by"])
-        if not task["suite"]:
-            return 0, ""
-        _score(task, run.RunFolder(path))
-        report.write_report(run.RunFolder(path))
+        if task["against"]:
+            _compare(task, run.RunFolder(path))
+        elif task["suite"]:
+            _score(task, run.RunFolder(path))
+            report.write_report(run.RunFolder(path))
         return 0, ""
     except UserError as error:
         code = EXIT_NONFINITE if isinstance(error, NonFiniteError) else EXIT_USER
@@ -123,6 +124,18 @@ def _score(task: dict[str, Any], folder: "RunFolder") -> None:
     folder.update_manifest(
         scored={"suite": task["suite"], "seconds": seconds}, **{scoring.FIELD: None}
     )
+
+
+def _compare(task: dict[str, Any], folder: "RunFolder") -> None:
+    """Compare a scored cell with the other seeds of its arm."""
+    from pellucid import run
+    from pellucid.sweep import consistency, scoring
+
+    scoring.mark(folder, task["suite"])
+    seeds = [run.load(path) for path in task["against"]]
+    about = {"suite": consistency.plain(task["suite"]), "split": task["split"]}
+    consistency.add(run.load(folder.path), seeds, **about)
+    folder.update_manifest(**{scoring.FIELD: None})
 
 
 class _to:

@@ -1,14 +1,16 @@
 """A grid that asks for it compares the units of an arm's seeds: once, in the end, and restartable."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.grids import BASE
+from support.grids import BASE, start
 
 from pellucid.cli import main
 from pellucid.run import load
-from pellucid.sweep import consistency
+from pellucid.sweep import consistency, load_grid, local
+from pellucid.sweep.folder import Failure, GridFolder
 
 FILE = f"""\
 from pellucid.sweep import Grid
@@ -73,5 +75,37 @@ def test_what_a_kill_left_out_is_made_up_for_and_nothing_is_scored_twice(swept, 
     assert run(file, out) == 0
     assert scores(out, second) == before
     assert (out / "cells" / first / "scores.json").read_bytes() == kept
-    monkeypatch.setattr(consistency, "_score", None)
+    monkeypatch.setattr(local, "_Worker", None)
     assert run(file, out) == 0
+
+
+def test_an_arm_needs_two_seeds_that_have_not_failed(swept):
+    file, out = swept
+    grid, folder = load_grid(str(file)), GridFolder(out)
+    assert consistency.waiting(grid, grid.cells(), folder) == []
+    begun = GridFolder(out.parent / "begun")
+    begun.failures.mkdir(parents=True)
+    three = replace(grid, seeds=(0, 1, 2))
+    first, second, third = (cell.name for cell in three.cells())
+    begun.fail(second, Failure("its loss was not finite", 3, 1))
+    found = consistency.waiting(three, three.cells(), begun)
+    assert [(cell.name, cell.against) for cell in found] == [(first, (third,)), (third, (first,))]
+    begun.fail(first, Failure("its loss was not finite", 3, 1))
+    assert consistency.waiting(three, three.cells(), begun) == []
+    assert consistency.waiting(replace(three, consistency=False), three.cells(), folder) == []
+
+
+@pytest.mark.slow
+def test_two_runners_of_bounded_calls_compare_each_cell_once(swept, tmp_path):
+    """Weights are kept until the seeds were compared; what a cell is given is what one call gives."""
+    file, whole = swept
+    out = tmp_path / "out"
+    words = "--workers", "1", "--slot", "10m"
+    runners = [start(file, out, *words) for _ in range(2)]
+    said = [runner.communicate(timeout=600)[0] for runner in runners]
+    assert [runner.returncode for runner in runners] == [0, 0], said
+    again = start(file, out, *words)
+    assert "comparing" not in again.communicate(timeout=600)[0] and again.returncode == 0
+    for cell in cells(out):
+        assert scores(out, cell) == scores(whole, cell)
+        assert not (out / "cells" / cell / "checkpoints").exists()
