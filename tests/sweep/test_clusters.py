@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from pellucid.sweep.run import sweep
 RAY, SUBMITIT = (importlib.util.find_spec(name) is not None for name in ("ray", "submitit"))
 needs_ray = pytest.mark.skipif(not RAY, reason="the extra `ray` is not installed")
 needs_slurm = pytest.mark.skipif(not SUBMITIT, reason="the extra `slurm` is not installed")
+RAY_MAIN = "from ray.scripts.scripts import main; main()"
 STEPS = 700
 LONG = BASE.replace("train.steps=40", f"train.steps={STEPS}").replace("every=3", "every=100")
 GOLDEN = Path(__file__).parent / "golden.sbatch"
@@ -86,11 +86,10 @@ def head(monkeypatch) -> Iterator[tuple[subprocess.Popen, str]]:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    code = "from ray.scripts.scripts import main; main()"
     words = f"start --head --block --num-cpus 2 --include-dashboard=false --port {port}"
     words += " --disable-usage-stats"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *words.split()],
+        [sys.executable, "-c", RAY_MAIN, *words.split()],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -102,12 +101,11 @@ def head(monkeypatch) -> Iterator[tuple[subprocess.Popen, str]]:
 
 
 def answers(head: subprocess.Popen, address: str) -> None:
-    """Wait until workers can be had of a cluster that is being started."""
-    host, port = address.split(":")
+    """Wait until a cluster that is being started tells of its two CPUs."""
+    command = [sys.executable, "-c", RAY_MAIN, "status", "--address", address]
     while head.poll() is None:
-        with suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
-            if any("raylet" in named(pid) for pid in descendants(head.pid)):
-                return time.sleep(2)
+        if "/2.0 CPU" in subprocess.run(command, capture_output=True, text=True).stdout:
+            return
         time.sleep(0.1)
     raise AssertionError("the cluster ended while it began")
 
