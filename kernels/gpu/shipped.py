@@ -2,7 +2,7 @@
 
 A module of kernels lists its configurations as `SHIPPED`. `python -m pellucid.kernels.gpu.shipped`
 compiles all of them ahead of time and prints one JSON object a line, for the architecture named
-(90 by default: Hopper); words select modules.
+(90 by default: Hopper); words select modules, or configurations by their names.
 """
 
 import json
@@ -152,11 +152,17 @@ def complaints(entry: Shipped, made: Compiled) -> list[str]:
 
 
 def main(words: list[str]) -> int:
-    """Compile what is named and print what came out; 1 where something may not ship."""
+    """Compile what is named and print what came out; 1 where something may not ship, 2 for no name."""
     arch = int(next((word for word in words if word.isdecimal()), "90"))
-    modules = tuple(word for word in words if not word.isdecimal()) or MODULES
+    modules = tuple(word for word in words if word in MODULES) or MODULES
+    names = {word for word in words if not word.isdecimal() and word not in MODULES}
+    entries = [entry for entry in shipped(modules, arch) if not names or entry.name in names]
+    if unknown := names - {entry.name for entry in entries}:
+        said = f"nothing that ships for {arch} is named {', '.join(sorted(unknown))}"
+        print(said, file=sys.stderr)
+        return 2
     failed = False
-    for entry in shipped(modules, arch):
+    for entry in entries:
         made = compile_ahead(entry, arch)
         wrong = complaints(entry, made)
         failed |= bool(wrong)
