@@ -312,6 +312,7 @@ def test_accumulated_distillation_equals_one_batch(taught, tmp_path):
     assert_same_distances(one, split)
 
 
+@pytest.mark.slow
 def test_distillation_in_two_processes_equals_one(taught, tmp_path):
     one, words = taught
     words = [*words, "train.revive_every=500", "train.revive_after=10000000", "train.world_size=2"]

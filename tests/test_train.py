@@ -40,7 +40,13 @@ def whole(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("point", "step"), [("step", 17), ("validate", 3), ("save", 21), ("kill-save", 21)]
+    ("point", "step"),
+    [
+        ("step", 17),
+        ("save", 21),
+        pytest.param("validate", 3, marks=pytest.mark.slow),
+        pytest.param("kill-save", 21, marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_run_resumes_bit_for_bit(whole, tmp_path, point, step):
     """SIGTERM in a step, in evaluation and in saving, SIGKILL between two files of a checkpoint."""

@@ -16,6 +16,7 @@ from pellucid.models.mlp import MLPS
 from pellucid.run import Run, RunFolder
 
 SEED = 3
+UNITS = ("mean_active_units", "max_active_units", "living_share", "mean_kurtosis")
 WORDS = (
     "tiny mlp=topk mlp.width=48 mlp.k=5 n_layers=2 d_model=16 attention.n_heads=2 context=64 "
     "data=generated data.n_documents=60 data.vocab_size=300 train.steps=2 train.batch=2"
@@ -71,12 +72,15 @@ def make_run(generated_data, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def scored(make_run):
-    """scored(mlp) is such a run and its scores, evaluated once for all tests that only look."""
+    """scored(mlp) is such a run and its scores, evaluated once for all tests that only look.
+
+    Of `topk` and `dense` all of `quick`, of other families what is counted of their units.
+    """
 
     @cache
     def score(mlp: str = "topk") -> tuple[Run, list[Score]]:
-        run = make_run(mlp)
-        return run, evaluate(run, progress=False)
+        run, counted = make_run(mlp), None if mlp in ("topk", "dense") else UNITS
+        return run, evaluate(run, metrics=counted, progress=False)
 
     return score
 

@@ -5,15 +5,24 @@ from collections import defaultdict
 import pytest
 
 from pellucid.eval import METRICS, evaluate
+from pellucid.eval.score import NO_VALUE
 
 LATENT = "the corpus is not `latent`"
+NO_PROBE = "the probe is above the floor for no label"
+PROBED = [
+    *("concept_coverage", "concept_reconstruction", "concept_coverage_of_16_units"),
+    *(f"concept_coverage_at_{permille}_permille" for permille in (3, 10, 30, 100)),
+    *(f"k_sparse_{kind}_{k}" for kind in ("auroc", "auprc") for k in (1, 2, 5)),
+]
+MORE = (64, 256, 1024)
 NONE = {
     **dict.fromkeys(("regret", "latent_f1", "latent_auroc", "latent_mcc", "belief_mcc"), LATENT),
     "latent_interchange": LATENT,
     "minimal_pairs": "no Python definition that fits the context",
-    "concept_coverage_normalised": "the probe is above the floor for no label",
+    **{f"{name}_normalised": NO_PROBE for name in PROBED},
     "targeted_ablation_mean_equal": "no label's units add 0.05 nats",
-    **{f"concept_coverage_of_{n}_units": f"16 units, fewer than {n}" for n in (64, 256, 1024)},
+    **{f"concept_coverage_of_{n}_units": f"16 units, fewer than {n}" for n in MORE},
+    **{f"concept_coverage_of_{n}_units_normalised": f"fewer than {n} units" for n in MORE},
 }
 """What an untrained model of one layer, a small context and this text gives no value of."""
 
@@ -33,3 +42,13 @@ def test_every_metric_of_a_suite_gives_a_value_or_says_why_not(make_run, suite):
     drawn = {"standard": "2 of 16 units, drawn by the seed,", "full": "all 16 units"}
     for name in ("rule", "monosemantic_share"):
         assert any(flag.startswith(drawn[suite]) for flag in found[name][0].flags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mlp", ["abs_topk", "batch_topk", "jumprelu"])
+def test_other_families_are_scored_whole(make_run, mlp):
+    quick = {name for name, metric in METRICS.items() if "quick" in metric.suites}
+    scores = evaluate(make_run(mlp), progress=False)
+    assert {score.metric.partition(":")[0] for score in scores} == quick
+    for score in scores:
+        assert score.value is not None or score.flags[0].startswith(NO_VALUE), score

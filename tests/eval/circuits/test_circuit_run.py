@@ -107,7 +107,7 @@ def test_the_same_seed_writes_the_same_file(make_run, task, monkeypatch):
     shorter = Settings(steps=4, penalties=(1e-3,), drawn=4, pairs=2, rounds=1)
     monkeypatch.setitem(PROFILES, "quick", shorter)
     monkeypatch.setattr(edged, "QUICK_STEPS", 8)
-    run, files = make_run("topk"), []
+    run, files = make_run("topk", n_layers=1), []
     for _ in range(2):
         content = Search(run=run, target=0.69, force=True, seed=3, edges=True).write(str(task))
         written = [run.folder.circuits / name for name in ("own.json", "own.contexts.json")]
