@@ -9,6 +9,7 @@ import torch
 from support.asked_programs import asked_of, means_of
 from support.asking import auroc
 from support.circuit_cases import written
+from support.marks import slow_but
 from support.programs import PROGRAMS
 
 from pellucid.eval.circuits.find import find
@@ -21,10 +22,9 @@ UNIQUE = ("depth", "quote")
 """Programs of which one circuit alone is within the target: that of all nodes that the model cannot
 do without. Without several single nodes of the others the loss is just above the target, and a
 circuit may leave out some of them where it leaves out what they work against."""
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in PROGRAMS if name != "depth"]
 
 
-@pytest.mark.parametrize("name", ["depth", *SLOW])
+@pytest.mark.parametrize("name", slow_but(["depth"], PROGRAMS))
 def test_the_channels_and_neurons_of_a_program_are_found(name):
     program = PROGRAMS[name]()
     nodes = nodes_of(program.model, "channels")

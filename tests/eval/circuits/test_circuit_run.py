@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.marks import slow_but
 
 from pellucid import cli
 from pellucid.errors import EXIT_USER, UserError
@@ -122,7 +123,7 @@ def test_the_same_seed_writes_the_same_file(make_run, task, monkeypatch):
     assert content["pruned_edges"]["loss"] <= 0.69 and len(content["mib"]["points"]) == 10
 
 
-@pytest.mark.parametrize("grain", ["channels", "parts"])
+@pytest.mark.parametrize("grain", slow_but(["channels"], ["channels", "parts"]))
 def test_held_norms_are_held_in_all_that_is_written_but_the_controls(
     make_run, task, grain, monkeypatch
 ):

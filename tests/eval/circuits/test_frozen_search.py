@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.marks import slow_but
 from support.planted_parts import BIG, ONE, SAYS_1, asked, planted
 from support.small import small_model
 
@@ -96,7 +97,7 @@ def test_some_of_the_rows_bring_their_scales(pairs):
     assert torch.allclose(margins_of(model, nodes, some, share, mine), whole[[1, 3]], atol=1e-9)
 
 
-@pytest.mark.parametrize("grain", ["channels", "parts"])
+@pytest.mark.parametrize("grain", slow_but(["channels"], ["channels", "parts"]))
 def test_edges_are_left_out_with_norms_held(grain, pairs):
     """Norms are held at what they are with all edges there, also in passes that lack some."""
     model = small_model("topk")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.asking import asked_of
+from support.marks import slow_but
 from support.programs import PROGRAMS
 from support.programs_edges import part_of
 from support.small import small_model
@@ -16,7 +17,7 @@ from pellucid.eval.circuits.objective import Asked, Readout, margins_of
 from pellucid.eval.circuits.prune_edges import Step, prune
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", slow_but(["depth", "quote", "induction"], PROGRAMS))
 def test_edges_that_are_kept_belong_to_the_program_and_do_its_task(name):
     program = PROGRAMS[name]()
     model, asked = program.model, asked_of(program, pairs=8)
