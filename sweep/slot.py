@@ -5,6 +5,7 @@ call. One that is longer than a whole call is begun with any worker that has not
 is saved at the bound, and goes on in the next call.
 """
 
+import math
 import statistics
 import time
 from collections import deque
@@ -20,6 +21,8 @@ RESERVE, LONGEST_RESERVE = 0.1, 60.0
 """Share of a call that is kept for saving and leaving, and its most in seconds."""
 WORTH = 0.2
 """Share of a call that must be left for a cell to be begun which does not fit."""
+FRESH = 0.5
+"""Seconds for which what was seen of the cells holds."""
 OPTIMISM = 3.0
 """How much longer training may take than its matrix products, before anything was measured."""
 
@@ -34,6 +37,7 @@ class Pace:
     def __init__(self, folder: GridFolder, cells: Sequence[Cell], suite: str):
         self.folder, self.cells, self.suite = folder, list(cells), suite
         self.guess: float | None = None
+        self.looked = -math.inf
         self.trained: dict[str, float] = {}
         self.scored: dict[str, float] = {}
         self.in_vain: dict[str, float] = {}
@@ -70,7 +74,12 @@ class Pace:
         return self.guess
 
     def _learn(self) -> None:
-        """Look at the cells that have ended since the last time."""
+        """Look at the cells that have ended since the last time, unless that was just now.
+
+        Each cell is asked for in turn: looking at all of them every time is quadratic.
+        """
+        if time.monotonic() - self.looked < FRESH:
+            return
         for cell in self.cells:
             run = self.folder.run(cell.name)
             if cell.name in self.scored or not run.exists():
@@ -85,6 +94,7 @@ class Pace:
                 self.scored[cell.name] = manifest[field]["seconds"]
             elif seconds := scoring.in_vain(manifest, self.suite):
                 self.in_vain[cell.name] = seconds
+        self.looked = time.monotonic()
 
 
 class Slot:
