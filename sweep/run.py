@@ -70,17 +70,14 @@ def sweep(
     _take_code(folder, console, retry)
     bounded = slot and partial(slots.Slot, slot, begun=begun)
     about = {"folder": folder, "console": console, "place": place, "workers": workers}
-    seeds = lambda: consistency.waiting(grid, cells, folder)
-    sources = lambda: {*needed(folder, cells, grid.suite), *(cell.name for cell in seeds())}
+    compared = lambda: {cell.name for cell in consistency.waiting(grid, cells, folder)}
+    sources = lambda: needed(folder, cells, grid.suite) | compared()
     run = partial(_run, bounded=bounded, sources=sources, **about)
     if grid.tune:
         code, cells = _tuned(grid, cells, folder, console, run)
         if code:
             return code
-    code = _in_turn(grid, cells, folder, run)
-    if code == EXIT_OK and (left := seeds()):
-        console.print(f"{grid.name}: comparing the seeds of {len(left)} cells", soft_wrap=True)
-        code = run(consistency.asked(grid), left, ())
+    code = _in_turn(grid, cells, folder, run) or _compared(grid, cells, folder, console, run)
     return _ended(grid, cells, folder, console, code)
 
 
@@ -123,6 +120,16 @@ def _in_turn(grid: Grid, cells: list[Cell], folder: GridFolder, run: RunTrials) 
         return code
     give_up_orphans(folder, cells)
     return run(grid, cells, ())
+
+
+def _compared(
+    grid: Grid, cells: list[Cell], folder: GridFolder, console: Console, run: RunTrials
+) -> int:
+    """Compare the seeds of arms, where that is asked for and not done; 0, or the code of `run`."""
+    if not (left := consistency.waiting(grid, cells, folder)):
+        return EXIT_OK
+    console.print(f"{grid.name}: comparing the seeds of {len(left)} cells", soft_wrap=True)
+    return run(consistency.asked(grid), left, ())
 
 
 def _ended(grid: Grid, cells: list[Cell], folder: GridFolder, console: Console, code: int) -> int:

@@ -1,5 +1,6 @@
 """A bounded call ends before its bound, leaves small files, and the next call goes on."""
 
+import math
 import statistics
 import time
 from collections import deque
@@ -10,7 +11,8 @@ from support.grids import BASE, results, start, write
 from pellucid.cli import main
 from pellucid.commands.options import duration
 from pellucid.report.grid import write_grid
-from pellucid.sweep import load_grid
+from pellucid.run import RunFolder
+from pellucid.sweep import load_grid, slot
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.slot import Pace, Slot, calls
 
@@ -80,6 +82,19 @@ def test_the_plan_counts_calls(tmp_path, capsys):
     assert main(["sweep", str(write(tmp_path)), *words]) == 0
     said = capsys.readouterr().out
     assert "in 1 calls of 29.0 minutes and time to save, which finish 4 cells" in said
+
+
+def test_every_cell_is_looked_at_once_for_the_waits_of_all(tmp_path, monkeypatch):
+    grid, looked = load_grid(str(write(tmp_path))), []
+    folder = GridFolder(tmp_path / "out")
+    monkeypatch.setattr(
+        folder, "run", lambda name: looked.append(name) or RunFolder(tmp_path / name)
+    )
+    monkeypatch.setattr(slot, "FRESH", math.inf)
+    pace = Pace(folder, cells := grid.cells(), grid.suite)
+    for cell in cells:
+        assert pace.scoring(cell) > 0
+    assert looked == [cell.name for cell in cells] and len(looked) == 4
 
 
 @pytest.mark.slow
