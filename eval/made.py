@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from pellucid.eval.sightings import Sightings, sight, spans
 from pellucid.eval.stream import Stream
 from pellucid.kernels import topk_rows
 from pellucid.models import UnitSite
+
+if TYPE_CHECKING:
+    from pellucid.eval.elsewhere import Sent
 
 NUMBERS = 2**23
 """Activations made at once."""
@@ -99,6 +103,10 @@ class MadeUnits:
     def model(self) -> torch.nn.Module:
         """The model that was recorded: what is made can be read, but not edited."""
         return self.source.model
+
+    @property
+    def sent(self) -> "Sent | None":
+        return self.source.sent
 
     @property
     def stream(self) -> Stream:

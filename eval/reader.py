@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from pellucid.eval.scratch import Scratch
 from pellucid.eval.sightings import Sightings, Track, sight
 from pellucid.eval.stream import Stream, Window, batches, chunk_rows, walk
 from pellucid.models import UnitSite
+
+if TYPE_CHECKING:
+    from pellucid.eval.elsewhere import Sent
 
 LN2 = float(np.log(2.0))
 
@@ -56,6 +59,8 @@ class Reader:
     """keep also what the layers of the sites read, from which competitors are made"""
     elsewhere: dict[str, Callable[[], Predictions]] = field(default_factory=dict)
     """passes that another process makes over the same model, by method; may raise Lost"""
+    sent: "Sent | None" = None
+    """the model as it is sent to another process, where it can be"""
     remark: str = ""
     """what a number about it as a control needs to say"""
     scratch: Scratch | None = None

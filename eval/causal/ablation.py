@@ -1,18 +1,18 @@
 """Units held at a mean, at what they did elsewhere, or at 0; and where that costs the model."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Integer
 
 from pellucid.eval.causal.chosen import Unit, by_site
-from pellucid.eval.causal.passes import Edits, Rows, as_source, values_of
+from pellucid.eval.causal.passes import Edited, Edits, Rows, as_source, values_of
 from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.controls import System
-from pellucid.models import ablate, patch
+from pellucid.models import Edit, ablate, patch
 
 Kind = Literal["mean", "resample", "zero"]
 
@@ -25,7 +25,7 @@ the other tokens."""
 
 
 class Ablator:
-    """Makes the edits that ablate units of a system on some rows."""
+    """Makes the edits that ablate units of a system on some rows; can be sent to another process."""
 
     def __init__(
         self,
@@ -41,16 +41,16 @@ class Ablator:
         self.units = units
         self.n_units = {site: system.sites()[site].n_units for site in units}
         self.means = {
-            site: torch.from_numpy(system.harvest[site].columns(numbers)[truth.a].mean(0))
+            site: system.harvest[site].columns(numbers)[truth.a].mean(0)
             for site, numbers in units.items()
         }
-        self.values = values_of(system.model, rows.tokens, units) if resample else {}
+        values = values_of(system.model, rows.tokens, units) if resample else {}
+        self.values = {site: kept.float().cpu().numpy() for site, kept in values.items()}
         self.other = another_row(len(rows.tokens), seed)
 
-    def edits(self, kind: Kind, units: Iterable[Unit]) -> Callable[[slice], Edits]:
+    def edits(self, kind: Kind, units: Iterable[Unit]) -> Edited:
         """Edits that ablate these units, told which of the rows are being read."""
-        chosen = by_site(units)
-        return lambda at: {site: self._edit(kind, site, n, at) for site, n in chosen.items()}
+        return partial(self._edits, kind, by_site(units))
 
     def held(self, units: Iterable[Unit]) -> tuple[float, ...]:
         """The means that some units are held at, in the order of sites and numbers."""
@@ -59,22 +59,25 @@ class Ablator:
             for unit in sorted(set(units))
         )
 
-    def _edit(self, kind: Kind, site: str, numbers: list[int], at: slice):
+    def _edits(self, kind: Kind, chosen: Mapping[str, list[int]], at: slice) -> Edits:
+        return {site: self._edit(kind, site, numbers, at) for site, numbers in chosen.items()}
+
+    def _edit(self, kind: Kind, site: str, numbers: list[int], at: slice) -> Edit:
         if kind == "zero":
             return ablate(numbers)
         column = [self.units[site].index(number) for number in numbers]
         if kind == "mean":
-            return ablate(numbers, value=self.means[site][column])
-        values: Tensor = self.values[site][self.other[at]][..., column]
+            return ablate(numbers, value=torch.from_numpy(self.means[site][column]))
+        values = torch.from_numpy(self.values[site][self.other[at]][..., column])
         return patch(as_source(values, numbers, self.n_units[site]), numbers)
 
 
-def another_row(n: int, seed: int) -> Tensor:
+def another_row(n: int, seed: int) -> Integer[np.ndarray, " row"]:
     """For each of n rows another one: a cycle through all of them."""
     order = np.random.default_rng(seed).permutation(n)
     other = np.empty(n, dtype=np.int64)
     other[order] = np.roll(order, 1)
-    return torch.from_numpy(other)
+    return other
 
 
 def damage(added: Float[np.ndarray, "row column"], rows: Rows, truth: Truth, label: int) -> Sums:

@@ -1,7 +1,9 @@
 """Rows of the stream read again under edits: what each prediction costs, in nats."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,11 +12,18 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor, nn
 
 from pellucid.eval.causal.chosen import Unit, by_site
+from pellucid.eval.processes import each
 from pellucid.eval.score import NoValue
 from pellucid.eval.stream import Stream, chunk_rows
 from pellucid.models import Activations, Edit, intervene, record
 
+if TYPE_CHECKING:
+    from pellucid.eval.controls import System
+    from pellucid.eval.elsewhere import Sent
+
 Edits = Mapping[str, Edit]
+Edited = Callable[[slice], Edits]
+"""The edits of a pass, told which of the rows are being read."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +76,48 @@ def _turns(document: Integer[np.ndarray, " row"]) -> Integer[np.ndarray, " row"]
     return turn - first
 
 
-@torch.no_grad()
 def nats(
-    model: nn.Module, rows: Rows, stream: Stream, edits: Callable[[slice], Edits] | None = None
+    model: nn.Module, rows: Rows, stream: Stream, edits: Edited | None = None
 ) -> Float[np.ndarray, "row column"]:
     """What the prediction after each token costs; `edits` are made for some rows at a time."""
-    targets = torch.from_numpy(stream.targets()[rows.places])
-    found = []
-    for at in chunks(model, rows.tokens):
+    return _nats(model, rows.tokens.numpy(), stream.targets()[rows.places], edits)
+
+
+def nats_of_each(
+    system: "System", rows: Rows, passes: Sequence[Edited | None]
+) -> list[Float[np.ndarray, "row column"]]:
+    """The same under each of several edits, in all processes there are.
+
+    What is to be sent makes its edits from arrays of numpy: tensors are not sent.
+    """
+    if system.sent is None:
+        return [nats(system.model, rows, system.stream, edits) for edits in passes]
+    about = (system.sent, rows.tokens.numpy(), system.stream.targets()[rows.places])
+    return each([partial(_nats_there, *about, edits) for edits in passes])
+
+
+def _nats_there(
+    sent: "Sent",
+    tokens: Integer[np.ndarray, "row column"],
+    targets: Integer[np.ndarray, "row column"],
+    edits: Edited | None,
+) -> Float[np.ndarray, "row column"]:
+    return _nats(sent.model, tokens, targets, edits)
+
+
+@torch.no_grad()
+def _nats(
+    model: nn.Module,
+    tokens: Integer[np.ndarray, "row column"],
+    targets: Integer[np.ndarray, "row column"],
+    edits: Edited | None,
+) -> Float[np.ndarray, "row column"]:
+    read, predicted, found = torch.from_numpy(tokens), torch.from_numpy(targets), []
+    for at in chunks(model, read):
         with intervene(model, edits(at) if edits else {}):
-            logits = model(rows.tokens[at].to(_device(model))).logits.float()
+            logits = model(read[at].to(_device(model))).logits.float()
         cost = F.cross_entropy(
-            logits.flatten(0, 1), targets[at].flatten().to(logits.device), reduction="none"
+            logits.flatten(0, 1), predicted[at].flatten().to(logits.device), reduction="none"
         )
         found.append(cost.view(logits.shape[:2]).double().cpu())
     return torch.cat(found).numpy()

@@ -23,7 +23,7 @@ from pellucid.eval.causal.chosen import (
     of_next,
     ranked,
 )
-from pellucid.eval.causal.passes import Edits, Rows, all_units, nats, rows_of
+from pellucid.eval.causal.passes import Edited, Rows, all_units, nats_of_each, rows_of
 from pellucid.eval.causal.resampled import over_documents
 from pellucid.eval.concepts.given import truth_of
 from pellucid.eval.concepts.truth import Truth
@@ -137,13 +137,11 @@ def measure(
             of_equal_density(u, density, seed=subject.seed, label=label, avoid=u)
             for label, u in enumerate(units)
         ]
-    ablate = _ablating(system, subject, units, plan)
     if not plan.sizes:
-        return _intervals(subject, [ablate(i, each) for i, each in enumerate(units)])
-    curves = [
-        np.stack([ablate(i, each[:size]) for size in plan.sizes], axis=1)
-        for i, each in enumerate(units)
-    ]
+        return _intervals(subject, _costs(system, subject, list(enumerate(units)), plan))
+    grown = [(label, each[:size]) for label, each in enumerate(units) for size in plan.sizes]
+    costs, n = _costs(system, subject, grown, plan), len(plan.sizes)
+    curves = [np.stack(costs[i : i + n], axis=1) for i in range(0, len(costs), n)]
     return _at_equal(subject, curves)
 
 
@@ -158,33 +156,32 @@ def _chosen(system: System, subject: Subject, most: int) -> tuple[Sets, Sets]:
     return [tuple(one.unit for one in each) for each in best], sets
 
 
-def _ablating(
-    system: System, subject: Subject, sets: Sets, plan: Plan
-) -> Callable[[int, tuple[Unit, ...]], Sums]:
-    """What an ablation costs a label, each set of units ablated once."""
-    model, stream, rows = system.model, system.stream, subject.rows
+def _costs(
+    system: System, subject: Subject, asked: list[tuple[int, tuple[Unit, ...]]], plan: Plan
+) -> list[Sums]:
+    """What the ablation of each set of units costs its label; each set is ablated once."""
     made = Ablator(
         system,
-        rows,
+        subject.rows,
         subject.truth,
-        all_units(sets),
+        all_units([units for _, units in asked]),
         resample=plan.kind == "resample",
         seed=subject.seed,
     )
-
-    def passed(*key: Hashable, edits: Callable[[slice], Edits] | None = None) -> np.ndarray:
-        key = (id(system), *key)
-        if key not in subject.kept:
-            subject.kept[key] = nats(model, rows, stream, edits)
-        return subject.kept[key]
-
-    def cost(label: int, units: tuple[Unit, ...]) -> Sums:
-        # Means that were taken together with others may differ in their last digit.
-        held = made.held(units) if plan.kind == "mean" else ()
-        ablated = passed(plan.kind, frozenset(units), held, edits=made.edits(plan.kind, units))
-        return damage(ablated - passed(), rows, subject.truth, label)
-
-    return cost
+    # Means that were taken together with others may differ in their last digit.
+    held = made.held if plan.kind == "mean" else lambda units: ()
+    keys = [(id(system), plan.kind, frozenset(units), held(units)) for _, units in asked]
+    clean = (id(system),)
+    wanted: dict[Hashable, Edited | None] = {clean: None}
+    for key, (_, units) in zip(keys, asked, strict=True):
+        wanted[key] = made.edits(plan.kind, units)
+    new = {key: edits for key, edits in wanted.items() if key not in subject.kept}
+    found = nats_of_each(system, subject.rows, list(new.values()))
+    subject.kept.update(zip(new, found, strict=True))
+    return [
+        damage(subject.kept[key] - subject.kept[clean], subject.rows, subject.truth, label)
+        for key, (label, _) in zip(keys, asked, strict=True)
+    ]
 
 
 def _intervals(subject: Subject, sums: list[Sums]) -> dict[str | None, Interval]:

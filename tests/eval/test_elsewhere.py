@@ -11,11 +11,16 @@ from support.jobs import touched, waiting
 from pellucid import load
 from pellucid.eval import elsewhere, processes, sightings, workbench
 from pellucid.eval.bases import ica
+from pellucid.eval.causal import passes
+from pellucid.eval.causal.ablation import Ablator
+from pellucid.eval.causal.chosen import Unit
+from pellucid.eval.causal.passes import rows_of
+from pellucid.eval.concepts.truth import Truth
 from pellucid.eval.controls import made_units
 from pellucid.eval.dictionary import random_dictionary
-from pellucid.eval.elsewhere import _begin, itself, random_twin, read_ahead
+from pellucid.eval.elsewhere import Permuted, _begin, itself, random_twin, read_ahead
+from pellucid.eval.halves import halves
 from pellucid.eval.made import Source
-from pellucid.eval.permuted import permuted_weights
 from pellucid.eval.processes import Later, Lost, each
 from pellucid.eval.reader import Reader
 from pellucid.eval.rotation import rotated
@@ -52,7 +57,7 @@ def begin(run, model=random_twin, name="read_end_to_end"):
     return reader
 
 
-@pytest.mark.parametrize("model", [itself, random_twin, partial(permuted_weights, seed=3)])
+@pytest.mark.parametrize("model", [itself, random_twin, Permuted(3)])
 def test_a_model_is_read_by_another_process_as_by_this_one(run, other, model):
     reader = begin(run, model)
     here = reader.read_end_to_end()
@@ -75,6 +80,23 @@ def test_files_of_another_process_go_with_what_rests_on_them(run, other):
     assert kept.rows(0, 9).shape == (9, 48) and any(place.iterdir())
     del kept
     assert not place.exists()
+
+
+@pytest.mark.parametrize("model", [itself, random_twin, Permuted(3)])
+def test_passes_under_edits_are_of_another_process_as_of_this_one(run, other, model, monkeypatch):
+    reader = begin(run, model)
+    stream = reader.stream
+    holds, known = (stream.tokens % 3 == 0)[:, None], stream.tokens != stream.eot
+    truth = Truth(("one",), holds, known, halves(stream, 0), stream.document)
+    rows = rows_of(stream, truth.half, context=64, tokens=512, seed=0)
+    made = Ablator(reader, rows, truth, {SITE: [0, 3, 7]}, seed=0)
+    kinds, units = ("mean", "resample", "zero"), [Unit(SITE, 7), Unit(SITE, 3)]
+    edited = [None, *(made.edits(kind, units) for kind in kinds)]
+    monkeypatch.setattr(passes, "each", lambda jobs: [Later(job).get() for job in jobs])
+    found = passes.nats_of_each(reader, rows, edited)
+    assert len({cost.tobytes() for cost in found}) == 4
+    monkeypatch.setattr(reader, "sent", None)
+    assert np.array_equal(found, passes.nats_of_each(reader, rows, edited))
 
 
 def test_a_model_that_was_changed_in_memory_is_read_here(run, other):
