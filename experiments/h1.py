@@ -18,8 +18,8 @@ are shown, exploratory.
 
 The latents are those of `data=latent` as it comes: 39 of them, on or off at each token, which are the
 states of five automata (34 are free: of each automaton one state is on). The truth resets an automaton,
-since no state can be reset alone. `seed_consistency` is tested where the grid measures it, from all its
-seeds together. `steering` has a value only where a token decides a latent; none is meant to in the
+since no state can be reset alone. `seed_consistency` compares each cell with all other seeds of its arm.
+`steering` has a value only where a token decides a latent; none is meant to in the
 corpus as it comes, and it is in the list because it was declared.
 """
 
@@ -80,6 +80,7 @@ grid = Grid(
     },
     seeds=(0, 1, 2, 3, 4),
     suite="standard",
+    consistency=True,
     tune=Tuning(seeds=(100,), words=f"train.steps={TRIAL}"),
 )
 

@@ -18,7 +18,7 @@ rung, of d 384, that reaches them. Coders of all layers of the dense arm's runs,
 rates, are baselines in the group of those runs. The four arms that come out first are to be run on
 `data=latent`, too; which these are no file can say before. Each k of top-k is tuned like an arm, by
 itself, where the protocol would let arms of one kind share a rate. Of the protocol's secondary numbers
-labels and wall time are on the grid's page, and seed consistency where the grid measures it.
+labels, seed consistency and wall time are on the grid's page.
 """
 
 import math
@@ -78,6 +78,7 @@ grid = Grid(
     seeds=(0, 1, 2, 3, 4),
     endpoints=(EXPLAINED, BITS),
     suite="standard",
+    consistency=True,
     tune=Tuning(seeds=(100,), words=f"train.steps={TRIAL}"),
 )
 

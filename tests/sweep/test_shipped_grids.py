@@ -8,7 +8,7 @@ import pytest
 from pellucid.cli import main
 from pellucid.errors import EXIT_USER, RunError
 from pellucid.eval import METRICS
-from pellucid.experiments import analysis, h1, h3, matching
+from pellucid.experiments import analysis, h1, h2, h3, matching
 from pellucid.models.mlp import MLPS
 from pellucid.sweep import load_grid
 from pellucid.sweep.statistics import HEADLINE
@@ -116,8 +116,9 @@ def test_correlations_of_ranks_share_ties_and_need_models():
 
 def test_the_metrics_that_h1_tests_are_measured_by_its_suite():
     names = {name.partition(":")[0] for name in (*h1.TESTED, h1.TRUTH, h1.REGRET)}
-    # That of several runs is measured by a grid, or by nobody.
+    # That of several runs is measured by the grid.
     assert {n for n in names if h1.grid.suite not in METRICS[n].suites} == {"seed_consistency"}
+    assert h1.grid.consistency and h2.grid.consistency
 
 
 def test_separation_counts_ties_half_and_needs_twins(tmp_path):
