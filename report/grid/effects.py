@@ -37,6 +37,8 @@ class Difference:
     index: int = 0
     kind: str = ""
     """how the arm is drawn"""
+    barred: tuple[str, ...] = ()
+    """why the arm is not ranked"""
     p_holm: float | None = None
     """corrected over all declared comparisons of the grid, those of equality included"""
     margin: float | None = None
@@ -106,6 +108,7 @@ def _against(group: Group, metric: str, declared: bool, margin: float | None) ->
             better=ways.get(metric),
             index=arm.index,
             kind=arm.kind,
+            barred=tuple(arm.barred),
             margin=margin,
             p_within=_p_within(arm.by_seed(metric), reference.by_seed(metric), margin),
         )
