@@ -14,6 +14,7 @@ from pellucid.report.grid.reading import read_grid
 
 _sample = runpy.run_path(str(Path(__file__).with_name("sample_grid.py")))
 BETTER = "mlp.k=16 · mlp.width=2048"
+ALONE = "no seconds of its own"
 
 
 @pytest.fixture
@@ -88,3 +89,44 @@ def test_where_all_are_ranked_no_column_says_why_not(grid, page_of):
     change(grid / "tuning.json", arms=[*told["arms"], told["arms"][0] | {"values": last}])
     page, table, _ = page_of()
     assert "not ranked because" not in table and "untuned" not in page
+
+
+def stack(grid: Path, cells: str, runs: int) -> None:
+    """Let cells have shared their steps."""
+    for cell in (grid / "cells").glob(cells):
+        change(cell / "manifest.json", stacked={"runs": runs})
+
+
+def test_stacked_cells_are_marked_and_have_no_seconds(grid, page_of, tmp_path):
+    stack(grid, "cell0-*", 4)
+    stack(grid, "cell1-seed3", 2)
+    stack(grid, "cell2-*", 1)
+    first, second, third, *others = groups(read_grid(grid))[0].arms
+    assert f"trained with 3 others as one model: {ALONE}" in first.marks
+    assert first.by_seed("seconds") == {} and len(first.by_seed("active")) == 5
+    assert f"seed 3: trained with 1 other as one model: {ALONE}" in second.marks
+    assert sorted(second.by_seed("seconds")) == [0, 1, 2, 4]
+    for arm in (third, *others):
+        assert len(arm.by_seed("seconds")) == 5 and not any("one model" in m for m in arm.marks)
+    page, table, rows = page_of()
+    label = "mlp.k=8 · width: as it is"
+    assert label in (tmp_path / "frontier-active.svg").read_text()
+    assert label not in (tmp_path / "frontier-seconds.svg").read_text()
+    assert any("with 3 others" in row for arm, row in rows_of(page, "Arms") if arm == 1)
+    assert "trained with 3 others as one model" in table
+    timed = {row["arm"] for row in rows if row["metric"] == "seconds"}
+    assert label not in timed and len(timed) == 7
+
+
+def test_coders_of_a_stacked_run_have_no_seconds_either(grid):
+    for cell in (grid / "cells").glob("cell7-*"):
+        dense = cell.name.replace("cell7", "cell6")
+        origin = {"posthoc": {"run": dense, "weights_sha256": "0"}}
+        fitted = {"seconds": 7.0, "seconds_of_the_run": 300.0}
+        done = json.loads((cell / "manifest.json").read_text())["finished"] | {"seconds": 7.0}
+        change(cell / "manifest.json", origin=origin, posthoc=fitted, finished=done)
+    assert set(groups(read_grid(grid))[0].arms[7].by_seed("seconds").values()) == {307.0}
+    stack(grid, "cell6-*", 4)
+    coders = groups(read_grid(grid))[0].arms[7]
+    assert coders.by_seed("seconds") == {} and "of fitting" not in " ".join(coders.marks)
+    assert f"fitted to a run trained with 3 others as one model: {ALONE}" in coders.marks
