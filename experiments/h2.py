@@ -1,7 +1,7 @@
 """The price of monosemanticity: a tuned, controlled frontier of architectures.
 
 `pellucid sweep h2`, then `python -m pellucid.experiments.h2 grids/h2`. Endpoints, declared here, seed by
-seed and Holm-corrected over arms, each by itself:
+seed and Holm-corrected together, over both and over all arms:
 
 1. explained loss at an equal total of 65,536 bits, however many units there are, less that of the dense
    model of *equal test bits per byte*, interpolated in the ladder;
@@ -95,7 +95,7 @@ class Price:
     coder: Effect
     """explained loss less that of the best coder, on the same seeds"""
     p: tuple[float | None, float | None] = (None, None)
-    """of the two endpoints, corrected over arms"""
+    """of the two endpoints, corrected together, over both and over arms"""
     said: tuple[str, ...] = ()
     """what is left out, and why; and why the arm has no rank"""
 
@@ -109,8 +109,9 @@ def prices(folder: Path) -> list[Price]:
     fitted = [arm for arm in arms if arm.label in coders]
     best = max(fitted, key=lambda arm: arm.mean(EXPLAINED).value or -math.inf, default=None)
     found = [_price(a, rungs, best) for a in arms if not a.is_baseline or a.label in coders]
-    both = [_corrected([getattr(one, name).p for one in found]) for name in ("explained", "bits")]
-    told = zip(found, *both, strict=True)
+    # Both endpoints are primary: a false claim at either is one of the same five percent.
+    p = _corrected([*(one.explained.p for one in found), *(one.bits.p for one in found)])
+    told = zip(found, p[: len(found)], p[len(found) :], strict=True)
     return [Price(**vars(one) | {"p": (first, second)}) for one, first, second in told]
 
 

@@ -6,6 +6,7 @@ its continued fraction (Abramowitz & Stegun 26.5.8), so that no library is neede
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -96,6 +97,35 @@ def holm(p: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
         adjusted[index] = largest
     return adjusted
+
+
+Pair = tuple[float | None, float | None]
+"""Of one comparison, p-values against no difference, and against one of the margin or more."""
+
+
+def holm_of_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+    """p-values of pairs of hypotheses that exclude each other, adjusted together (Shaffer 1986).
+
+    Of a pair one can be true at most. So at each step no more can be true than there are pairs with
+    something left that is not rejected, which is what multiplies where Holm counts hypotheses: the
+    chance of any false claim, of either kind, is held. None stands for what was not tested.
+    """
+    tested = [
+        (p, place, which)
+        for place, pair in enumerate(pairs)
+        for which, p in enumerate(pair)
+        if p is not None
+    ]
+    left = Counter(place for _, place, _ in tested)
+    adjusted: list[list[float | None]] = [[None, None] for _ in pairs]
+    largest = 0.0
+    for p, place, which in sorted(tested):
+        largest = max(largest, min(1.0, len(left) * p))
+        adjusted[place][which] = largest
+        left[place] -= 1
+        if not left[place]:
+            del left[place]
+    return [(apart, within) for apart, within in adjusted]
 
 
 def equivalence_p(differences: Sequence[float], margin: float) -> float | None:

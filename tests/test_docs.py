@@ -15,6 +15,7 @@ from pellucid.experiments import run_config
 from pellucid.report import comparison
 from pellucid.report.reading import read_run
 from pellucid.run import RunFolder
+from pellucid.sweep import load_grid
 from pellucid.train import train
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -130,3 +131,33 @@ def test_the_page_of_the_controls_of_circuits_runs():
     exec(compile(code, "docs/circuit-controls.md", "exec"), names)
     assert {"ablation_zero", "nonsense_mapping"} <= {check.name for check in names["checks"]}
     assert names["size"]["nodes"] == 1
+
+
+def strange_grids(text: str, known: set[str]) -> list[str]:
+    """Folders of grids that a text speaks of and nobody has made: neither by the name of one that
+    ships, nor by a name or an `--out` that stands before."""
+    found, known = [], set(known)
+    for named, out, spoken in re.findall(
+        r'name="([^"]+)"|--out grids/([\w.=,@+-]*\w)|grids/([\w.=,@+-]*\w)', text
+    ):
+        known |= {named or out} - {""}
+        if spoken and spoken not in known:
+            found.append(spoken)
+    return found
+
+
+def test_folders_of_grids_are_those_that_a_sweep_makes():
+    sources = {path.stem: path.read_text() for path in (DOCS.parent / "experiments").glob("*.py")}
+    grids = [stem for stem, text in sources.items() if re.search(r"^grid = ", text, re.MULTILINE)]
+    known = {load_grid(stem).name for stem in grids}
+    assert {"mlp-fillings", "h3-minimal"} <= known
+    strange = {page.name: strange_grids(page.read_text(), known) for page in DOCS.rglob("*.md")}
+    assert {page: names for page, names in strange.items() if names} == {}
+
+
+def test_a_folder_that_no_sweep_makes_is_found():
+    known = {"mlp-fillings"}
+    assert strange_grids("`pellucid compare grids/mlp_fillings`:", known) == ["mlp_fillings"]
+    made = "pellucid sweep mlp_fillings --out grids/again, pellucid compare grids/again."
+    assert strange_grids(made, known) == [] and strange_grids(made[-24:], known) == ["again"]
+    assert strange_grids('Grid(name="own") … grids/own/cells/…, grids/mlp-fillings', known) == []

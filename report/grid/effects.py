@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from pellucid.report.grid.arms import Arm, Group, better_of
-from pellucid.sweep.statistics import HEADLINE, Effect, effect, equivalence_p, holm, paired
+from pellucid.sweep.statistics import (
+    HEADLINE,
+    Effect,
+    effect,
+    equivalence_p,
+    holm,
+    holm_of_pairs,
+    paired,
+)
 
 ALPHA = 0.05
 
@@ -29,12 +37,14 @@ class Difference:
     index: int = 0
     kind: str = ""
     """how the arm is drawn"""
+    barred: tuple[str, ...] = ()
+    """why the arm is not ranked"""
     p_holm: float | None = None
-    """corrected over all declared comparisons of the grid"""
+    """corrected over all declared comparisons of the grid, those of equality included"""
     margin: float | None = None
     """declared beforehand: less would not matter"""
     p_within: float | None = None
-    """against a difference of the margin or more; corrected as `p_holm` is"""
+    """against a difference of the margin or more; corrected where declared, as one with `p_holm`"""
 
     @property
     def exploratory(self) -> bool:
@@ -98,6 +108,7 @@ def _against(group: Group, metric: str, declared: bool, margin: float | None) ->
             better=ways.get(metric),
             index=arm.index,
             kind=arm.kind,
+            barred=tuple(arm.barred),
             margin=margin,
             p_within=_p_within(arm.by_seed(metric), reference.by_seed(metric), margin),
         )
@@ -115,12 +126,11 @@ def _p_within(
 
 
 def _corrected(flat: list[tuple[str, Difference]]) -> list[tuple[str, Difference]]:
-    """Holm's correction over every comparison that was declared and made; of equality by itself."""
-    apart = _holm([item.found.p for _, item in flat])
-    within = _holm([item.p_within for _, item in flat])
+    """Holm's correction over all declared comparisons, of difference and of equality as one."""
+    adjusted = holm_of_pairs([(item.found.p, item.p_within) for _, item in flat])
     return [
-        (letter, replace(item, p_holm=p, p_within=q))
-        for (letter, item), p, q in zip(flat, apart, within, strict=True)
+        (letter, replace(item, p_holm=apart, p_within=within))
+        for (letter, item), (apart, within) in zip(flat, adjusted, strict=True)
     ]
 
 
@@ -139,7 +149,8 @@ def of_axes(
     """The effect of each value of each axis against its first, for each metric.
 
     That there is a difference is exploratory. That there is none, within the margin that was
-    declared for a metric, is corrected over everything that could be called equal here.
+    declared for a metric, is corrected over everything that could be called equal here: a family by
+    itself, apart from the declared comparisons, and exploratory like the rest.
     """
     ways, margins = better_of(group.arms), margins or {}
     plain = [arm for arm in group.arms if not arm.is_baseline]

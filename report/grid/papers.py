@@ -32,14 +32,16 @@ def markdown(groups: list[dict[str, Any]]) -> str:
 
 def _arms(group: dict[str, Any]) -> str:
     columns = [*group["metrics"], *group["costs"]]
+    why = ["not ranked because"] if any(arm.barred for arm in group["arms"]) else []
     marked = ["marks"] if any(arm.marks for arm in group["arms"]) else []
-    head = ["rank", "arm", "seeds", *map(words, columns), *marked]
+    head = ["rank", "arm", "seeds", *map(words, columns), *why, *marked]
     rows = [
         [
             str(arm.rank or "–"),
             arm.label + (" (baseline)" if arm.is_baseline else ""),
             str(len(arm.cells)),
             *(spread(arm.mean(column)) for column in columns),
+            *("; ".join(arm.barred) for _ in why),
             *("; ".join(arm.marks) for _ in marked),
         ]
         for arm in group["arms"]
@@ -49,23 +51,32 @@ def _arms(group: dict[str, Any]) -> str:
 
 
 def _differences(group: dict[str, Any]) -> str:
+    told = [row for table in group["endpoints"] for row, _ in table["rows"]]
+    why = ["not ranked because"] if any(row.barred for row in told) else []
     rows = [
         [
-            words(table["metric"]),
+            words(row.metric),
             row.label,
             row.against,
             _value(row.found),
             str(row.found.n),
             significant(row.p_holm, 2),
             _found(row),
+            *("; ".join(row.barred) for _ in why),
         ]
-        for table in group["endpoints"]
-        for row, _ in table["rows"]
+        for row in told
     ]
     if not rows:
         return ""
     head = ["endpoint", "arm", "against", "difference (95 %)", "seeds", "p (Holm)", "found"]
-    return _table(head, rows)
+    return _table([*head, *why], rows) + _baseline(group["reference"])
+
+
+def _baseline(reference: Arm) -> str:
+    """That what all others are compared with is not ranked, and why."""
+    if not reference.barred:
+        return ""
+    return f"\n{_plain(reference.label)} is not ranked itself: {'; '.join(reference.barred)}.\n"
 
 
 def _found(row: Difference) -> str:

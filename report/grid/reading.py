@@ -1,7 +1,7 @@
 """What the page of a grid reads: `grid.json`, `tuning.json`, and each cell's run or failure."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +44,10 @@ class CellFiles:
     costs: dict[str, float] = field(default_factory=dict)
     parts: tuple[float, float] | None = None
     """of a post-hoc cell: seconds of the fit, and of the dense run, which its cost adds up"""
+    fitted_to: str = ""
+    """of a post-hoc cell: the dense run's folder"""
+    others: int = 0
+    """cells that it was trained with as one model: its seconds are those of their common steps"""
     marks: list[str] = field(default_factory=list)
     rate: float | None = None
     """its learning rate"""
@@ -95,6 +99,7 @@ def read_grid(path: Path | str) -> GridFiles:
         grid.setdefault(key, [])
     names = [name for name in grid.get("order", cells) if name in cells]
     read = [_cell(path, name, cells[name], grid.get("split", "val")) for name in names]
+    _untimed(read)
     return GridFiles(path, grid, read_json(path / "tuning.json"), read)
 
 
@@ -119,6 +124,19 @@ def _cell(path: Path, name: str, facts: Mapping[str, Any], split: str) -> CellFi
     return cell
 
 
+def _untimed(cells: Sequence[CellFiles]) -> None:
+    """Take the seconds from cells of which a part is no cost of theirs, and mark them."""
+    others = {cell.name: cell.others for cell in cells if cell.others}
+    for cell in cells:
+        shared = cell.others or others.get(cell.fitted_to, 0)
+        if shared:
+            whose = "" if cell.others else "fitted to a run "
+            mates = "1 other" if shared == 1 else f"{shared} others"
+            cell.marks.append(f"{whose}trained with {mates} as one model: no seconds of its own")
+            cell.costs.pop("seconds", None)
+            cell.parts = None
+
+
 def _fill(cell: CellFiles, run: RunFiles, split: str) -> None:
     cell.key = (_data(run) or f"unknown {cell.name}", *origin.kin(run))
     cell.marks = _marks(run)
@@ -127,8 +145,10 @@ def _fill(cell: CellFiles, run: RunFiles, split: str) -> None:
     cell.rate = train.get("lr") if isinstance(train, dict) else None
     finished = run.manifest.get("finished")
     seconds = finished.get("seconds") if isinstance(finished, dict) else None
+    cell.others = _others(run)
     if fitted := run.manifest.get("posthoc"):
         cell.parts = _parts(seconds, fitted)
+        cell.fitted_to = str(origin.sources(run).get("posthoc", {}).get("run"))
         seconds = sum(cell.parts) if cell.parts else None
     found = {**parameters(run), "seconds": seconds}
     cell.costs = {key: float(found[key]) for key in COSTS if is_number(found.get(key))}
@@ -144,6 +164,13 @@ def _fill(cell: CellFiles, run: RunFiles, split: str) -> None:
         cell.state
     ]
     _score(cell, [score for score in scores if score.get("split", "val") == split])
+
+
+def _others(run: RunFiles) -> int:
+    """How many other runs shared its steps, as one model (`--stack`)."""
+    found = run.manifest.get("stacked")
+    runs = found.get("runs") if isinstance(found, dict) else None
+    return int(runs) - 1 if is_number(runs) and runs > 1 else 0
 
 
 def _parts(seconds: Any, fitted: Any) -> tuple[float, float] | None:

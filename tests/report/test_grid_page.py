@@ -22,7 +22,7 @@ from pellucid.report.grid.figures import frontier
 from pellucid.report.grid.pictures import SCALE, draw_pngs
 from pellucid.report.grid.reading import CellFiles, read_grid
 from pellucid.report.grid.tuning import searched
-from pellucid.sweep.statistics import holm
+from pellucid.sweep.statistics import holm, holm_of_pairs
 
 _sample = runpy.run_path(str(Path(__file__).with_name("sample_grid.py")))
 write_sample_grid, HOSTILE = _sample["write_sample_grid"], _sample["HOSTILE"]
@@ -59,10 +59,10 @@ def test_equality_is_said_within_a_declared_margin_alone(sample):
     rows = ask(0.03)
     assert found_of(rows, null).verdict == "equal within ± 0.03"
     assert found_of(rows, worse).verdict == "worse" and not found_of(rows, worse).within
-    # As many comparisons of equality as of difference are corrected for.
-    raw = sorted(row.p_within for row in ask(0.03))
+    # Of difference and of equality is one family.
     alone = to_baseline(found, ["bits_per_byte"], False, {"bits_per_byte": 0.03})["A"]
-    assert raw == sorted(holm([row.p_within for row in alone]))
+    together = holm_of_pairs([(row.found.p, row.p_within) for row in alone])
+    assert [(row.p_holm, row.p_within) for row in rows] == together
     assert found_of(ask(0.001), null).verdict == "no difference shown"
     small = found_of(ask(0.2), worse)
     assert small.verdict == "worse" and small.differs and small.within

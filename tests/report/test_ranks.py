@@ -101,7 +101,8 @@ def test_an_arm_that_shows_no_skill_has_no_rank(compared, doctor, said):
     assert ranks(rows)[LEADER] == "" and reason(rows) == said
     assert sorted(filter(None, ranks(rows).values())) == list("123456")
     assert re.search(rf"^\| – \| {re.escape(LEADER)} \|", table, re.MULTILINE)
-    assert page.count(f'<span class="flag strong">{said.replace(chr(39), "&#39;")}</span>') == 1
+    # In the table of arms, and at both endpoints.
+    assert page.count(f'<span class="flag strong">{said.replace(chr(39), "&#39;")}</span>') == 3
 
 
 def test_one_seed_that_is_no_better_than_noise_is_no_reason_by_itself(compared):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pellucid.experiments import analysis, h2
+from pellucid.sweep.statistics import holm
 
 RUNGS = {96: 0.64e6, 128: 1.05e6, 192: 2.17e6, 256: 3.68e6, 320: 5.58e6, 384: 8e6}
 
@@ -90,13 +91,16 @@ def test_nothing_is_said_beyond_the_ladder(tmp_path):
     assert text.splitlines()[2].startswith("| large | – | – | – | – |")
 
 
-def test_p_values_are_corrected_over_arms(tmp_path):
+def test_p_values_are_corrected_over_arms_and_endpoints(tmp_path):
     alone = made(tmp_path / "one", {"a": (3.0e6, 0.002, 0.0)})["a"]
     arms = {"a": (3.0e6, 0.002, 0.0), "b": (2.9e6, 0.002, 0.0), "c": (2.8e6, 0.002, 0.0)}
     several = made(tmp_path / "three", arms)
     assert min(one.p[1] / one.bits.p for one in several.values()) >= 1
-    assert max(one.p[1] / one.bits.p for one in several.values()) == pytest.approx(4)
-    assert alone.p[1] / alone.bits.p <= 2
+    # One family: both endpoints of three arms and of the coder.
+    raw = [one.explained.p for one in several.values()] + [one.bits.p for one in several.values()]
+    told = [one.p[0] for one in several.values()] + [one.p[1] for one in several.values()]
+    assert len(raw) == 8 and told == holm(raw)
+    assert alone.p[1] / alone.bits.p <= 4
 
 
 def test_a_rung_of_other_data_is_not_used(tmp_path):

@@ -7,6 +7,7 @@ from pellucid.report.grid.arms import BITS, Arm, Group
 from pellucid.report.grid.effects import of_axes, to_baseline
 from pellucid.report.grid.reading import CellFiles
 
+EXPLAINED = "explained_loss"
 AXES = {"k": ["", "mlp.k=8"], "width": ["", "mlp.width=64"]}
 NOISE, EFFECT, MARGIN = 0.01, 0.03, 0.1
 ERROR = 0.015
@@ -20,20 +21,25 @@ def simulated(rng, seeds, k=0.0, width=0.0):
     arms = []
     for values in [*combos, {"baseline": "dense"}]:
         shift = k * bool(values.get("k")) + width * bool(values.get("width"))
-        cells = [
-            CellFiles(
-                name="",
-                values=values,
-                seed=seed,
-                state="done",
-                metrics={BITS: bits},
-                better={BITS: "lower"},
-            )
-            for seed, bits in enumerate(common + shift + rng.normal(0, NOISE, seeds))
-        ]
-        label = " ".join(values.values()).strip()
-        arms.append(Arm(label=label, values=values, group="A", cells=cells))
+        arms.append(arm_of(values, {BITS: common + shift + rng.normal(0, NOISE, seeds)}))
     return Group("A", "data", arms, arms[-1])
+
+
+def arm_of(values, metrics):
+    """An arm of a cell for each seed, of which the metrics give a number."""
+    cells = [
+        CellFiles(
+            name="",
+            values=values,
+            seed=seed,
+            state="done",
+            metrics=dict(zip(metrics, found, strict=True)),
+            better={BITS: "lower"},
+        )
+        for seed, found in enumerate(zip(*metrics.values(), strict=True))
+    ]
+    label = " ".join(values.values()).strip()
+    return Arm(label=label, values=values, group="A", cells=cells)
 
 
 def told(group, margin=MARGIN):
@@ -70,9 +76,31 @@ def claimed_at_the_edge(seeds, grids):
     return np.mean([row["width: mlp.width=64"].within for row in rows])
 
 
+def at_both_edges(rng, seeds):
+    """Arms at two endpoints, half of which differ by nothing and half by the margin, and clearly."""
+    shifts = [("none", 0.0), ("margin", MARGIN)] * 4
+    named = [({"arm": f"{name} {i}"}, shift) for i, (name, shift) in enumerate(shifts)]
+    arms = [
+        arm_of(values, {m: shift + rng.normal(0, NOISE / 10, seeds) for m in (BITS, EXPLAINED)})
+        for values, shift in [*named, ({"baseline": "dense"}, 0.0)]
+    ]
+    return Group("A", "data", arms, arms[-1])
+
+
+def claimed_falsely(seeds, grids):
+    """Share of grids with any false claim: a difference where none is, or equality at the margin."""
+    rng, margins = np.random.default_rng(seeds + 2), {BITS: MARGIN, EXPLAINED: MARGIN}
+    wrong = 0
+    for _ in range(grids):
+        rows = to_baseline([at_both_edges(rng, seeds)], [BITS, EXPLAINED], True, margins)["A"]
+        wrong += any(row.differs if "none" in row.label else row.within for row in rows)
+    return wrong / grids
+
+
 def test_the_page_holds_what_it_says_of_simulated_grids():
     check(5, 150, error=0.055)
     assert claimed_at_the_edge(5, 100) <= 0.05 + 0.055
+    assert claimed_falsely(5, 100) <= 0.05 + 0.055
 
 
 @pytest.mark.slow
@@ -80,6 +108,7 @@ def test_the_page_holds_what_it_says_of_simulated_grids():
 def test_of_two_thousand_grids_as_many_are_right_as_stated(seeds):
     check(seeds, 2000, ERROR)
     assert claimed_at_the_edge(seeds, 2000) <= 0.05 + ERROR
+    assert claimed_falsely(seeds, 2000) <= 0.05 + ERROR
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 8])
