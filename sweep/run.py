@@ -24,7 +24,7 @@ from pellucid.sweep.engines import Engine, Place
 from pellucid.sweep.fitted import give_up_orphans, needed
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
-from pellucid.sweep.trials import UNSCORED, RunTrials, first_round, tuned
+from pellucid.sweep.trials import UNSCORED, RunTrials, check_trials, first_round, tuned
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 WIDTH = 160
@@ -62,6 +62,7 @@ def sweep(
         found = grid.matches(matched.remembered(out, grid))
     cells = grid.cells(found)
     folder.check(grid, cells)
+    check_trials(grid, cells)
     workers = place.at_once(len(cells))
     if dry_run:
         print("\n".join(_plan(grid, cells, folder, workers, slot)))
