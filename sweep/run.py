@@ -235,7 +235,7 @@ def _ran(
         return EXIT_USER
     left = slots.by_need(left, folder, grid.suite) if slot else left
     first = [c for c in left[:workers] if folder.state(c.name, grid.suite) == "trained"]
-    engine = place.build(folder, grid, left, min(workers, len(left)), slot and slot.take)
+    engine = place.build(folder, grid, left, min(workers, len(left)), slot)
     code = _watched(engine, table.LiveTable(grid, folder, cells), console, slot)
     if slot:
         scoring.note_cut_off(slot, left, first)
