@@ -88,7 +88,7 @@ class Place:
             raise UserError(
                 f"--engine {shown(self.engine)} is not accepted{nearest(self.engine, ENGINES)}"
             )
-        others = {"partition": "slurm", "sbatch": "slurm", "address": "ray"}
+        others = {"partition": "slurm", "sbatch": "slurm", "minutes": "slurm", "address": "ray"}
         for name, engine in others.items():
             if getattr(self, name) and self.engine != engine:
                 raise UserError(f"--{name} is of --engine {engine}, not of {self.engine}")
@@ -96,6 +96,8 @@ class Place:
             raise UserError("--gpus is of --engine slurm or ray; of this machine --per-gpu is")
         if self.engine != "local" and self.stack > 1:
             raise UserError(f"--stack is of --engine local, not of {self.engine}")
+        if self.engine == "slurm" and self.per_gpu > 1:
+            raise UserError("--per-gpu is of --engine local or ray; a job's GPUs are --gpus")
 
     def reach(self) -> None:
         """Raise UserError, before anything is started, where the engine cannot run here."""

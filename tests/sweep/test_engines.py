@@ -217,6 +217,9 @@ def test_a_job_does_nothing_for_a_cell_that_is_done_or_held(folder, tmp_path):
         (["--engine", "slurm", "--address", "auto"], "--address is of --engine ray"),
         (["--gpus", "1"], "of this machine --per-gpu is"),
         (["--engine", "ray", "--sbatch", "qos=x"], "--sbatch is of --engine slurm"),
+        (["--minutes", "30"], "--minutes is of --engine slurm, not of local"),
+        (["--engine", "ray", "--minutes", "30"], "--minutes is of --engine slurm, not of ray"),
+        (["--engine", "slurm", "--per-gpu", "2"], "--per-gpu is of --engine local or ray"),
     ],
 )
 def test_words_of_another_engine_are_refused(words, said, tmp_path, capsys):
