@@ -6,10 +6,11 @@ width of its feed-forward half, and its depth where no width will do, are solved
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pellucid.config import RunConfig
 from pellucid.errors import ConfigError
@@ -41,7 +42,8 @@ STEPS = tuple(2**n for n in range(12))
 """Steps of the width that are tried: some fillings want a multiple."""
 ROUNDS, WARMUP = 9, 2
 """Steps of each model that are timed in turns, after a few that are not."""
-TRIES = 5
+TRIES, TIMINGS = 5, 20
+"""Widths of one depth that are timed beside the target, and at most of all depths together."""
 
 
 def match(
@@ -125,6 +127,28 @@ def _of(word: str, slots: set[str], *, layers: bool) -> bool:
     return (bool(at) and (layers or slot in slots)) or path.partition(".")[0] in slots
 
 
+class _Timing(NamedTuple):
+    """A candidate that was timed beside the target."""
+
+    words: list[str]
+    times: Times
+    width: int
+    depth: int
+
+    @property
+    def share(self) -> float:
+        """Its median step, of the target's."""
+        theirs, ours = map(statistics.median, self.times)
+        return ours / theirs
+
+    def rules_out(self, depth: int) -> bool:
+        """Whether so many layers take too long however narrow: these were as narrow as can be.
+
+        The rest of a step stays: half of the layers take half of the time at least.
+        """
+        return self.width == 1 and self.share * min(1, depth / self.depth) > 1 + CLOSE_IN_TIME
+
+
 class _Search:
     """Solves for the width; where no width will do, for the depth or d_model too."""
 
@@ -153,9 +177,8 @@ class _Search:
         """
         plain = self.plain
         best = (math.inf, 0, plain.n_layers, plain.d_model)
-        depths = sorted(range(1, 2 * plain.n_layers + 1), key=lambda n: abs(n - plain.n_layers))
         for d_model in self._d_models():
-            for depth in depths:
+            for depth in self._depths():
                 width, gap = self._width(wanted, depth, d_model)
                 if gap <= CLOSE and d_model <= width <= 16 * d_model:
                     return self.words(width, depth, d_model)
@@ -167,6 +190,11 @@ class _Search:
                 f"1 % is accepted"
             )
         return self.words(*best[1:])
+
+    def _depths(self) -> list[int]:
+        """The depth as it is, then those nearest to it."""
+        depth = self.plain.n_layers
+        return sorted(range(1, 2 * depth + 1), key=lambda n: abs(n - depth))
 
     def _d_models(self) -> list[int]:
         """d_model as it is, then smaller and larger ones that the heads divide, by octaves."""
@@ -192,21 +220,36 @@ class _Search:
         return width, abs(at(width) / wanted - 1)
 
     def by_time(self, target: RunConfig, timed: Callable) -> tuple[list[str], Times]:
-        """The words whose step takes within 5 % of the target's, both timed in turns."""
-        width, tried = 4 * self.plain.d_model, []
-        for _ in range(TRIES):
-            words = self.words(width, self.plain.n_layers, self.plain.d_model)
-            times = timed(target, self.config(words))
-            theirs, ours = map(statistics.median, times)
-            tried.append((width, ours / theirs))
-            if abs(ours / theirs - 1) <= CLOSE_IN_TIME:
-                return words, times
-            width = _next_width(tried)
-        best = min(tried, key=lambda pair: abs(pair[1] - 1))
+        """The words whose step takes within 5 % of the target's; the depth is changed last."""
+        tried: list[_Timing] = []
+        for one in islice(self._timings(target, timed), TIMINGS):
+            if abs(one.share - 1) <= CLOSE_IN_TIME:
+                return one.words, one.times
+            tried.append(one)
+        best = min(tried, key=lambda one: abs(one.share - 1))
         raise ConfigError(
-            f"no width of {self.tag} was found whose step takes as long: mlp.width={best[0]} "
-            f"takes {best[1]:.2f} times the target's, after {TRIES} tries; 5 % is accepted"
+            f"no width of {self.tag} was found whose step takes as long, at other depths neither: "
+            f"the nearest of {len(tried)}, mlp.width={best.width} n_layers={best.depth}, takes "
+            f"{best.share:.2f} times the target's; 5 % is accepted"
         )
+
+    def _timings(self, target: RunConfig, timed: Callable) -> Iterator[_Timing]:
+        """Candidates timed in turns with the target: a search for the width at each depth."""
+        tried: list[_Timing] = []
+        for depth in self._depths():
+            here: list[_Timing] = []
+            while len(here) < TRIES and not any(one.rules_out(depth) for one in [*tried, *here]):
+                width = _next_width(here) if here else 4 * self.plain.d_model
+                words = self.words(width, depth, self.plain.d_model)
+                try:
+                    config = self.config(words)
+                except ConfigError:
+                    if not here and depth == self.plain.n_layers:
+                        raise
+                    break  # narrower or shallower than its other words allow
+                here.append(_Timing(words, timed(target, config), width, depth))
+                yield here[-1]
+            tried += here
 
 
 def _solve(value: Callable[[int], float], wanted: float) -> int:
@@ -220,12 +263,12 @@ def _solve(value: Callable[[int], float], wanted: float) -> int:
     return min((low, high), key=lambda width: abs(value(width) - wanted))
 
 
-def _next_width(tried: list[tuple[int, float]]) -> int:
+def _next_width(tried: Sequence[_Timing]) -> int:
     """Where a line through the last two (width, share of the time) reaches 1."""
-    (width, share) = tried[-1]
+    width, share = tried[-1].width, tried[-1].share
     if len(tried) == 1:
         return max(1, round(width / share))
-    before, earlier = tried[-2]
+    before, earlier = tried[-2].width, tried[-2].share
     slope = (share - earlier) / (width - before) if width != before else 0.0
     if slope <= 0:
         return max(1, round(width / share))
@@ -242,7 +285,7 @@ class _Timer:
         """Seconds of the steps that both will take when they are trained."""
         from pellucid.experiments.steps import TimedSteps
 
-        least = TRIES * (WARMUP + ROUNDS)
+        least = TIMINGS * (WARMUP + ROUNDS)
         if self.target is None or self.target[0] != target:
             self.target = target, TimedSteps(target, least)
         steps = self.target[1], TimedSteps(found, least)

@@ -9,7 +9,7 @@ import json
 import math
 import numbers
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -17,6 +17,12 @@ MAX_INT = 2**63 - 1
 
 Limits = Mapping[str, float | None]
 """`low` <= value <= `high`, `above` < value < `below`; a missing or None limit does not bind."""
+
+
+def is_list(value: Any, kind: Any) -> bool:
+    """Whether it is a sequence of that kind; a text is none of texts, and a bool is no number."""
+    plain = isinstance(value, Sequence) and not isinstance(value, str)
+    return plain and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
 
 
 def doubled(values: Iterable[float]) -> bool:

@@ -1,9 +1,9 @@
 """The engine of a cluster: cells as its jobs, watched through the grid's folder alone."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Any, Protocol
 
 from pellucid.errors import EXIT_OK, EXIT_RESUME
@@ -16,7 +16,7 @@ from pellucid.sweep.job import job_of, task_of
 LOOK = 0.5
 """Seconds between two looks at the jobs."""
 LEAVE = 120.0
-"""Seconds that jobs have to save, once they were told to stop."""
+"""Seconds that jobs have to save, once they were told to stop, unless a call ends before."""
 
 
 class Handle(Protocol):
@@ -50,9 +50,12 @@ class ClusterEngine:
         suite: str,
         split: str,
         threads: int,
+        take: Callable[[deque[Cell]], Cell | None] | None = None,
+        latest: float = math.inf,
     ):
         self.folder, self.pool = folder, pool
         self.suite, self.split, self.threads = suite, split, threads
+        self.take, self.latest = take or deque.popleft, latest
         self.cells = {cell.name: cell for cell in cells}
         self.queue = deque(self.cells)
         self.jobs: dict[str, Handle] = {}
@@ -61,18 +64,19 @@ class ClusterEngine:
         self.stopping = False
 
     def run(self, watch: Callable[[Board], None] = lambda board: None) -> int:
-        """Run the queue to its end; 0, or 75 where a stop was asked for."""
+        """Run the queue to its end; 0, or 75 where a stop was asked for, or cells were left."""
         try:
             self._adopt()
             while (self.queue or self.jobs) and not self.stopping:
-                self._submit()
+                if not self._submit() and not self.jobs:
+                    break
                 self._look()
                 watch(self.board)
                 time.sleep(LOOK)
         finally:
             self._end()
             watch(self.board)
-        return EXIT_RESUME if self.stopping else EXIT_OK
+        return EXIT_RESUME if self.stopping or self.queue else EXIT_OK
 
     def stop(self, *_: Any) -> None:
         """Have every job save its cell and end; those that wait are withdrawn."""
@@ -85,19 +89,19 @@ class ClusterEngine:
                 self.jobs[name] = handle
                 self.queue.remove(name)
 
-    def _submit(self) -> None:
-        chosen = list(islice(filter(self._is_due, list(self.queue)), self._room()))
-        if not chosen:
-            return
+    def _submit(self) -> bool:
+        """Submit what there is room for; whether `take` had a cell, be it one that is held elsewhere."""
+        waiting, chosen, taken = deque(self.cells[name] for name in self.queue), [], False
+        room = math.inf if self.pool.at_once is None else self.pool.at_once - len(self.jobs)
+        while waiting and len(chosen) < room and (cell := self.take(waiting)):
+            taken = True
+            if self._is_due(cell.name):
+                chosen.append(cell.name)
         for name in chosen:
             self.queue.remove(name)
-        for name, handle in zip(
-            chosen, self.pool.submit(list(map(self._job, chosen))), strict=True
-        ):
-            self.jobs[name] = handle
-
-    def _room(self) -> int | None:
-        return None if self.pool.at_once is None else max(0, self.pool.at_once - len(self.jobs))
+        handles = self.pool.submit(list(map(self._job, chosen))) if chosen else []
+        self.jobs.update(zip(chosen, handles, strict=True))
+        return taken
 
     def _is_due(self, name: str) -> bool:
         """Whether a job is wanted for a cell; one that is over leaves the queue."""
@@ -142,7 +146,7 @@ class ClusterEngine:
         try:
             for handle in self.jobs.values():
                 handle.cancel()
-            latest = time.monotonic() + LEAVE
+            latest = min(time.monotonic() + LEAVE, self.latest)
             while self.jobs and time.monotonic() < latest:
                 self._look()
                 time.sleep(LOOK)

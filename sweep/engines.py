@@ -3,8 +3,8 @@
 An engine has a `board`, `run(watch)` which returns 0 or 75, and `stop()`.
 """
 
+import math
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from pellucid.sweep.cluster import ClusterEngine
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
 from pellucid.sweep.local import LocalEngine
+from pellucid.sweep.slot import Slot
 
 ENGINES = ("local", "slurm", "ray")
 SHORTEST = 20
@@ -87,7 +88,7 @@ class Place:
             raise UserError(
                 f"--engine {shown(self.engine)} is not accepted{nearest(self.engine, ENGINES)}"
             )
-        others = {"partition": "slurm", "sbatch": "slurm", "address": "ray"}
+        others = {"partition": "slurm", "sbatch": "slurm", "minutes": "slurm", "address": "ray"}
         for name, engine in others.items():
             if getattr(self, name) and self.engine != engine:
                 raise UserError(f"--{name} is of --engine {engine}, not of {self.engine}")
@@ -95,6 +96,8 @@ class Place:
             raise UserError("--gpus is of --engine slurm or ray; of this machine --per-gpu is")
         if self.engine != "local" and self.stack > 1:
             raise UserError(f"--stack is of --engine local, not of {self.engine}")
+        if self.engine == "slurm" and self.per_gpu > 1:
+            raise UserError("--per-gpu is of --engine local or ray; a job's GPUs are --gpus")
 
     def reach(self) -> None:
         """Raise UserError, before anything is started, where the engine cannot run here."""
@@ -113,20 +116,23 @@ class Place:
         grid: Grid,
         cells: Sequence[Cell],
         workers: int,
-        take: Callable[[deque[Cell]], Cell | None] | None = None,
+        slot: Slot | None = None,
     ) -> Engine:
         """The engine that runs these cells; `workers` of them at once on this machine.
 
-        `take` chooses what is begun next on this machine.
+        A `slot` chooses what is begun next, if anything, and when jobs of a cluster must be saved.
         """
-        told = {"suite": grid.suite, "split": grid.split, "threads": self.threads}
+        take = slot.take if slot else None
+        told = {"suite": grid.suite, "split": grid.split, "threads": self.threads, "take": take}
         if self.engine == "local":
             gpus = list(range(torch.cuda.device_count()))
-            here = {"workers": workers, "gpus": gpus, "stack": self.stack, "take": take}
+            here = {"workers": workers, "gpus": gpus, "stack": self.stack}
             beside = self.beside(len(gpus), len(cells) - workers)
             return LocalEngine(folder, cells, beside=beside, **here, **told)
-        pool = self._slurm(folder, grid) if self.engine == "slurm" else self._ray(folder)
-        return ClusterEngine(folder, cells, pool, **told)
+        if self.engine == "slurm":
+            return ClusterEngine(folder, cells, self._slurm(folder, grid), **told)
+        pool, latest = self._ray(folder, slot is not None), slot.saved if slot else math.inf
+        return ClusterEngine(folder, cells, pool, latest=latest, **told)
 
     def _slurm(self, folder: GridFolder, grid: Grid) -> Any:
         from pellucid.sweep.on_slurm import SlurmPool
@@ -142,9 +148,9 @@ class Place:
             options=self.sbatch,
         )
 
-    def _ray(self, folder: GridFolder) -> Any:
+    def _ray(self, folder: GridFolder, bounded: bool) -> Any:
         from pellucid.sweep.on_ray import RayPool
 
         gpus = None if self.gpus is None and self.per_gpu == 1 else (self.gpus or 1) / self.per_gpu
         about = {"address": self.address, "workers": self.workers, "threads": self.threads}
-        return RayPool(folder.code, gpus=gpus, **about)
+        return RayPool(folder.code, gpus=gpus, bounded=bounded, **about)

@@ -17,7 +17,7 @@ from pellucid.sweep.circuits import Circuits
 from pellucid.sweep.fitted import Fit, fitted_cells
 from pellucid.sweep.kinds import check_kinds
 from pellucid.sweep.matched import Matched, solved
-from pellucid.sweep.tuning import Tuning, disjoint
+from pellucid.sweep.tuning import Tuning, check_dials, disjoint
 
 ENDPOINTS = 2
 """Primary endpoints that a grid may declare."""
@@ -153,6 +153,8 @@ class Grid:
         if self.tune is None:
             return
         disjoint(self.tune, self.seeds)
+        values = [value for axis in self.axes.values() for value in axis]
+        check_dials(self.tune, [*values, *self.baselines, *self.posthoc])
         names = {self.tune.name, self.tune.name.removeprefix("train.")}
         for cell in cells:
             self.tune.dial_of(cell.values)

@@ -1,9 +1,10 @@
 """What the fields of a grid may hold, checked before any of it is read: a grid is a user's own file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pellucid.errors import UserError
+from pellucid.settings.kinds import is_list
 from pellucid.sweep.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ def check_kinds(grid: "Grid") -> None:
     if not isinstance(grid.axes, Mapping):
         raise UserError(f"axes is {grid.axes!r}; lists of words by name are accepted")
     for axis, values in grid.axes.items():
-        if not _is_list(values, str) or not values:
+        if not is_list(values, str) or not values:
             raise UserError(f"axis {axis} is {values!r}; a list of words is accepted")
-    if not _is_list(grid.seeds, int):
+    if not is_list(grid.seeds, int):
         raise UserError(f"seeds is {grid.seeds!r}; whole numbers in a list are accepted")
-    if not _is_list(grid.endpoints, str):
+    if not is_list(grid.endpoints, str):
         raise UserError(f"endpoints is {grid.endpoints!r}; names in a list are accepted")
     if not isinstance(grid.tune, Tuning | None):
         raise UserError(f"tune is {grid.tune!r}; Tuning(…) is accepted")
@@ -41,9 +42,3 @@ def _check_texts(field: str, value: Any) -> None:
     texts = isinstance(value, Mapping) and all(isinstance(words, str) for words in value.values())
     if not texts:
         raise UserError(f"{field} is {value!r}; words by name are accepted")
-
-
-def _is_list(value: Any, kind: type) -> bool:
-    """Whether it is a sequence of that kind; a text is none of texts, and a bool is no number."""
-    plain = isinstance(value, Sequence) and not isinstance(value, str)
-    return plain and all(isinstance(v, kind) and not isinstance(v, bool) for v in value)

@@ -1,8 +1,9 @@
 """Cells as tasks of Ray (extra `ray`): of a cluster that runs, or of one on this machine alone."""
 
+import math
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,10 @@ def _answers(address: str) -> None:
 
 
 class RayPool:
-    """Tasks, each with its share of the cluster; Ray's own queue holds those that wait."""
+    """Tasks, each with its share of the cluster; Ray's own queue holds those that wait.
+
+    A `bounded` call has none wait there: what is begun late does not fit into it any more.
+    """
 
     def __init__(
         self,
@@ -50,12 +54,14 @@ class RayPool:
         workers: int | None,
         threads: int,
         gpus: float | None,
+        bounded: bool = False,
     ):
         self.ray = required("ray")
-        self.at_once = workers
         _begin(self.ray, address, workers, threads)
-        has_gpus = self.ray.cluster_resources().get("GPU", 0) > 0
-        share = gpus if gpus is not None else float(has_gpus)
+        has = self.ray.cluster_resources()
+        share = gpus if gpus is not None else float(has.get("GPU", 0) > 0)
+        fits = _fits(has, threads, share)
+        self.at_once = min(workers or fits, fits) if bounded else workers
         told = {key: value for key, value in os.environ.items() if key.startswith(KEPT)}
         told |= {"PYTHONPATH": str(code.resolve()), "OMP_NUM_THREADS": str(threads)}
         options = {"num_cpus": threads, "num_gpus": share, "max_retries": 0}
@@ -73,6 +79,13 @@ class RayPool:
     def close(self) -> None:
         """Leave the cluster; one on this machine alone ends."""
         self.ray.shutdown()
+
+
+def _fits(has: Mapping[str, float], threads: int, share: float) -> int:
+    """How many tasks of so many CPUs and that share of a GPU run at once; never none."""
+    by_gpu = has.get("GPU", 0) / share if share else math.inf
+    # A third of a GPU is a little less or more than that: rounding must not cost a task.
+    return max(1, math.floor(min(has.get("CPU", 0) / threads, by_gpu) + 1e-6))
 
 
 def _begin(ray: Any, address: str | None, workers: int | None, threads: int) -> None:

@@ -24,7 +24,7 @@ from pellucid.sweep.engines import Engine, Place
 from pellucid.sweep.fitted import give_up_orphans, needed
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.grid import Cell, Grid
-from pellucid.sweep.trials import UNSCORED, RunTrials, first_round, tuned
+from pellucid.sweep.trials import UNSCORED, RunTrials, check_trials, first_round, tuned
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 WIDTH = 160
@@ -62,6 +62,7 @@ def sweep(
         found = grid.matches(matched.remembered(out, grid))
     cells = grid.cells(found)
     folder.check(grid, cells)
+    check_trials(grid, cells)
     workers = place.at_once(len(cells))
     if dry_run:
         print("\n".join(_plan(grid, cells, folder, workers, slot)))
@@ -234,7 +235,7 @@ def _ran(
         return EXIT_USER
     left = slots.by_need(left, folder, grid.suite) if slot else left
     first = [c for c in left[:workers] if folder.state(c.name, grid.suite) == "trained"]
-    engine = place.build(folder, grid, left, min(workers, len(left)), slot and slot.take)
+    engine = place.build(folder, grid, left, min(workers, len(left)), slot)
     code = _watched(engine, table.LiveTable(grid, folder, cells), console, slot)
     if slot:
         scoring.note_cut_off(slot, left, first)

@@ -19,6 +19,8 @@ from pellucid.sweep.table import flops
 
 RESERVE, LONGEST_RESERVE = 0.1, 60.0
 """Share of a call that is kept for saving and leaving, and its most in seconds."""
+SAVING = 2 / 3
+"""Share of it in which what runs on a cluster has to be saved: leaving takes the rest."""
 WORTH = 0.2
 """Share of a call that must be left for a cell to be begun which does not fit."""
 FRESH = 0.5
@@ -111,6 +113,8 @@ class Slot:
         self.pace, self.clock = pace, clock
         self.usable = seconds - min(RESERVE * seconds, LONGEST_RESERVE)
         self.until = (clock() if begun is None else begun) + self.usable
+        self.saved = self.until + SAVING * (seconds - self.usable)
+        """when a cluster's jobs that are still at it are left"""
 
     @property
     def over(self) -> bool:

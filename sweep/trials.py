@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pellucid.errors import EXIT_NONFINITE, EXIT_OK, RunError
+from pellucid.errors import EXIT_NONFINITE, EXIT_OK, RunError, UserError
 from pellucid.experiments import run_config
 from pellucid.storage import files
 from pellucid.sweep.fitted import RATE, refitted
 from pellucid.sweep.folder import GridFolder
-from pellucid.sweep.grid import BASELINE, Cell, Grid, cell_name
+from pellucid.sweep.grid import BASELINE, Cell, Grid, GridError, cell_name
 from pellucid.sweep.tuning import METRIC, SELECTED_BY, SPLIT, Point, Tuning, at_edge, chosen, wanted
 
 UNSCORED = ""
@@ -98,6 +98,28 @@ def searches(grid: Grid, cells: Sequence[Cell]) -> list[Search]:
 def _own(arm: Cell, tuning: Tuning) -> Tuning:
     rates = arm.fit.rates if arm.fit else ()
     return replace(tuning, rates=rates) if rates else tuning
+
+
+def check_trials(grid: Grid, cells: Sequence[Cell]) -> None:
+    """Raise GridError where an arm cannot be told the words of its search, those of dials included.
+
+    A dial is turned last: what is wrong with it would be found when every rate was paid for.
+    """
+    begun = searches(grid, cells) if grid.tune else []
+    for search in begun:
+        # Of seeds the largest is the first that could be refused.
+        search.tuning = replace(search.tuning, seeds=(max(search.tuning.seeds),))
+        first = Point(search.tuning.rates[0])
+        dial = [first._replace(dial=words) for words in search.tuning.dial_of(search.arm.values)]
+        try:
+            if search.arm.fit:
+                base = _base(search, begun)
+                search.sources = trials(base, [Point(base.tuning.rates[0])])
+            trials(search, [first, *dial])
+        except UserError as error:
+            raise GridError(
+                f"{grid.name}, tuning of [{search.arm.arm or 'base'}]: {error}"
+            ) from None
 
 
 def first_round(grid: Grid, cells: Sequence[Cell], folder: GridFolder) -> list[Cell]:

@@ -5,17 +5,22 @@ then, at the best rate, the values of one dial that is the arm's own. A run is j
 bits per byte on seeds that are not reported; one that diverged is worse than any other.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isclose
 from typing import NamedTuple
 
 from pellucid.errors import UserError
-from pellucid.settings.kinds import doubled
+from pellucid.settings.kinds import doubled, is_list, nearest, shown
+from pellucid.sweep.fitted import RATE
 
 POINTS = 4
 """Learning rates that a search has at least."""
 FIELDS = ("train.lr", "train.muon_lr")
+BUDGET = ("train.steps", "train.batch", "context", "steps", "batch", "kl_steps")
+"""Fields of models and of coders by which one trial would have more than another."""
+SEED = "seed"
 METRIC, SPLIT = "bits_per_byte", "val"
 SELECTED_BY = (f"{SPLIT}:{METRIC}",)
 """What a tuned run's manifest says it was chosen by: on that split it is no evaluation of it, nor is
@@ -48,13 +53,15 @@ class Tuning:
     words: str = ""
     """changes of the trials alone, such as train.steps=500"""
     dials: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """by a value of an axis, or a baseline's name: other words that its arms may choose"""
+    """by a value of an axis, or a baseline's name: other words, all of one field, that its arms may
+    choose"""
     name: str = "train.lr"
     """the field that is searched"""
     extensions: int = 4
     """rates tried beyond either edge, at most"""
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.name not in FIELDS:
             raise TuningError(f"tune.name is {self.name!r}; {' or '.join(FIELDS)} is accepted")
         if len(self.rates) < POINTS or not doubled(self.rates):
@@ -64,12 +71,45 @@ class Tuning:
             )
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise TuningError(f"tune.seeds are {tuple(self.seeds)}; different ones are accepted")
+        if taken := sorted(_fields(self.words) & {self.name, SEED}):
+            raise TuningError(
+                f"tune.words set {taken[0]}, which the search chooses; other fields are accepted"
+            )
         for value, words in self.dials.items():
-            if isinstance(words, str) or not words or "" in words:
+            self._check_dial(value, words)
+
+    def _check_kinds(self) -> None:
+        whole = lambda numbers: is_list(numbers, int) and all(number >= 0 for number in numbers)
+        kinds = {
+            "rates": (is_list(self.rates, int | float), "numbers in a list are"),
+            "seeds": (whole(self.seeds), "whole numbers from 0 in a list are"),
+            "words": (isinstance(self.words, str), "a text is"),
+            "dials": (isinstance(self.dials, Mapping), "lists of words by name are"),
+            "extensions": (whole([self.extensions]), "a whole number from 0 is"),
+        }
+        for name, (fits, accepted) in kinds.items():
+            if not fits:
                 raise TuningError(
-                    f"tune.dials, {value!r}: {words!r} is not accepted; a list of words other than "
-                    f"the arm's own is"
+                    f"tune.{name} is {shown(getattr(self, name))}; {accepted} accepted"
                 )
+
+    def _check_dial(self, value: str, words: Sequence[str]) -> None:
+        """Refuse what is more than one dial, or would give its arms more than the others have."""
+        if not is_list(words, str) or not words or not all(map(str.split, words)):
+            raise TuningError(
+                f"tune.dials, {value!r}: {words!r} is not accepted; a list of words other than "
+                f"the arm's own is"
+            )
+        fields = sorted(_fields(" ".join(words)))
+        if len(fields) > 1:
+            raise TuningError(
+                f"tune.dials, {value!r}: {' and '.join(fields)} are set; one field is accepted"
+            )
+        if {*fields} & {*BUDGET, SEED, RATE, self.name, *_fields(self.words)}:
+            raise TuningError(
+                f"tune.dials, {value!r}: {fields[0]} is not accepted, for it is the same in all arms, "
+                f"or searched in all; another field is"
+            )
 
     def dial_of(self, values: Mapping[str, str]) -> Sequence[str]:
         """What else an arm may be told; raises TuningError where two dials claim it."""
@@ -87,6 +127,15 @@ def disjoint(tuning: Tuning, reported: Sequence[int]) -> None:
         raise TuningError(
             f"tune.seeds and seeds share {', '.join(map(str, both))}: a seed that chose the learning "
             f"rate cannot be reported; give seeds that the grid does not report"
+        )
+
+
+def check_dials(tuning: Tuning, names: Sequence[str]) -> None:
+    """Raise TuningError for a dial of something else than `names`: nobody would turn it."""
+    if strange := [value for value in tuning.dials if value not in names]:
+        raise TuningError(
+            f"tune.dials name {strange[0]!r}, which is no value of an axis and no baseline"
+            f"{nearest(strange[0], names)}"
         )
 
 
@@ -128,6 +177,12 @@ def _beyond(curve: Curve, tuning: Tuning) -> Point | None:
         above = sum(rate > tuning.rates[-1] for rate in rates)
         return Point(rates[-1] * 2) if above < tuning.extensions else None
     return None
+
+
+def _fields(words: str) -> set[str]:
+    """The fields that words set, in whichever layers."""
+    paths = [word.partition("=")[0].removeprefix("model.") for word in words.split()]
+    return {re.sub(r"@[^.]*", "", path) for path in paths}
 
 
 def _bits(bits: float | None) -> float:

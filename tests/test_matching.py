@@ -73,9 +73,50 @@ def test_times_agree_within_five_percent():
     assert found.facts["step_time_spread"] == [[t[0], t[2]] for t in found.times]
 
 
+SMOOTH, JUMPS = (lambda width: 1 + width / 1000), (lambda width: 1.0 + (width > 300))
+"""Seconds of a layer of so many units."""
+
+
+@pytest.mark.parametrize(
+    ("layers", "tag", "layer", "wanted", "depths"),
+    [
+        # Four layers take longer however narrow; three do not.
+        (4, "dense", SMOOTH, 3.6, [4, 4, 4, 3, 3, 3]),
+        # And so much longer that two and three would, too.
+        (4, "dense", SMOOTH, 1.2, [4, 4, 4, 1, 1, 1]),
+        # As narrow as that k allows.
+        (4, "topk", SMOOTH, 3.6, [4, 4, 3, 3, 3]),
+        # One layer is too few, and three are as many as it takes.
+        (2, "dense", JUMPS, 3.0, [2] * 5 + [1] * 5 + [3, 3]),
+    ],
+)
+def test_where_no_width_takes_as_long_another_depth_does(layers, tag, layer, wanted, depths):
+    timed, words = [], ["tiny", f"n_layers={layers}", "mlp.k=32"]
+
+    def times(target, found):
+        timed.append(found.model.n_layers)
+        return [wanted], [found.model.n_layers * layer(found.model.mlp.width)]
+
+    found = match(words, tag, "step_time", timed=times)
+    assert timed == depths and found.found.model.n_layers == depths[-1]
+    assert found.facts["ratio"] == pytest.approx(1, abs=matching.CLOSE_IN_TIME)
+    assert run_config(found.words) == found.found
+
+
 def test_a_time_that_cannot_be_matched_is_refused():
-    with pytest.raises(ConfigError, match="no width of dense was found whose step takes as long"):
-        match(["tiny"], "dense", "step_time", timed=lambda a, b: ([1.0], [3.0]))
+    timed = []
+    told = lambda target, found: timed.append(found) or ([1.0], [3.0])
+    said = (
+        r"no width of dense was found .* at other depths neither: the nearest of 20, .* 3.00 times"
+    )
+    with pytest.raises(ConfigError, match=said):
+        match(["tiny", "n_layers=6"], "dense", "step_time", timed=told)
+    assert len(timed) == matching.TIMINGS
+
+
+def test_words_that_cannot_be_timed_are_told_as_they_are():
+    with pytest.raises(ConfigError, match="mlp.k"):
+        match(["tiny", "mlp.k=1000", "mlp.width=1024"], "topk", "step_time", timed=None)
 
 
 def test_both_accounts_stand_side_by_side():
@@ -135,7 +176,7 @@ def test_real_steps_are_timed_in_turns(monkeypatch):
     assert times == tuple([1e3 * w + first + i for i in range(rounds)] for w in (64, 128))
     timer(narrow, small("mlp.width=32"))
     assert [config.model.mlp.width for config, _ in built] == [64, 128, 32]
-    assert {least for _, least in built} == {matching.TRIES * (matching.WARMUP + rounds)}
+    assert {least for _, least in built} == {matching.TIMINGS * (matching.WARMUP + rounds)}
 
 
 @pytest.fixture

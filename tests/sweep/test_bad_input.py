@@ -50,10 +50,67 @@ def swept(tmp_path, capsys, text: str, *words: str, out="out") -> str:
         ("tune=True", "tune is True; Tuning(…) is accepted"),
         ("tune=Tuning(seeds=(1, 1))", "tune.seeds are (1, 1); different ones are accepted"),
         ("tune=Tuning(seeds=(1,))", "tune.seeds and seeds share 1"),
+        ("tune=Tuning(seeds=(1.5,))", "tune.seeds is (1.5,); whole numbers from 0 in a list are"),
+        ("tune=Tuning(seeds=(-5,))", "tune.seeds is (-5,); whole numbers from 0 in a list are"),
+        ("tune=Tuning(seeds=(2**31,))", "g, tuning of [base]: seed = 2147483648"),
+        ("tune=Tuning(rates=1e-3)", "tune.rates is 0.001; numbers in a list are accepted"),
+        (
+            "tune=Tuning(extensions=0.5)",
+            "tune.extensions is 0.5; a whole number from 0 is accepted",
+        ),
+        ("tune=Tuning(words=['train.steps=5'])", "tune.words is ['train.steps=5']; a text is"),
+        ("tune=Tuning(words='train.stepz=5')", "g, tuning of [base]: train.stepz is not a field"),
+        ("tune=Tuning(words='train.lr=0.1')", "tune.words set train.lr, which the search chooses"),
+        ("tune=Tuning(words='seed=7')", "tune.words set seed, which the search chooses"),
+        (
+            "tune=Tuning(dials=['mlp.l1=1'])",
+            "tune.dials is ['mlp.l1=1']; lists of words by name are",
+        ),
     ],
 )
 def test_what_is_no_grid_is_said_in_a_sentence(fields, said, tmp_path, capsys):
     assert said in swept(tmp_path, capsys, GRID.format(fields))
+
+
+ARMS = "axes={'m': ['mlp=relu_l1']}, baselines={'dense': 'mlp=dense'}, posthoc={'sae': 'kind=sae k=4'}, "
+
+
+@pytest.mark.parametrize(
+    ("dials", "said"),
+    [
+        (
+            "{'mlp=relu_l2': ['mlp.l1=1']}",
+            "tune.dials name 'mlp=relu_l2', which is no value of an axis and no baseline; did you "
+            "mean mlp=relu_l1?",
+        ),
+        ("{'m': ['mlp.l1=1']}", "tune.dials name 'm', which is no value of an axis"),
+        ("{'mlp=relu_l1': ['mlp.l1=1', 'mlp.l2=1']}", "mlp.l1 and mlp.l2 are set; one field is"),
+        ("{'mlp=relu_l1': ['mlp.l1=1 train.clip=2']}", "mlp.l1 and train.clip are set; one field"),
+        ("{'mlp=relu_l1': ['mlp.l1=1', ' ']}", "'mlp=relu_l1': ['mlp.l1=1', ' '] is not accepted"),
+        (
+            "{'mlp=relu_l1': ['train.steps=9999']}",
+            "train.steps is not accepted, for it is the same",
+        ),
+        ("{'dense': ['model.context=64']}", "'dense': context is not accepted, for it is the same"),
+        ("{'dense': ['train.lr=0.1']}", "'dense': train.lr is not accepted"),
+        ("{'dense': ['seed=7']}", "'dense': seed is not accepted"),
+        (
+            "{'dense': ['train.clip=2']}, words='train.clip=1'",
+            "'dense': train.clip is not accepted",
+        ),
+        ("{'sae': ['kl_steps=100']}", "'sae': kl_steps is not accepted"),
+        ("{'sae': ['lr=0.1']}", "'sae': lr is not accepted"),
+        ("{'mlp=relu_l1': ['mlp.l3=1']}", "g, tuning of [m: mlp=relu_l1]: mlp.l3 is not a field"),
+        (
+            "{'dense': ['mlp.width=wide']}",
+            "g, tuning of [baseline: dense]: model.mlp.width = 'wide'",
+        ),
+        ("{'sae': ['auxweight=1']}", "g, tuning of [baseline: sae]: auxweight is not a field"),
+    ],
+)
+def test_a_dial_that_no_arm_can_turn_fairly_is_said_in_a_sentence(dials, said, tmp_path, capsys):
+    text = GRID.format(f"{ARMS}tune=Tuning(dials={dials})")
+    assert said in swept(tmp_path, capsys, text)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,12 @@ from support.grids import BASE
 from pellucid.cli import main
 from pellucid.errors import RunError, UserError
 from pellucid.run import RunFolder
-from pellucid.sweep import Grid, attempts, cluster, extras, on_ray, on_slurm
+from pellucid.sweep import Grid, attempts, cluster, extras, on_ray, on_slurm, snapshot
 from pellucid.sweep.engines import Place
 from pellucid.sweep.folder import GridFolder
 from pellucid.sweep.job import job_of, run_cell, task_of
 from pellucid.sweep.run import sweep
+from pellucid.sweep.slot import Slot
 
 GRID = Grid(name="k", base=BASE, axes={"k": ["mlp.k=2", "mlp.k=8"]}, seeds=(0,))
 
@@ -48,7 +49,7 @@ class Planned:
             run.create({"format": 1, "data": {}, "model": {}, "train": {}}, manifest, tokenizer)
 
     def ended(self) -> bool:
-        return self.plan != "waits" or self.cancelled
+        return self.plan not in ("waits", "stuck") or (self.cancelled and self.plan == "waits")
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -81,8 +82,8 @@ class Plans:
 A, B = (cell.name for cell in GRID.cells())
 
 
-def engine(folder: GridFolder, pool: Plans) -> cluster.ClusterEngine:
-    told = {"suite": "", "split": "val", "threads": 1}
+def engine(folder: GridFolder, pool: Plans, **bounds) -> cluster.ClusterEngine:
+    told = {"suite": "", "split": "val", "threads": 1, **bounds}
     return cluster.ClusterEngine(folder, GRID.cells(), pool, **told)
 
 
@@ -108,6 +109,60 @@ def test_a_stop_withdraws_what_waits(folder):
     assert ran.run(lambda board: ran.stop()) == 75
     assert [job.cancelled for job in pool.alive] == [True, False] and pool.closed
     assert folder.state(A, "") == "missing"
+
+
+def test_what_does_not_fit_into_a_call_is_left_for_the_next(folder):
+    pool = Plans(folder, {A: ["lost", "done"], B: ["done"]}, at_once=1)
+    fits = lambda queue: next((queue.remove(c) or c for c in [*queue] if c.name == A), None)
+    ran = engine(folder, pool, take=fits)
+    assert ran.run() == 75 and not ran.stopping
+    assert pool.submitted == [A, A] and pool.closed and folder.state(A, "") == "done"
+    assert engine(folder, pool, take=lambda queue: None).run() == 75 and pool.submitted == [A, A]
+    assert engine(folder, pool).run() == 0 and pool.submitted == [A, A, B]
+
+
+def test_jobs_that_do_not_end_are_left_before_the_call_does(folder, monkeypatch):
+    monkeypatch.setattr(cluster, "LEAVE", 3.0)
+    pool, begun = Plans(folder, {A: ["stuck"], B: ["stuck"]}), time.monotonic()
+    ran = engine(folder, pool, latest=begun + 0.2)
+    assert ran.run(lambda board: ran.stop()) == 75
+    assert 0.2 <= time.monotonic() - begun < 1.5
+    assert [job.cancelled for job in pool.alive] == [True, True] and pool.closed
+
+
+def test_a_slot_bounds_what_ray_is_given(folder, monkeypatch):
+    pool, told = Plans(folder, {}), []
+    monkeypatch.setattr(on_ray, "check", lambda address: None)
+    monkeypatch.setattr(on_ray, "RayPool", lambda code, **words: told.append(words) or pool)
+    monkeypatch.setattr(snapshot, "take", lambda code: "")
+    monkeypatch.setattr(Slot, "take", lambda slot, queue: None)
+    assert sweep(GRID, folder.path, engine="ray", slot=20.0) == 75
+    assert told[0]["bounded"] and pool.closed and not pool.submitted
+    slot = Slot(100.0, pace=None)
+    ran = Place(engine="ray").build(folder, GRID, GRID.cells(), 2, slot)
+    assert ran.latest == slot.saved < slot.until + 10
+    Place(engine="ray").build(folder, GRID, GRID.cells(), 2)
+    assert not told[-1]["bounded"]
+
+
+@pytest.mark.parametrize(
+    ("has", "told", "at_once"),
+    [
+        ({"CPU": 9.0}, {"threads": 2}, 4),
+        ({"CPU": 1.0}, {"threads": 2}, 1),
+        ({"CPU": 8.0}, {"workers": 3}, 3),
+        ({"CPU": 2.0}, {"workers": 3}, 2),
+        ({"CPU": 64.0, "GPU": 2.0}, {}, 2),
+        ({"CPU": 64.0, "GPU": 1.0}, {"gpus": 1 / 49}, 49),
+    ],
+)
+def test_a_bounded_call_gives_ray_what_it_runs_at_once(has, told, at_once, tmp_path, monkeypatch):
+    remote = lambda **options: lambda function: function
+    about = {"init": lambda **_: None, "cluster_resources": lambda: has, "remote": remote}
+    monkeypatch.setattr(on_ray, "required", lambda *words: SimpleNamespace(**about))
+    asked = {"address": "auto", "workers": None, "threads": 1, "gpus": None, **told}
+    assert on_ray.RayPool(tmp_path, bounded=True, **asked).at_once == at_once
+    assert on_ray.RayPool(tmp_path, **asked).at_once == told.get("workers")
 
 
 def test_a_cell_that_another_process_holds_is_waited_for(folder):
@@ -162,6 +217,9 @@ def test_a_job_does_nothing_for_a_cell_that_is_done_or_held(folder, tmp_path):
         (["--engine", "slurm", "--address", "auto"], "--address is of --engine ray"),
         (["--gpus", "1"], "of this machine --per-gpu is"),
         (["--engine", "ray", "--sbatch", "qos=x"], "--sbatch is of --engine slurm"),
+        (["--minutes", "30"], "--minutes is of --engine slurm, not of local"),
+        (["--engine", "ray", "--minutes", "30"], "--minutes is of --engine slurm, not of ray"),
+        (["--engine", "slurm", "--per-gpu", "2"], "--per-gpu is of --engine local or ray"),
     ],
 )
 def test_words_of_another_engine_are_refused(words, said, tmp_path, capsys):

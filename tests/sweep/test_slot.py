@@ -47,6 +47,7 @@ def test_a_cell_is_begun_where_it_fits():
     assert slot.over
     assert Slot(7200, Told()).usable == 7140
     assert Slot(100, Told(), begun=-50, clock=lambda: 0.0).until == 40
+    assert 40 < Slot(100, Told(), begun=-50, clock=lambda: 0.0).saved < 50
 
 
 def test_cells_are_packed_into_calls():

@@ -14,7 +14,7 @@ from pellucid.eval.refusals import refusal, seen
 from pellucid.run import RunFolder
 from pellucid.sweep import Grid, Tuning
 from pellucid.sweep.folder import Failure, GridFolder
-from pellucid.sweep.trials import tuned
+from pellucid.sweep.trials import check_trials, searches, trials, tuned
 from pellucid.sweep.tuning import SELECTED_BY, Point, at_edge, chosen, wanted
 
 RATES = (0.001, 0.002, 0.004, 0.008)
@@ -123,6 +123,29 @@ def grid(**changes):
 def test_a_grid_that_contradicts_its_search_is_refused(changes, said):
     with pytest.raises(UserError, match=said):
         grid(**changes).cells()
+
+
+def test_a_dial_is_one_field_in_whichever_layers():
+    dials = {"mlp=relu_l1": ["mlp.l1=0.01", "mlp@0.l1=0.1 model.mlp@1.l1=1"], "d": ["dropout=0"]}
+    dials["c"] = ["aux_weight=0.1"]
+    arms = {"axes": {"m": ["mlp=relu_l1"]}, "baselines": {"d": "mlp=dense"}}
+    asked = grid(
+        **arms, base="tiny", posthoc={"c": "of=d k=2 width=24"}, tune=replace(TUNING, dials=dials)
+    )
+    cells = asked.cells()
+    check_trials(asked, cells)
+    told = [c for arm in searches(asked, cells) if not arm.arm.fit for c in dialled(arm)]
+    assert [cell.config.model.filling("mlp", 1).l1 for cell in told[:2]] == [0.01, 1.0]
+    assert told[2].config.model.dropout == 0.0
+
+
+def dialled(search):
+    """The runs of a search in which its arm's dial is turned."""
+    point, words = Point(RATES[0]), search.tuning.dial_of(search.arm.values)
+    return trials(
+        replace(search, tuning=replace(search.tuning, seeds=(9,))),
+        [point._replace(dial=one) for one in words],
+    )
 
 
 def test_every_arm_is_told_its_own_rate_and_says_who_chose_it(tmp_path):
