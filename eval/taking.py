@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from pellucid.errors import RunError
 from pellucid.eval.families import FAMILY, used
-from pellucid.eval.refusals import refusal, seen, watched
+from pellucid.eval.refusals import refusal, watched
 from pellucid.eval.score import NO_VALUE, NoValue, Score
 from pellucid.eval.suite import METRICS, Metric
 from pellucid.eval.workbench import Workbench
+from pellucid.training.seen import seen
 
 if TYPE_CHECKING:
     from pellucid.run import Run
