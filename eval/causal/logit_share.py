@@ -14,7 +14,7 @@ from pellucid.eval.bootstrap import Interval
 from pellucid.eval.causal.passes import Rows, nats, rows_of
 from pellucid.eval.causal.resampled import over_documents
 from pellucid.eval.causal.through_units import Split, Splitter
-from pellucid.eval.controls import MODELS, Found, System, under_controls
+from pellucid.eval.controls import NO_PASS, Found, System, under_controls
 from pellucid.eval.halves import halves
 from pellucid.eval.score import Score
 from pellucid.eval.still import said_of_all
@@ -75,7 +75,7 @@ def _scores(bench: Workbench, metric: str, references: Mapping[str, Found]) -> l
         metric,
         lambda system: bench.once("logit_share", system, lambda s: measure(s, texts))[metric],
         better="higher" if metric == "logit_share" else "lower",
-        controls=MODELS,
+        without=NO_PASS,
         references=references,
         flags={None: said_of_all(bench.reader)},
     )
