@@ -10,6 +10,7 @@ import pytest
 from pellucid.errors import RunError
 from pellucid.eval import evaluate
 from pellucid.eval import suite as suites
+from pellucid.eval.causal.logit_share import MEAN, WHOLE, ZERO
 from pellucid.eval.families import used
 from pellucid.eval.refusals import refusal
 from pellucid.eval.score import Score
@@ -253,12 +254,26 @@ def test_the_loss_that_chose_a_run_is_refused_under_all_its_names(
     assert (part.value is None) == (asked == ("bits_per_byte",))
 
 
+def test_nor_is_it_shown_as_a_control(make_run, tmp_path):
+    run = make_run()
+    chosen = folder(tmp_path / "chosen", selected_by=["val:bits_per_byte"])
+    (free,) = evaluate(run, metrics=[MEAN], progress=False)
+    object.__setattr__(run, "folder", chosen)
+    (score,) = evaluate(run, metrics=[MEAN], progress=False)
+    assert score.value == free.value and isinstance(free.controls[WHOLE], float)
+    assert free.controls[WHOLE] not in score.controls.values()
+    reason = f"refused: {WHOLE} uses loss:dev, but chosen was chosen by it among the runs"
+    assert score.controls[WHOLE].startswith(reason)
+
+
 def test_scores_that_are_the_held_out_loss_are_declared():
     table = suites.METRICS
     assert {name for name, metric in table.items() if "loss" in metric.uses} == set(NAMES)
     assert {name: metric.loss for name, metric in table.items() if metric.loss} == {
         "explained_loss": ("explained_loss_nats_full",),
         "cross_entropy_by_class": ("cross_entropy_by_class",),
+        MEAN: (WHOLE,),
+        ZERO: (WHOLE,),
     }
 
 
