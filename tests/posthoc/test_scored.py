@@ -1,11 +1,13 @@
 """Every metric takes a run of post-hoc coders of every kind, beside its frozen twin."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
-from pellucid.eval import METRICS, evaluate
+from pellucid.eval import METRICS, SUITES, evaluate
 from pellucid.eval.controls import CONTROLS, FROZEN
+from pellucid.eval.rules.limits import Limits
 from pellucid.eval.score import NO_VALUE
 from pellucid.posthoc import posthoc
 from pellucid.posthoc.splice import FILLING
@@ -13,6 +15,13 @@ from pellucid.run import load
 
 SMALL = ("steps=6", "batch=4", "width=24", "k=3", "eval_tokens=512")
 LATENT = ("regret", "latent_f1", "latent_auroc", "latent_mcc", "belief_mcc", "latent_interchange")
+LITTLE = replace(
+    SUITES["standard"],
+    tokens=8_192,
+    ngram_tokens=50_000,
+    rules=Limits(sampled=2, units=8, tokens=2_000),
+)
+"""All metrics and controls of `standard`, on little text and with rules of few units."""
 NONE = {
     **dict.fromkeys(LATENT, "the corpus is not `latent`"),
     "minimal_pairs": "no Python definition that fits the context",
@@ -24,8 +33,7 @@ NONE = {
 @pytest.mark.parametrize("rule", ["topk", "batch_topk"])
 @pytest.mark.parametrize("kind", FILLING)
 def test_every_metric_takes_coders_of_every_kind(dense, tmp_path, monkeypatch, kind, rule):
-    few = lambda bench: 2  # whole evaluations are about more than rules
-    monkeypatch.setattr("pellucid.eval.rules.scores._most", few)
+    monkeypatch.setitem(SUITES, "standard", LITTLE)
     words = [f"kind={kind}", f"rule={rule}", *SMALL]
     (path,) = posthoc(dense.folder.path, words, tmp_path / "run")
     found = defaultdict(list)
