@@ -11,7 +11,7 @@ usage: pellucid posthoc RUN [--kind KIND] [--no-twin] [run=FOLDER] [field=value 
 
 Fits coders to all MLPs of a dense run at once and writes the spliced model as a run. Of k, width
 and lr several values may be given, as in k=16,32,64: one run for each k and width, at the rate
-that explains most of training rows not used before. KIND is transcoder (the default),
+whose spliced model best predicts training rows not used before. KIND is transcoder (the default),
 skip_transcoder, crosslayer_transcoder, sae or matryoshka; rule=batch_topk keeps the k strongest
 units of a token on average, those of a batch while it fits and those above a threshold afterwards.
 

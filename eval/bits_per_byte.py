@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pellucid.eval.bootstrap import Interval, ratio
-from pellucid.eval.controls import MODELS, System, under_controls
+from pellucid.eval.controls import CONTROLS, NO_PASS, System, under_controls
 from pellucid.eval.reader import Predictions
 from pellucid.eval.score import NoValue, Score
 from pellucid.eval.workbench import Workbench
@@ -44,7 +44,7 @@ def _score(
         metric,
         lambda system: _per_byte(bench, read(system).bits),
         better="lower",
-        controls=MODELS,
+        without=NO_PASS,
         references={name: _per_byte(bench, bench.ngram(n).bits) for name, n in NGRAMS.items()},
         flags={None: (*flags, *bench.ngram_flags)},
     )
@@ -58,7 +58,7 @@ def bits_saved_over_5gram(bench: Workbench) -> list[Score]:
         "bits_saved_over_5gram",
         lambda system: _per_byte(bench, ngram - system.end_to_end.bits),
         better="higher",
-        controls=MODELS,
+        without=NO_PASS,
         references={"bigram": _per_byte(bench, ngram - bench.ngram(2).bits)},
         flags={None: bench.ngram_flags},
     )
@@ -78,8 +78,7 @@ def bits_per_byte_given_up(bench: Workbench) -> list[Score]:
         "bits_per_byte_given_up",
         lambda system: _per_byte(bench, system.end_to_end.bits - theirs),
         better="lower",
-        # The dense run itself gives up nothing.
-        controls=[name for name in MODELS if name != "dense_neurons"],
+        without=NO_PASS | {"dense_neurons": "the dense run itself gives up nothing"},
         flags={None: (f"dense_neurons: {dense.remark}",) if dense.remark else ()},
     )
 
@@ -95,7 +94,7 @@ def bytes_per_token(bench: Workbench) -> list[Score]:
             split=bench.split,
             seconds=0.0,
             tokens=len(stream.tokens),
-            controls={"random_twin": GIVEN},
+            controls=dict.fromkeys(CONTROLS, GIVEN),
             flags=stream.flags,
         )
     ]

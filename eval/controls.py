@@ -5,9 +5,10 @@ were never trained, and rotated units score well on many metrics (arXiv 2501.177
 Each control is a reader, or something that can be read like one, over the same stream.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from pellucid.errors import RunError
@@ -41,6 +42,8 @@ CEILING = "ceiling"
 NO_DENSE = "no matched dense run was named: eval --dense RUN"
 NO_SITES = "the model has no site with units of its own"
 NOT_MADE = "not made for this evaluation"
+NO_PASS = dict.fromkeys(UNITS, "units made from activations are part of no forward pass")
+"""Why a measure of what models predict, or of what is edited in them, is not taken of units alone."""
 
 
 def made_units(reader: Reader, *, seed: int) -> dict[str, System]:
@@ -63,25 +66,28 @@ def under_controls(
     measure: Measure,
     *,
     better: Literal["lower", "higher"] | None,
-    controls: Iterable[str] = CONTROLS,
+    without: Mapping[str, str] = MappingProxyType({}),
     references: Mapping[str, Found] | None = None,
     flags: Mapping[str | None, tuple[str, ...]] | None = None,
 ) -> list[Score]:
     """Take the same measure of the run and of every control: one score for each site it finds.
 
     `better` says which way is better, if any: a control that does as well is then named in a flag.
+    `without` names controls that the measure is not taken of, with the reason in place of a number.
     `references` are further values to stand beside the run's, such as an n-gram's; `flags` are
     sentences by site, beside the one about a site none of whose units ever moves. A measure looks
     at the sites that a system has (`system.sites()`): controls may lack some. It may raise NoValue
-    with a sentence. Raises ValueError where the random twin is not among the controls.
+    with a sentence. Raises ValueError where it is not to be taken of the random twin.
     """
-    wanted = tuple(controls)
-    if FROZEN in bench.controls and "permuted_weights" in wanted:  # as wherever models are
-        wanted = (*wanted, FROZEN)
-    if "random_twin" not in wanted:
-        raise ValueError(f"{metric}: random_twin must be among the controls; got {wanted}")
+    if "random_twin" in without:
+        raise ValueError(f"{metric}: random_twin must be among the controls")
     found, seconds = _of_run(bench.reader, measure)
-    beside = {name: _measured(bench.controls.get(name, NOT_MADE), measure) for name in wanted}
+    # A frozen dictionary stands wherever models do.
+    names = (*CONTROLS, FROZEN) if FROZEN in bench.controls else CONTROLS
+    beside = {
+        name: without.get(name) or _measured(bench.controls.get(name, NOT_MADE), measure)
+        for name in names
+    }
     beside |= references or {}
     sites, said = bench.reader.sites(), _said(bench, found, flags or {})
     about = {"metric": metric, "split": bench.split, "better": better, "seconds": seconds}

@@ -68,7 +68,8 @@ class Metric(NamedTuple):
     alone: bool = False
     """looks at models alone, not at what units did on the stream: another process may take it"""
     loss: tuple[str, ...] = ()
-    """single scores of several that are the held-out loss, or rise and fall with it, by name"""
+    """single scores of several, and controls beside them, that are the held-out loss, or rise and fall
+    with it, by name"""
 
 
 METRICS: dict[str, Metric] = {

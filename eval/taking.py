@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from pellucid.errors import RunError
 from pellucid.eval.families import FAMILY, used
-from pellucid.eval.refusals import refusal, seen, watched
+from pellucid.eval.refusals import refusal, watched
 from pellucid.eval.score import NO_VALUE, NoValue, Score
 from pellucid.eval.suite import METRICS, Metric
 from pellucid.eval.workbench import Workbench
+from pellucid.training.seen import seen
 
 if TYPE_CHECKING:
     from pellucid.run import Run
@@ -80,11 +81,13 @@ def _told(metric: Metric, found: Mapping[str, str], split: str) -> Metric:
 
 
 def _withheld(score: Score, metric: Metric, found: Mapping[str, str], split: str) -> Score:
-    """A score, without its value where it is the loss that chose the run."""
-    if score.metric not in metric.loss:
-        return score
-    reason = refusal(found, score.metric, "", used(("loss",), split))
-    if reason is None:
-        return score
+    """A score, without what is the loss that chose the run: its value, or controls beside it."""
+    lost = {}
+    for name in metric.loss:
+        if name == score.metric or name in score.controls:
+            lost[name] = refusal(found, name, "", used(("loss",), split))
+    lost = {name: f"refused: {reason}" for name, reason in lost.items() if reason}
+    if score.metric not in lost:
+        return replace(score, controls=score.controls | lost)
     empty = {"value": None, "low": None, "high": None, "n": 0, "controls": {}}
-    return replace(score, flags=(f"{NO_VALUE}refused: {reason}",), **empty)
+    return replace(score, flags=(NO_VALUE + lost[score.metric],), **empty)

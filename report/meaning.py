@@ -61,7 +61,8 @@ MEANING = {
     "nothing else.",
     "interchange_accuracy": "Whether few units hold a task's answer: swapping them between two prompts "
     "swaps the answers.",
-    "logit_share": "Share of the right token's logit that flows through units.",
+    "logit_share": "Share of the logits that units write directly: 1 less how long the logits without "
+    "their part are, over how long the whole ones are.",
     "cross_entropy_through_units": "Loss where only what flows through units is kept.",
     "circuit": "The smallest part of the model that does a task alone.",
 }

@@ -15,6 +15,8 @@ HIGHER_IS_BETTER = {"bits_saved_over_5gram", "explained_loss"}
 CEILINGS = ("ceiling", "linear_probe")
 """Controls that a score is not meant to beat."""
 
+MANY = 4
+"""A reason that more rows share is said once for all of them, though it is not that of most."""
 WIDTH = 200
 """Longest bar in pixels."""
 AS_WELL = "a control scores as well: "
@@ -59,13 +61,14 @@ def families(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def shared_missing(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Controls that most rows lack for the same reason: said once, and taken from the rows."""
+    """Controls that most rows, or many, lack for the same reason: said once, and taken from them."""
     held: dict[tuple[str, str], int] = {}
     for row in rows:
         for missing in row["missing"]:
             for name in missing["names"]:
                 held[name, missing["reason"]] = held.get((name, missing["reason"]), 0) + 1
-    common = {pair for pair, count in held.items() if count > max(1, len(rows) / 2)}
+    many = max(1, min(MANY, len(rows) / 2))
+    common = {pair for pair, count in held.items() if count > many}
     for row in rows:
         row["missing"] = [
             {**missing, "names": names}

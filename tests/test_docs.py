@@ -11,6 +11,7 @@ from pellucid import kernels
 from pellucid.cli import main
 from pellucid.eval.circuits.battery import Repeats
 from pellucid.eval.circuits.settings import PROFILES, Settings
+from pellucid.eval.suite import METRICS
 from pellucid.experiments import run_config
 from pellucid.report import comparison
 from pellucid.report.reading import read_run
@@ -69,6 +70,29 @@ def test_the_page_of_the_kernels_runs_from_top_to_bottom(capsys):
 def test_the_page_of_the_kernels_names_every_operation():
     page = (DOCS / "kernels.md").read_text()
     assert [name for name in kernels.__all__ if f"`{name}(" not in page and name != "path"] == []
+
+
+def described() -> set[str]:
+    """Names of metrics in headings, first cells of tables and first words of paragraphs.
+
+    `_zero` behind `targeted_ablation_mean` stands for `targeted_ablation_zero`.
+    """
+    found: set[str] = set()
+    for page in sorted((DOCS / "metrics").glob("*.md")):
+        for entry in re.findall(r"^(#+ .*|\| `[^|]*|\*\*`.*?`)", page.read_text(), re.MULTILINE):
+            whole = ""
+            for name in re.findall(r"`([\w…]+)", entry):
+                whole = whole.rpartition("_")[0] + name if name.startswith("_") else name
+                found.add(whole)
+    return found - {"…"}
+
+
+def test_every_metric_has_its_place_on_a_page_of_its_family():
+    """By its name, whatever the numbers in it; a `…` stands for any part of a name."""
+    any_number = lambda name: re.sub(r"\d+", "1", name.removesuffix("_quick"))
+    told = [any_number(name).replace("…", r"\w+") for name in described()]
+    missing = [n for n in METRICS if not any(re.fullmatch(t, any_number(n)) for t in told)]
+    assert missing == []
 
 
 def test_the_page_of_the_levers_runs_from_top_to_bottom(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from support.training import SMALL, assert_same_training, digest, finish, launch
 
 from pellucid.data import prepare
 from pellucid.errors import UserError
-from pellucid.eval.refusals import refusal, seen
+from pellucid.eval.refusals import refusal
 from pellucid.experiments import run_config
 from pellucid.models import ModelConfig, Transformer, record
 from pellucid.models.inherit import GATE
@@ -28,6 +29,7 @@ from pellucid.training import devices
 from pellucid.training.distill import divergence
 from pellucid.training.inherit import inherit
 from pellucid.training.levers import Levers
+from pellucid.training.seen import seen
 from pellucid.training.session import Session
 from pellucid.training.state import model_state
 
@@ -405,6 +407,10 @@ def test_what_a_loss_says_it_uses_does_not_evaluate_its_run(module, tmp_path):
     for family in facts["uses"]:
         assert refusal(known, "f1", "m", (family,)) == f"f1 uses {family}, but {reason}"
     assert refusal(known, "f1", "m", ("labels:test",)) is None
+    after = trained(tmp_path / "after", *TOPK, "train.steps=1", f"train.init_from={folder.path}")
+    shutil.rmtree(folder.path)
+    told = {name: f"{why}; after starts or learns from it" for name, why in known.items()}
+    assert seen(RunFolder(after)) == told
 
 
 @pytest.mark.parametrize("more", ["train.micro_batch=2", "train.checkpoint_activations=true"])

@@ -15,6 +15,7 @@ from pellucid.data import TokenData
 from pellucid.errors import RunError, UserError
 from pellucid.models import Transformer
 from pellucid.run import Run, load
+from pellucid.training.seen import seen
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Source:
         return self.run.model
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of it, its own origin too."""
+        """What the manifest says of it: its own origin too, and what it had seen by now."""
         manifest = self.run.folder.read_manifest()
         return {
             "run": self.name,
@@ -42,6 +43,7 @@ class Source:
             "config_sha256": identity_hash(self.run.config),
             "data_fingerprint": manifest["data_fingerprint"],
             "origin": manifest.get("origin", "scratch"),
+            "seen": seen(self.run.folder),
         }
 
     def same_as(self, facts: Mapping[str, Any]) -> None:

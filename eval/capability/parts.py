@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pellucid.data.tokenizer import Tokenizer
 from pellucid.eval.bootstrap import Interval
-from pellucid.eval.controls import MODELS, Found, Measure, System, under_controls
+from pellucid.eval.controls import NO_PASS, Found, Measure, System, under_controls
 from pellucid.eval.score import NO_VALUE, NoValue, Score
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def by_part(
         if not some(bench.reader):
             continue
         scores += under_controls(
-            bench, metric, some, better=way, controls=MODELS, references=references
+            bench, metric, some, better=way, without=NO_PASS, references=references
         )
     if tokens is not None:
         about = set(bench.stream.flags)

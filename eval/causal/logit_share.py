@@ -14,7 +14,7 @@ from pellucid.eval.bootstrap import Interval
 from pellucid.eval.causal.passes import Rows, nats, rows_of
 from pellucid.eval.causal.resampled import over_documents
 from pellucid.eval.causal.through_units import Split, Splitter
-from pellucid.eval.controls import MODELS, Found, System, under_controls
+from pellucid.eval.controls import NO_PASS, Found, System, under_controls
 from pellucid.eval.halves import halves
 from pellucid.eval.score import Score
 from pellucid.eval.still import said_of_all
@@ -23,6 +23,8 @@ from pellucid.eval.workbench import Workbench
 TOKENS = 4096
 """Tokens of half B that are split, and of half A that means are taken of."""
 MEAN, ZERO = "cross_entropy_through_units_mean", "cross_entropy_through_units_zero"
+WHOLE = "ceiling_whole_logits"
+"""What stands beside these: the run's own cross-entropy on the same tokens."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def cross_entropy_through_units_zero(bench: Workbench) -> list[Score]:
 
 def _cross_entropy(bench: Workbench, metric: str) -> list[Score]:
     whole = whole_cross_entropy(bench.reader, Texts.of(bench))
-    return _scores(bench, metric, {"ceiling_whole_logits": {None: whole}})
+    return _scores(bench, metric, {WHOLE: {None: whole}})
 
 
 def _scores(bench: Workbench, metric: str, references: Mapping[str, Found]) -> list[Score]:
@@ -75,7 +77,7 @@ def _scores(bench: Workbench, metric: str, references: Mapping[str, Found]) -> l
         metric,
         lambda system: bench.once("logit_share", system, lambda s: measure(s, texts))[metric],
         better="higher" if metric == "logit_share" else "lower",
-        controls=MODELS,
+        without=NO_PASS,
         references=references,
         flags={None: said_of_all(bench.reader)},
     )

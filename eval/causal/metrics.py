@@ -4,6 +4,8 @@ from pellucid.eval.causal import interchange, logit_share, steering, targeted_ab
 
 QUICK, STANDARD = ("quick",), ("standard", "full")
 ALONE = True
+LOSS = (logit_share.WHOLE,)
+"""A control that is the held-out loss: see `Metric.loss` in `eval/suite.py`."""
 LABELS, TASKS = ("labels",), ("tasks",)
 """Of the family that goes with the split: see `Metric.uses` in `eval/suite.py`."""
 
@@ -26,8 +28,20 @@ CAUSAL = {
     "interchange_accuracy_quick": (interchange.interchange_accuracy_quick, QUICK, TASKS),
     "interchange_accuracy": (interchange.interchange_accuracy, STANDARD, TASKS, ALONE),
     "logit_share": (logit_share.logit_share, STANDARD, ()),
-    logit_share.MEAN: (logit_share.cross_entropy_through_units_mean, STANDARD, ()),
-    logit_share.ZERO: (logit_share.cross_entropy_through_units_zero, STANDARD, ()),
+    logit_share.MEAN: (
+        logit_share.cross_entropy_through_units_mean,
+        STANDARD,
+        (),
+        False,
+        LOSS,
+    ),
+    logit_share.ZERO: (
+        logit_share.cross_entropy_through_units_zero,
+        STANDARD,
+        (),
+        False,
+        LOSS,
+    ),
 }
-"""By name: what measures it, the suites it runs in, whether it uses labels or tasks, and whether it
-looks at models alone."""
+"""By name: what measures it, the suites it runs in, whether it uses labels or tasks, whether it
+looks at models alone, and which of its controls are the held-out loss."""

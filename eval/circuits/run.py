@@ -19,7 +19,8 @@ from pellucid.eval.circuits.objective import Asked
 from pellucid.eval.circuits.proof import proof
 from pellucid.eval.circuits.settings import Settings, settings_of
 from pellucid.eval.circuits.strata import strata
-from pellucid.eval.refusals import refusal, seen
+from pellucid.eval.refusals import refusal
+from pellucid.training.seen import seen
 
 if TYPE_CHECKING:
     from pellucid.run import Run

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pellucid.eval.bootstrap import Interval, ratio
-from pellucid.eval.controls import MODELS, Found, System, under_controls
+from pellucid.eval.controls import NO_PASS, Found, System, under_controls
 from pellucid.eval.latents.known import Known
 from pellucid.eval.score import NoValue, Score
 from pellucid.eval.workbench import Workbench
@@ -14,7 +14,7 @@ def regret(bench: Workbench) -> list[Score]:
     """Bits per symbol above the Bayes-optimal reader's, on the same held-out symbols; 0 is perfect."""
     known = bench.latents
     if isinstance(known, str):
-        return under_controls(bench, "regret", _absent(known), better="lower", controls=MODELS)
+        return under_controls(bench, "regret", _absent(known), better="lower", without=NO_PASS)
 
     def measure(system: System) -> Found:
         return {None: regret_of(known, system.end_to_end.bits, seed=bench.seed)}
@@ -30,7 +30,7 @@ def regret(bench: Workbench) -> list[Score]:
         "regret",
         measure,
         better="lower",
-        controls=MODELS,
+        without=NO_PASS,
         references=references,
         flags=said,
     )

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from pellucid.errors import RunError
 from pellucid.eval.bootstrap import Interval, mean, ratio
-from pellucid.eval.controls import FROZEN, MODELS, Measure, System, under_controls
+from pellucid.eval.controls import FROZEN, MODELS, NO_PASS, Measure, System, under_controls
 from pellucid.eval.halves import halves
 from pellucid.eval.reader import Reader
 from pellucid.eval.rules import effect, explained_loss, intruder
@@ -79,7 +79,7 @@ def explained_loss_scores(bench: Workbench) -> list[Score]:
 
 
 def _of_models(bench: Workbench, name: str, measure: Measure, better, flags) -> list[Score]:
-    return under_controls(bench, name, measure, better=better, controls=MODELS, flags=flags)
+    return under_controls(bench, name, measure, better=better, without=NO_PASS, flags=flags)
 
 
 def _arms(bench: Workbench, system: System) -> explained_loss.Arms:

@@ -1,6 +1,7 @@
 """What cannot be measured is said in a sentence, and never shown as 0."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ from pellucid.eval import evaluate
 from pellucid.eval.controls import NO_SITES
 from pellucid.eval.halves import halves
 from pellucid.eval.reader import Reader
-from pellucid.eval.score import NoValue
+from pellucid.eval.score import NO_VALUE, NoValue
 from pellucid.eval.stream import sample
 from pellucid.eval.suite import METRICS, QUICK, Metric
 from pellucid.eval.unit_statistics import CONSTANT, mean_active_units, mean_kurtosis
 from pellucid.eval.workbench import Workbench
+from pellucid.models import Transformer
+from pellucid.report import write_report
+from pellucid.run import load
 
 VOCAB = 7
 
@@ -55,6 +59,42 @@ def test_a_model_without_units_says_so():
         reader.model.sites = dict
     (score,) = mean_active_units(made)
     assert (score.value, score.flags) == (None, (f"no value: {NO_SITES}",))
+
+
+PREDICTS = {
+    "quick": {
+        *("bits_per_byte", "bits_per_byte_overlap", "bits_saved_over_5gram", "bytes_per_token"),
+        *("tasks_quick", "cross_entropy_by_class", "identifier_recall"),
+    },
+    "standard": {
+        *("bits_per_byte", "bits_per_byte_overlap", "bits_saved_over_5gram", "bytes_per_token"),
+        *("tasks", "cross_entropy_by_class", "identifier_recall"),
+        *("induction", "calibration", "sample_validity"),
+    },
+}
+"""What needs no unit, and has a value of a small model of this text."""
+
+
+@pytest.mark.parametrize("suite", ["quick", pytest.param("standard", marks=pytest.mark.slow)])
+def test_a_model_without_units_is_scored_by_what_it_predicts(folder, tmp_path, monkeypatch, suite):
+    """Its layers are there, and show nothing that is scored; the run's page is written."""
+    shown = Transformer.sites
+    streams = lambda model: {n: s for n, s in shown(model).items() if s.kind == "stream"}
+    monkeypatch.setattr(Transformer, "sites", streams)
+    run = load(shutil.copytree(folder, tmp_path / "run"))
+    scores = evaluate(run, suite=suite, progress=False)
+    family = lambda score: score.metric.partition(":")[0]
+    wanted = {name for name, metric in METRICS.items() if suite in metric.suites}
+    silent = [score for score in scores if score.value is None]
+    assert wanted == {family(one).partition("_nats_")[0] for one in scores}
+    assert {family(one) for one in scores if one.value is not None} == PREDICTS[suite]
+    assert all(len(one.flags[0]) > len(NO_VALUE) for one in silent)
+    assert all(one.flags[0].startswith(NO_VALUE) for one in silent)
+    for one in silent:
+        if family(one) in ("mean_active_units", "rule", "concept_coverage"):
+            assert one.flags[0] == NO_VALUE + NO_SITES
+    assert run.folder.read_units()["sites"] == []
+    assert "could not be measured" in write_report(run.folder).read_text()
 
 
 def test_too_few_documents_give_a_value_without_an_interval():

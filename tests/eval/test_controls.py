@@ -8,7 +8,7 @@ import torch
 from support.planted import Planted, random_stream
 
 from pellucid.eval.bootstrap import Interval
-from pellucid.eval.controls import CONTROLS, NOT_MADE, as_good, made_units, under_controls
+from pellucid.eval.controls import CONTROLS, NO_PASS, NOT_MADE, as_good, made_units, under_controls
 from pellucid.eval.made import MadeUnits
 from pellucid.eval.permuted import permuted_weights, shuffled
 from pellucid.eval.reader import Reader
@@ -57,16 +57,17 @@ def test_what_must_be_said_of_a_control_stands_beside_its_number():
     (score,) = under_controls(bench, "m", share_of_first, better="higher")
     assert isinstance(score.controls["ica"], float) and f"ica: {remark}" in score.flags
     of_all = lambda system: {None: share_of_first(system)[SITE]}
-    controls = ("random_twin", "ica")
-    (score,) = under_controls(bench, "m", of_all, better="higher", controls=controls)
+    without = dict.fromkeys(("random_dictionary", "pca"), "it has no such site")
+    (score,) = under_controls(bench, "m", of_all, better="higher", without=without)
     assert f"ica: {remark}" in score.flags
-    (score,) = under_controls(bench, "m", share_of_first, better=None, controls=CONTROLS[:4])
+    (score,) = under_controls(bench, "m", share_of_first, better=None, without={"ica": "too slow"})
+    assert score.controls["ica"] == "too slow"
     assert not any(remark in flag for flag in score.flags)
 
 
 def test_a_measure_is_never_taken_without_the_random_twin():
     with pytest.raises(ValueError, match="random_twin must be among"):
-        under_controls(a_bench(), "m", share_of_first, better=None, controls=("pca",))
+        under_controls(a_bench(), "m", share_of_first, better=None, without={"random_twin": "-"})
     with pytest.raises(TypeError, match="twin"):
         Workbench(a_bench().reader, train=np.zeros(1, int), vocab_size=2, split="val", seed=0)
 
@@ -87,14 +88,16 @@ def test_flags_and_references_stand_beside_the_value():
         "m",
         share_of_first,
         better="higher",
-        controls=("random_twin",),
+        without=NO_PASS,
         references={
             "bigram": {SITE: Interval(0.9, None, None, 1)},
             "ceiling_probe": {SITE: Interval(1.0, None, None, 1)},
         },
         flags={SITE: ("a sentence",)},
     )
-    assert score.controls == {"random_twin": 0.0, "bigram": 0.9, "ceiling_probe": 1.0}
+    assert (score.controls["bigram"], score.controls["ceiling_probe"]) == (0.9, 1.0)
+    assert set(score.controls) == {*CONTROLS, "bigram", "ceiling_probe"}
+    assert {name: score.controls[name] for name in NO_PASS} == NO_PASS
     assert score.flags == ("a control scores as well: bigram 0.9", "a sentence")
 
 

@@ -7,7 +7,7 @@ import pytest
 from pellucid.errors import RunError
 from pellucid.eval import workbench
 from pellucid.eval.bootstrap import Interval
-from pellucid.eval.controls import MODELS, under_controls
+from pellucid.eval.controls import NO_PASS, under_controls
 from pellucid.eval.suite import METRICS
 from pellucid.models import Transformer
 from pellucid.models.mlp import MLPS
@@ -62,7 +62,7 @@ def test_a_dense_run_of_other_data_is_refused(make_run, dense):
 def said(run, dense) -> list[str]:
     bench = workbench(run, dense=dense, **QUICK)
     one = lambda system: {None: Interval(1.0, 0.0, 2.0, 10, ())}
-    [score] = under_controls(bench, "one", one, better=None, controls=MODELS)
+    [score] = under_controls(bench, "one", one, better=None, without=NO_PASS)
     assert score.controls["dense_neurons"] == 1.0
     return [flag for flag in score.flags if flag.startswith("dense_neurons")]
 

@@ -10,6 +10,7 @@ import torch
 from pellucid.errors import RunError
 from pellucid.eval import METRICS, SUITES, NGram, evaluate, random_twin, workbench
 from pellucid.eval.contexts import BANDS
+from pellucid.eval.controls import CONTROLS
 from pellucid.eval.score import unpack
 from pellucid.storage import files
 
@@ -35,6 +36,13 @@ def test_scores_are_written_and_read_back(scored):
         "test_openings": 0,
     }
     assert not [path for path in run.folder.path.iterdir() if path.name.startswith(".tmp")]
+
+
+def test_every_claim_stands_beside_every_control_or_the_reason_why_not(scored):
+    _, scores = scored()
+    claims = [s for s in scores if s.better is not None and s.value is not None]
+    assert len({score.metric.partition(":")[0] for score in claims}) > 10
+    assert [s.metric for s in claims if not set(CONTROLS) <= set(s.controls)] == []
 
 
 def test_the_same_seed_gives_the_same_scores_and_units_bit_for_bit(make_run, scored):

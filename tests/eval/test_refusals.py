@@ -1,6 +1,8 @@
 """What a run was trained or chosen by does not evaluate it, whichever run of its line did so."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,12 +10,14 @@ import pytest
 from pellucid.errors import RunError
 from pellucid.eval import evaluate
 from pellucid.eval import suite as suites
+from pellucid.eval.causal.logit_share import MEAN, WHOLE, ZERO
 from pellucid.eval.families import used
-from pellucid.eval.refusals import refusal, seen
+from pellucid.eval.refusals import refusal
 from pellucid.eval.score import Score
 from pellucid.eval.suite import QUICK, Metric
 from pellucid.eval.taking import permitted
 from pellucid.run import RunFolder
+from pellucid.training.seen import UNKNOWN, seen
 
 LOSS = {"function": "quiet:l1", "source_sha256": "0" * 64, "sites": ["blocks.0.mlp"]}
 
@@ -79,6 +83,52 @@ def test_a_run_that_starts_from_another_has_seen_what_that_one_saw(tmp_path):
     known = seen(folder(tmp_path / "c", init_from=tmp_path / "b"))
     assert "c starts or learns from it" in known["labels:loop"]
     assert "entered the loss of b" in known["quiet:l1"]
+
+
+def begun_from(path, source, **about) -> RunFolder:
+    """A run that starts from another one, whose manifest says what a training run's does of it."""
+    origin = {"init_from": {"run": source.name, "seen": seen(source)}}
+    return folder(path, init_from=source.path, origin=origin, **about)
+
+
+def test_what_a_source_had_seen_is_known_without_its_folder(tmp_path, monkeypatch):
+    """Whether it was deleted, or its path was written from another working folder."""
+    monkeypatch.chdir(tmp_path)
+    runs = Path("runs")
+    a = folder(runs / "a", labels="loop", losses=[LOSS], selected_by=["tasks:dev"])
+    b = begun_from(runs / "b", a)
+    shutil.rmtree(a.path)
+    c = begun_from(tmp_path / "c", b)
+    whole = seen(c)
+    for key in ("labels:loop", "quiet:l1", "site:blocks.0.mlp", "tasks:dev"):
+        assert "; b starts or learns from it; c starts or learns from it" in whole[key], key
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert not b.exists() and seen(c) == whole
+    assert found(whole, uses=("labels:loop",)) and found(whole, module="quiet")
+    assert not [key for key in whole if key.startswith(UNKNOWN)]
+
+
+def test_what_a_source_has_seen_since_counts_too(tmp_path):
+    a = folder(tmp_path / "a")
+    b = begun_from(tmp_path / "b", a)
+    a.update_manifest(selected_by=["coverage"])
+    assert "a was chosen by it" in found(seen(b), metric="coverage")
+
+
+def test_a_score_says_that_nothing_is_known_of_a_source(make_run, monkeypatch, tmp_path):
+    """Of manifests that say nothing of it: no score goes without the sentence."""
+    run, gone = make_run(), tmp_path / "gone"
+    b = folder(tmp_path / "b", init_from=gone)
+    object.__setattr__(run, "folder", begun_from(tmp_path / "c", b))
+    monkeypatch.setitem(suites.METRICS, "made_up", Metric(made_up, QUICK))
+    scores = evaluate(run, metrics=["made_up", "bytes_per_token"], progress=False)
+    assert [score.value is None for score in scores] == [False, False]
+    reason = (
+        f"what {gone} was trained and chosen by is not known: the run is not there, and the "
+        f"manifest of b does not say; b starts or learns from it; c starts or learns from it"
+    )
+    assert all(score.flags[-1] == reason for score in scores)
 
 
 def made_up(bench) -> list[Score]:
@@ -204,12 +254,26 @@ def test_the_loss_that_chose_a_run_is_refused_under_all_its_names(
     assert (part.value is None) == (asked == ("bits_per_byte",))
 
 
+def test_nor_is_it_shown_as_a_control(make_run, tmp_path):
+    run = make_run()
+    chosen = folder(tmp_path / "chosen", selected_by=["val:bits_per_byte"])
+    (free,) = evaluate(run, metrics=[MEAN], progress=False)
+    object.__setattr__(run, "folder", chosen)
+    (score,) = evaluate(run, metrics=[MEAN], progress=False)
+    assert score.value == free.value and isinstance(free.controls[WHOLE], float)
+    assert free.controls[WHOLE] not in score.controls.values()
+    reason = f"refused: {WHOLE} uses loss:dev, but chosen was chosen by it among the runs"
+    assert score.controls[WHOLE].startswith(reason)
+
+
 def test_scores_that_are_the_held_out_loss_are_declared():
     table = suites.METRICS
     assert {name for name, metric in table.items() if "loss" in metric.uses} == set(NAMES)
     assert {name: metric.loss for name, metric in table.items() if metric.loss} == {
         "explained_loss": ("explained_loss_nats_full",),
         "cross_entropy_by_class": ("cross_entropy_by_class",),
+        MEAN: (WHOLE,),
+        ZERO: (WHOLE,),
     }
 
 

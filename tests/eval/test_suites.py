@@ -1,6 +1,7 @@
 """Whole suites at their own settings: every metric of the table is taken, and has its say."""
 
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
@@ -42,6 +43,19 @@ def test_every_metric_of_a_suite_gives_a_value_or_says_why_not(make_run, suite):
     drawn = {"standard": "2 of 16 units, drawn by the seed,", "full": "all 16 units"}
     for name in ("rule", "monosemantic_share"):
         assert any(flag.startswith(drawn[suite]) for flag in found[name][0].flags)
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_scores_in_standard_bit_for_bit(make_run):
+    """Of runs of the same weights: nothing of the first evaluation is there for the second."""
+    found = []
+    for _ in range(2):
+        run, dense = make_run(width=16, n_layers=1), make_run("dense", width=16, n_layers=1)
+        scores = evaluate(run, suite="standard", dense=dense, progress=False)
+        found.append([replace(score, seconds=0.0).to_json() for score in scores])
+    first, again = found
+    assert len(first) == len(again) > len(METRICS) / 2
+    assert [one for one, other in zip(first, again, strict=True) if one != other] == []
 
 
 @pytest.mark.slow

@@ -12,7 +12,6 @@ from pellucid.cli import main
 from pellucid.errors import ConfigError
 from pellucid.eval import evaluate
 from pellucid.eval.controls import FROZEN
-from pellucid.eval.refusals import seen
 from pellucid.models import account
 from pellucid.models.mlp.crosslayer import CrossLayerBatchTopKMLP
 from pellucid.models.mlp.sae import BatchTopKSAEMLP
@@ -27,7 +26,8 @@ from pellucid.posthoc.measure import Fidelity, measure
 from pellucid.posthoc.splice import splice
 from pellucid.report import comparison, origin, write_report
 from pellucid.report.reading import read_run
-from pellucid.run import load
+from pellucid.run import RunFolder, load
+from pellucid.training.seen import seen
 
 PAGE = ROOT / "docs" / "posthoc.md"
 QUICK = ("steps=6", "batch=4", "width=24", "k=3", "eval_tokens=512")
@@ -219,11 +219,14 @@ def test_a_tuned_run_names_its_teacher_and_what_the_dense_run_has_seen(dense, tm
     config = load(path).config.train
     assert config.init_from == config.teacher == str(dense.folder.path)
     assert config.steps == 9
-    dense.folder.update_manifest(selected_by=["bits_per_byte"])
-    try:
-        assert "starts or learns from it" in seen(load(path).folder)["bits_per_byte"]
-    finally:
-        dense.folder.update_manifest(selected_by=[])
+    shutil.copytree(dense.folder.path, source := tmp_path / "source")
+    RunFolder(source).update_manifest(selected_by=["bits_per_byte"])
+    (path,) = posthoc(source, QUICK, tmp_path / "fitted")
+    RunFolder(source).update_manifest(selected_by=["regret"])
+    known = seen(RunFolder(path))
+    assert all("; fitted starts or learns from it" in known[n] for n in ("bits_per_byte", "regret"))
+    shutil.rmtree(source)  # what it had seen when the coders were fitted is still known
+    assert seen(RunFolder(path)) == {"bits_per_byte": known["bits_per_byte"]}
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,15 @@ def test_a_reason_that_most_rows_share_is_said_once():
         [],
     ]
     assert scores.shared_missing(rows[:1]) == []
+    # So is one that many rows share, though most do not lack the control.
+    for n, said in (
+        (scores.MANY, []),
+        (scores.MANY + 1, [{"names": ["ica"], "reason": "no pass"}]),
+    ):
+        some = [{"missing": [{"names": ["ica"], "reason": "no pass"}]} for _ in range(n)]
+        rows = [*some, *({"missing": []} for _ in range(20))]
+        assert scores.shared_missing(rows) == said
+        assert [bool(row["missing"]) for row in some] == [not said] * n
 
 
 def test_a_score_without_a_value_is_listed_with_its_reason(sample_run):

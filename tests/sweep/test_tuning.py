@@ -10,12 +10,13 @@ from support.training import SMALL
 
 from pellucid.cli import main
 from pellucid.errors import EXIT_RESUME, UserError
-from pellucid.eval.refusals import refusal, seen
+from pellucid.eval.refusals import refusal
 from pellucid.run import RunFolder
 from pellucid.sweep import Grid, Tuning
 from pellucid.sweep.folder import Failure, GridFolder
 from pellucid.sweep.trials import check_trials, searches, trials, tuned
 from pellucid.sweep.tuning import SELECTED_BY, Point, at_edge, chosen, wanted
+from pellucid.training.seen import seen
 
 RATES = (0.001, 0.002, 0.004, 0.008)
 TUNING = Tuning(rates=RATES, seeds=(100, 101))

@@ -1,5 +1,6 @@
 """Cross-entropy by class, recall of names and calibration, on bits that are known."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,13 @@ from pellucid.eval.capability.cross_entropy_by_class import (
     cross_entropy_by_class,
     targets,
 )
-from pellucid.eval.capability.identifier_recall import NEW, NO_NAME, distances, identifier_recall
+from pellucid.eval.capability.identifier_recall import (
+    NEW,
+    NO_NAME,
+    by_distance,
+    distances,
+    identifier_recall,
+)
 from pellucid.eval.labels.classes import UNKNOWN, classes
 from pellucid.eval.labels.english import EnglishLabels
 from pellucid.eval.labels.python import PythonLabels
@@ -105,6 +112,36 @@ def test_distances_are_counted_in_tokens_within_a_row():
 def test_names_are_not_recalled_across_documents():
     stream, token_bytes = byte_stream("ab\n", "ab\n")
     assert (distances(stream, ["ab\n", "ab\n"], token_bytes, context=100) <= NEW).all()
+
+
+THRICE = "{name} = 1\n{name}\n# " + 60 * "x" + "\n{name}\n"
+"""A name of two letters that is new, comes back after 7 bytes, and again after 66."""
+PLACES = np.array([0, 7, 73])
+
+
+def recalled(names: list[str], paid: Callable[[str], tuple[float, float, float]]) -> dict:
+    """What is found of a model that pays so much for a name at its three places, and 7 elsewhere."""
+    texts = [THRICE.format(name=name) for name in names]
+    stream, token_bytes = byte_stream(*texts)
+    bits = np.full(len(stream.tokens), 7.0)
+    for first, name in zip(stream.offsets, names):
+        bits[first + PLACES] = paid(name)
+    since = distances(stream, texts, token_bytes, context=len(bits))
+    return by_distance(stream, bits, since, seed=0)
+
+
+def test_a_model_that_remembers_eight_tokens_recalls_no_further():
+    found = recalled(["ab"] * 12, lambda _: (7.0, 0.0, 7.0))
+    assert found["1-8"][:4] == (0.0, 0.0, 0.0, 12)
+    assert found["33-128"][:4] == found["new"][:4] == (7.0, 7.0, 7.0, 12)
+    assert found[None].value == 3.5
+    assert set(found) == {None, "new", "1-8", "33-128"}
+
+
+def test_a_model_that_knows_common_names_and_remembers_none_has_no_gap():
+    """It is sure of them, which is no memory: a new one is as cheap."""
+    found = recalled(["ab"] * 9 + ["yz"] * 3, lambda name: (1.0 if name == "ab" else 9.0,) * 3)
+    assert [found[part].value for part in ("new", "1-8", "33-128", None)] == [3.0] * 4
 
 
 def test_a_space_before_a_name_belongs_to_its_token(stream, texts):

@@ -8,6 +8,7 @@ import torch
 from support.planted import Planted, before
 from support.ruled import CONTEXT, VOCAB, Spoken, common_text
 
+from pellucid.eval.controls import CONTROLS, NO_PASS
 from pellucid.eval.halves import halves, rearranged
 from pellucid.eval.labels import LabelTable
 from pellucid.eval.labels.table import Label
@@ -186,7 +187,8 @@ def test_explained_loss_is_named_bounded_and_told_with_its_controls():
     for plan in plans:
         score, paid = found[f"explained_loss:{plan}"], found[f"explained_loss_nats_{plan}"]
         assert (score.better, paid.better) == ("higher", "lower") and score.site is None
-        assert set(score.controls) == {"random_twin", "permuted_weights", "dense_neurons"}
+        assert set(score.controls) == set(CONTROLS)
+        assert {name: score.controls[name] for name in NO_PASS} == NO_PASS
         assert score.value > 0.95 and score.low <= score.value <= score.high
         full, ablated = (found[f"explained_loss_nats_{a}"] for a in ("full", "mean_ablated"))
         assert full.better is ablated.better is None
