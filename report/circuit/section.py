@@ -25,7 +25,7 @@ SIZE_NOTES = {
     "bits": "which nodes of each group are kept; does not charge a wide layer for its weights",
     "static_edges": "non-zero weights between two kept nodes",
     "unweighted_edges": "between two kept nodes that no matrix joins; each has an effect alone",
-    "effect_edges": "ablated alone, each changes the loss by more than a hundredth of the target",
+    "effect_edges": "left out alone, or with all that do little, it moves the loss by 1 % of the target",
     "dynamic_edges_per_token": "both ends active at the token",
 }
 LOSSES = {

@@ -22,6 +22,11 @@ LEAST = 0.5
 """Share of what the model can do that has to be lost."""
 MOST = 0.5
 """Share of this loss that others of their size may cost."""
+SPARE = 4
+"""How many others there have to be for each of the circuit's weights: sets that are most of the rest
+of a model break it whatever the circuit is."""
+LACKING = 0.1
+"""Share of the circuit's weights that may have no other in their matrix to be compared with."""
 DRAWN = 4
 """Sets of other weights that are drawn, of each kind."""
 SPREAD = 0.1
@@ -71,17 +76,19 @@ def weight_ablation(case: Case) -> list[Check]:
         f"many others of about their size cost {alike:.0%}, any others {any_other:.0%}."
     )
     stands = lost(cut) >= LEAST and alike <= MOST * lost(cut)
-    reason = _no_verdict(found, unknown, stands)
+    reason = _no_verdict(found, unknown)
+    # Without it the model goes on: no comparison can help such a circuit.
+    if not unknown and lost(cut) < LEAST:
+        reason = None
     return [Check(NAME, lost(cut), "share", says, None if reason else stands, reason)]
 
 
-def _no_verdict(found: Sequence[Weights], unknown: Sequence[str], stands: bool) -> str | None:
+def _no_verdict(found: Sequence[Weights], unknown: Sequence[str]) -> str | None:
     if unknown:
         return f"weights of a part of the model are not known: {'; '.join(unknown)}"
-    lacking = sum(each.unmatched for each in found)
-    # Fewer others that cost as much fail a circuit all the more.
-    if stands and lacking:
-        return f"for {lacking} of the circuit's weights their matrix has no others to compare with"
+    mine, others = (sum(each.size for each in found), sum(int(each.other.sum()) for each in found))
+    if SPARE * mine > others or sum(each.unmatched for each in found) > LACKING * mine:
+        return f"{mine} weights have too few others to be compared with, {others} in their matrices"
     return None
 
 
@@ -123,6 +130,8 @@ def matched(weights: Weights, rng: torch.Generator) -> Bool[Tensor, " weight"]:
         return weights.other
     size = weights.link.weight.detach().abs().double().cpu().flatten()
     others = weights.other.nonzero()[:, 0]
+    # Among equals any may come first.
+    others = others[torch.randperm(len(others), generator=rng)]
     others = others[size[others].argsort(stable=True)]
     blur = torch.randn(weights.size, generator=rng, dtype=torch.double)
     wanted = (size[weights.mine] * (1 + SPREAD * blur)).sort().values
