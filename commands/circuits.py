@@ -5,6 +5,7 @@ What needs torch is imported by the command that needs it, so that a mistake is 
 
 from argparse import Namespace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pellucid.commands.options import parsed, run_folder
@@ -106,16 +107,38 @@ def _device() -> str:
 
 def _every(search: Any, tasks: list[str]) -> None:
     """All tasks that the model can do; the others are told with the reason."""
-    done, reason = 0, ""
+    found, reason = [], ""
     for task in tasks:
         try:
-            print(_said(search, search.write(task)), flush=True)
-            done += 1
+            found.append(search.write(task))
+            print(_said(search, found[-1]), flush=True)
         except UserError as error:
             reason = str(error)
             print(f"passed over: {reason}", flush=True)
-    if not done:
+    if not found:
         raise UserError(f"none of the {len(tasks)} tasks has a circuit; the last: {reason}")
+    if len(found) > 1:
+        print(f"{len(found)} of {len(tasks)} tasks, in the geometric mean: {mean_sizes(found)}")
+
+
+def mean_sizes(found: list[dict[str, Any]]) -> str:
+    """Sizes over tasks; a circuit that is censored counts as the whole model."""
+    from pellucid.eval.circuits.scores import parts_of
+
+    parts = [parts_of(each) for each in found]
+
+    def size(metric: str, censored: int) -> str:
+        nodes, bits = (
+            2 ** fmean(each[f"{metric}_log2_{unit}"].value for each in parts)
+            for unit in ("nodes", "bits")
+        )
+        return f"{nodes:.1f} nodes, {bits:.0f} bits, {censored} of them censored"
+
+    says = size("circuit", sum(each["censored"] for each in found))
+    if any("faithful" not in each for each in found):
+        return says
+    full = sum(each["faithful"]["censored"] for each in found)
+    return f"faithful size {size('circuit_faithful', full)}; found {says}"
 
 
 def _said(search: Any, found: dict[str, Any]) -> str:
@@ -129,5 +152,13 @@ def _said(search: Any, found: dict[str, Any]) -> str:
         f"{search.file_name(found['task'])}: {what}{sizes['nodes']} of {found['candidates']} nodes, "
         f"{sizes['bits']:.0f} bits; loss {losses['circuit']:.3f} nats at a target of "
         f"{found['target']:g}, {losses['circuit_unseen']:.3f} on unseen prompts, where the model "
-        f"has {losses['model_unseen']:.3f}"
+        f"has {losses['model_unseen']:.3f}{_edges_said(search, found)}"
     )
+
+
+def _edges_said(search: Any, found: dict[str, Any]) -> str:
+    if not search.edges:
+        return ""
+    if (left := found["sizes"].get("pruned_edges")) is not None:
+        return f"; {left} edges after pruning"
+    return f"; no edges pruned: {found['reasons'].get('pruned_edges', 'it is the whole model')}"

@@ -1,5 +1,7 @@
 """How many edges a circuit has: by its weights, by their effects, and token by token."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +14,8 @@ from pellucid.eval.circuits.eliminate import eliminate
 from pellucid.eval.circuits.gates import Edges, edges_of, loss_of, predicted
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked, edits_of
-from pellucid.eval.circuits.path_effects import edge_scores, effects
-from pellucid.eval.circuits.paths import Path, parts_of, reason
+from pellucid.eval.circuits.path_sets import MOST, Paths
+from pellucid.eval.circuits.paths import reason
 from pellucid.models import intervene, record
 
 FELT = 0.01
@@ -51,7 +53,8 @@ def measure(
     if not edges.links:
         return _without_weights(model, nodes, circuit, edges.reasons, asked, base, tried)
     about = model, nodes, circuit, edges, asked, base
-    guess, sweep = predicted(*about), _Sweep(*about)
+    guess = predicted(*about)
+    sweep = _Sweep(len(edges), circuit.target, partial(_loss_without, *about))
     steepest = guess.abs().argsort(descending=True, stable=True)
     effects = {int(edge): sweep.effect(int(edge)) for edge in steepest[:tried]}
     strength = sweep.strength(guess, effects)
@@ -82,13 +85,19 @@ def _remarks(edges: Edges, tried: int) -> dict[str, str]:
     return found
 
 
-def _untried(n_edges: int, tried: int) -> dict[str, str]:
-    found = {}
+def _untried(n_edges: int, tried: int, *, together: bool = True) -> dict[str, str]:
+    found, said = {}, []
     if n_edges > tried:
-        found["effect_edges"] = (
+        said.append(
             f"{tried} edges were left out one by one, the other {n_edges - tried} "
-            f"judged by the gradient, and together by {tried} tries; what those did not reach counts"
+            "judged by the gradient"
         )
+    if not together:
+        said.append("none together with others: those that make up for each other do not count")
+    elif n_edges > tried:
+        said.append(f"and together by {tried} tries; what those did not reach counts")
+    if said:
+        found["effect_edges"] = ", ".join(said)
     if n_edges > LISTED:
         found["edges"] = f"of {n_edges} edges the {LISTED} strongest are listed"
     return found
@@ -111,53 +120,25 @@ def _without_weights(
     if (strange := reason(model, nodes)) is not None:
         why |= dict.fromkeys(("unweighted_edges", "effect_edges"), strange)
         return {"edges": [], "sizes": sizes, "reasons": why}
-    share = circuit.kept.to(asked.tokens.device, next(model.parameters()).dtype)
-    about = {"share": share, "readout": circuit.readout}
-    guess = edge_scores(model, nodes, asked, base, **about)
-    steepest = sorted(guess, key=lambda edge: -abs(guess[edge]))
-    named = {part.name: part for part in parts_of(nodes)}
-    chosen = [Path(named[source], named[end], by) for source, end, by in steepest[:tried]]
-    found = effects(model, nodes, asked, base, chosen, **about)
-    strength = {edge: abs(effect) for edge, effect in (guess | found).items()}
-    order = sorted(steepest, key=strength.get, reverse=True)
+    paths = Paths.of(model, nodes, circuit, asked, base, tried)
+    together = len(paths.edges) <= MOST
+    felt = paths.strength > FELT * circuit.target
+    if together:
+        felt = _Sweep(len(paths.edges), circuit.target, paths.loss).felt(paths.strength, tried)
+    # What counts comes first, as in a circuit of weights.
+    order = felt.int().argsort(descending=True, stable=True).tolist()
     sizes["unweighted_edges"] = len(order)
-    sizes["effect_edges"] = sum(each > FELT * circuit.target for each in strength.values())
-    listed = [
-        {
-            "source": edge[0],
-            "target": edge[1],
-            "through": edge[2],
-            "weight": None,
-            "effect": found.get(edge),
-        }
-        for edge in order[:LISTED]
-    ]
-    return {"edges": listed, "sizes": sizes, "reasons": why | _untried(len(order), tried)}
+    sizes["effect_edges"] = int(felt.sum())
+    why |= _untried(len(order), tried, together=together)
+    return {"edges": paths.listed(order[:LISTED]), "sizes": sizes, "reasons": why}
 
 
 class _Sweep:
     """Losses of a circuit without some of its edges."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        nodes: Nodes,
-        circuit: Circuit,
-        edges: Edges,
-        asked: Asked,
-        base: Base,
-    ):
-        self.about = model, nodes, circuit, edges
-        self.prompts = asked, base
-        self.device = asked.tokens.device
-        self.n_edges, self.least = len(edges), FELT * circuit.target
-        self.whole = self.loss(torch.zeros(0, dtype=torch.long))
-
-    @torch.no_grad()
-    def loss(self, without: Tensor) -> float:
-        share = torch.ones(self.n_edges, device=self.device)
-        share[without.to(self.device)] = 0.0
-        return float(loss_of(*self.about, share, *self.prompts))
+    def __init__(self, n_edges: int, target: float, loss: Callable[[Tensor], float]):
+        self.n_edges, self.least, self.loss = n_edges, FELT * target, loss
+        self.whole = loss(torch.zeros(0, dtype=torch.long))
 
     def effect(self, edge: int) -> float:
         """By how much the loss rises without one edge."""
@@ -180,6 +161,21 @@ class _Sweep:
         felt = torch.ones(self.n_edges, dtype=torch.bool)
         felt[eliminate(order, fits, tries)] = False
         return felt
+
+
+@torch.no_grad()
+def _loss_without(
+    model: nn.Module,
+    nodes: Nodes,
+    circuit: Circuit,
+    edges: Edges,
+    asked: Asked,
+    base: Base,
+    without: Tensor,
+) -> float:
+    share = torch.ones(len(edges), device=asked.tokens.device)
+    share[without.to(share.device)] = 0.0
+    return float(loss_of(model, nodes, circuit, edges, share, asked, base))
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ three is an edge of its own, as in EAP-IG (arXiv 2403.17806): what moves attenti
 are told apart. A head's base is that of the values it moves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from pellucid.models.stream.residual import Block
 
 HEADS = (SoftmaxAttention, GatedAttention, BilinearAttention)
 EMBED, LOGITS = "embed", "logits"
+Edits = Mapping[str, Edit | list[Edit]]
 
 
 class Part(NamedTuple):
@@ -93,9 +94,7 @@ class Pass:
     embed_base: Tensor
 
     @classmethod
-    def of(
-        cls, model: nn.Module, nodes: Nodes, asked: Asked, base: Base, edits: dict[str, Edit]
-    ) -> "Pass":
+    def of(cls, model: nn.Module, nodes: Nodes, asked: Asked, base: Base, edits: Edits) -> "Pass":
         """Under the edits of a circuit. The embedding's base is that of the other prompt where the
         units' is of another prompt, and else its mean over the prompts."""
         model = unwrap(model)
@@ -121,16 +120,37 @@ class Pass:
         if part.name == EMBED:
             return self.embed_base - self.trace["embed"].values
         layer, second = divmod(part.place - 1, 2)
-        site = f"blocks.{layer}.mlp" if second else f"blocks.{layer}.attention.v"
-        acts, base = self.trace[site].to_dense(), self.base[site]
-        moved = torch.as_tensor(base, dtype=acts.dtype, device=acts.device) - acts
         if second:
-            write = self.model.sites()[site].write_directions()
-            return moved[..., part.unit, None] * write[part.unit]
+            return self._of_neurons(layer, [part.unit])
+        moved = self._moved(f"blocks.{layer}.attention.v")
         attention = self.model.blocks[layer].attention
         mine = channels(attention, part.unit)
         edges = self.trace[f"blocks.{layer}.attention"].values[:, part.unit]
         return edges.to(moved.dtype) @ moved[..., mine] @ attention.w_o.detach()[:, mine].T
+
+    def changes(self, parts: Iterable[Part]) -> Float[Tensor, "row token d_model"]:
+        """The sum of the changes of several parts; neurons of a layer are written in one product."""
+        neurons: dict[int, list[int]] = {}
+        total = torch.zeros_like(self.trace["embed"].values)
+        for part in parts:
+            layer, second = divmod(part.place - 1, 2)
+            if part.name != EMBED and second:
+                neurons.setdefault(layer, []).append(part.unit)
+            else:
+                total = total + self.change(part)
+        for layer, units in neurons.items():
+            total = total + self._of_neurons(layer, units)
+        return total
+
+    def _of_neurons(self, layer: int, units: list[int]) -> Float[Tensor, "row token d_model"]:
+        site = f"blocks.{layer}.mlp"
+        write = self.model.sites()[site].write_directions()
+        return self._moved(site)[..., units] @ write[units]
+
+    def _moved(self, site: str) -> Float[Tensor, "row token unit"]:
+        """How far each unit's base is from what it does."""
+        acts = self.trace[site].to_dense()
+        return torch.as_tensor(self.base[site], dtype=acts.dtype, device=acts.device) - acts
 
 
 def channels(attention: nn.Module, head: int) -> slice:
@@ -193,10 +213,10 @@ def final_logits(
 
 
 def patched(
-    edits: dict[str, Edit], site: str, units: Tensor, new: dict[str, Activations]
+    edits: Edits, site: str, units: Tensor, new: Mapping[str, Activations]
 ) -> dict[str, list[Edit]]:
-    """A circuit's edits, after which some units of a site are set to new values."""
-    found = {name: [edit] for name, edit in edits.items()}
+    """Edits, after which some units of a site are set to new values."""
+    found = {name: [*some] if isinstance(some, list) else [some] for name, some in edits.items()}
     values = new[site].select(units.to(new[site].values.device))
     found.setdefault(site, []).append(mix(values.new_zeros(len(units)), values, units))
     return found

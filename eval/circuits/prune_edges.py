@@ -3,15 +3,17 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.circuit import Circuit
-from pellucid.eval.circuits.eliminate import eliminate
+from pellucid.eval.circuits.eliminate import leaner, shortest
 from pellucid.eval.circuits.gates import Edges, edges_of, loss_of, predicted
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked
+from pellucid.eval.circuits.path_sets import MOST, Paths, count
+from pellucid.eval.circuits.paths import reason
 
 STEPS = 100
 LR = 0.03
@@ -22,6 +24,8 @@ FIRST, NOISE = 0.2, 0.01
 """Masks start between 0 and this value, in the order of their first-order effects."""
 PENALTIES = (0.1, 1.0)
 """What keeping all edges costs beside the loss, in nats; the best of them is taken."""
+TRIED = 64
+"""Edges between heads and neurons that are left out one by one; others are ranked by their slopes."""
 TRIES = 256
 """Sets of edges that are left out of the shortest cut in each round, to see whether they can go."""
 
@@ -56,25 +60,56 @@ def prune(
     Masks over the weights are learned as those over nodes are (arXiv 2511.13653); an edge that is
     left out carries weight x mean of its source. Edges are ranked by their masks and, for
     comparison, by their first-order effects; each ranking is cut at the target, and what the
-    shortest cut can spare is left out, too. Where all edges together miss the target, all are kept
-    and `censored` says so. Gives `edges`, `sizes` (`pruned_edges`, None where there are no static
-    edges), `reasons`, `loss` and `censored`. Where a part of the model has no edges the size is
-    that of the others alone, and the reason for `pruned_edges` says so.
+    shortest cut can spare is left out, too. Between heads and neurons alone no masks are trained:
+    edges are ranked by the effect of leaving each out, by which its target reads what the source
+    writes at its base. Where all edges together miss the target, all are kept and `censored` says
+    so. Gives `edges`, `sizes` (`pruned_edges`, None where no edges are known, or they are too
+    many), `reasons`, `loss` and `censored`. Where a part of the model has no edges the size is that
+    of the others alone, and the reason for `pruned_edges` says so.
     """
     edges = edges_of(model, nodes, circuit.kept)
     if not edges.links:
-        why = {"pruned_edges": "; ".join(edges.reasons)}
-        return _written([], None, why, loss=None, censored=False)
+        return _of_parts(model, nodes, circuit, edges.reasons, asked, base)
     why = {"pruned_edges": "not counted: " + "; ".join(edges.unknown)} if edges.unknown else {}
     pruner = _Pruner(model, nodes, circuit, edges, asked, base)
+    fits = lambda kept: pruner.loss_with(kept) <= circuit.target
     guess = predicted(model, nodes, circuit, edges, asked, base).abs()
     rankings = [guess]
     if len(edges):
         rankings += [pruner.learned(guess, penalty, seed, steps) for penalty in PENALTIES]
-    kept = pruner.leaner(min(map(pruner.cut, rankings), key=len))
+    orders = [scores.argsort(descending=True, stable=True) for scores in rankings]
+    cuts = [shortest(order, fits) for order in orders]
+    kept = leaner(min(cuts, key=len), fits, TRIES)
     loss = pruner.loss_with(kept)
     listed = edges.listed(nodes, kept.cpu(), {})
     return _written(listed, len(kept), why, loss=loss, censored=loss > circuit.target)
+
+
+def _of_parts(
+    model: nn.Module,
+    nodes: Nodes,
+    circuit: Circuit,
+    reasons: tuple[str, ...],
+    asked: Asked,
+    base: Base,
+) -> dict[str, Any]:
+    """The fewest edges between heads and neurons: those of the largest effects, as few as will do."""
+    none = lambda why: _written([], None, {"pruned_edges": why}, loss=None, censored=False)
+    if any(group.kind not in ("head", "neuron") for group in nodes.groups):
+        return none("; ".join(reasons))
+    if (strange := reason(model, nodes)) is not None:
+        return none(strange)
+    if (n_edges := count(nodes, circuit)) > MOST:
+        return none(f"{n_edges} edges between heads and neurons; at most {MOST} are pruned")
+    with asked.norms(model):
+        paths = Paths.of(model, nodes, circuit, asked, base, TRIED)
+        every = torch.arange(n_edges)
+        loss_with = lambda kept: paths.loss(every[~torch.isin(every, kept)])
+        fits = lambda kept: loss_with(kept) <= circuit.target
+        kept = leaner(shortest(every, fits), fits, TRIES)
+        loss = loss_with(kept)
+    listed = paths.listed(kept.tolist())
+    return _written(listed, len(kept), {}, loss=loss, censored=loss > circuit.target)
 
 
 def _written(
@@ -109,7 +144,6 @@ class _Pruner:
     ):
         self.about, self.prompts = (model, nodes, circuit, edges), (asked, base)
         self.like, self.n_edges = next(model.parameters()).detach(), len(edges)
-        self.target = circuit.target
 
     @torch.no_grad()
     def loss_with(self, kept: Tensor) -> float:
@@ -137,25 +171,3 @@ class _Pruner:
             with torch.no_grad():
                 mask.clamp_(-1, 1)
         return mask.detach() + 1e-3 * rank
-
-    def cut(self, scores: Float[Tensor, " edge"]) -> Int[Tensor, " kept"]:
-        """The first edges of a ranking, as few as reach the target, by bisection; else all."""
-        order = scores.argsort(descending=True, stable=True)
-        low, high = -1, len(order)
-        while high - low > 1:
-            middle = (low + high) // 2
-            fits = self.loss_with(order[:middle]) <= self.target
-            low, high = (low, middle) if fits else (middle, high)
-        return order[:high]
-
-    def leaner(self, kept: Int[Tensor, " kept"]) -> Int[Tensor, " left"]:
-        """Without the edges that can go as well, the lowest ranks first, until none can."""
-
-        def without(gone: Tensor) -> Tensor:
-            return kept[~torch.isin(kept, gone)]
-
-        fits = lambda gone: self.loss_with(without(gone)) <= self.target
-        # An edge that was needed may be spared once others have gone.
-        while len(gone := eliminate(kept.flip(0), fits, TRIES)):
-            kept = without(gone)
-        return kept

@@ -3,14 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.measured import effects, estimated_effects
 from pellucid.eval.circuits.nodes import Group
 from pellucid.eval.circuits.objective import margins_of
+from pellucid.eval.circuits.paths import HEADS, Part, Pass, place_of
 from pellucid.models import record
+from pellucid.models.stream.residual import Block
 
 if TYPE_CHECKING:
     from pellucid.eval.circuits.content import Found
@@ -67,10 +69,13 @@ def _worth(found: "Found") -> tuple[dict[int, float], str]:
 @torch.no_grad()
 def _example(found: "Found") -> dict[str, Float[Tensor, "token unit"]]:
     """What all units do on the first prompt, in the model as it is."""
-    tokens = found.searched.tokens[:1, : int(found.searched.last[0]) + 1]
     with record(found.model, found.nodes.sites) as trace:
-        found.model(tokens)
+        found.model(_prompt(found))
     return {s: acts.to_dense()[0] for s, acts in trace.items() if acts.values.ndim == 3}
+
+
+def _prompt(found: "Found") -> Integer[Tensor, "one token"]:
+    return found.searched.tokens[:1, : int(found.searched.last[0]) + 1]
 
 
 def _values(group: Group, here: Tensor, trace: dict[str, Tensor]) -> list[list[float]]:
@@ -96,16 +101,43 @@ def _together(units: Float[Tensor, "token unit"]) -> Float[Tensor, " token"]:
 @torch.no_grad()
 def _writes(found: "Found", group: Group, here: Tensor, tokenizer: Any) -> list[list]:
     """Per node the tokens whose logits it raises most: of nodes that write into the stream."""
-    site, places = next(iter(group.places.items()))
-    directions = found.model.sites()[site].write_directions()
-    if directions is None or len(places) != group.size or not len(here):
+    directions = _directions(found, group, here) if len(here) else None
+    if directions is None:
         return [[] for _ in here]
-    logits = found.model.direct_logits(directions[here.to(directions.device)]).float()
+    logits = found.model.direct_logits(directions).float()
     values, tokens = logits.topk(min(WRITTEN, logits.shape[1]))
     return [
         [[tokenizer.token_text(t), v] for t, v in zip(*pair, strict=True)]
         for pair in zip(tokens.tolist(), values.tolist(), strict=True)
     ]
+
+
+def _directions(found: "Found", group: Group, here: Tensor) -> Float[Tensor, "some d_model"] | None:
+    """What nodes write into the stream, for each unit of activation; of heads what they do write."""
+    site, places = next(iter(group.places.items()))
+    if group.kind == "head":
+        return _of_heads(found, group, here)
+    directions = found.model.sites()[site].write_directions()
+    if directions is None or len(places) != group.size:
+        return None
+    return directions[here.to(directions.device)]
+
+
+def _of_heads(found: "Found", group: Group, here: Tensor) -> Float[Tensor, "some d_model"] | None:
+    """What heads write on the first prompt, each at the token where this is most.
+
+    Beyond what it writes at its base; None of heads that write by no matrix of their own.
+    """
+    block = found.model.blocks[group.layer]
+    if type(block) is not Block or type(block.attention) not in HEADS:
+        return None
+    at = f"blocks.{group.layer}.attention"
+    with record(found.model, ["embed", at, f"{at}.v"]) as trace:
+        found.model(_prompt(found))
+    seen = Pass(found.model, trace, found.base, trace["embed"].values)
+    parts = [Part(f"{group.name}:{i}", place_of(group), -1, i) for i in here.tolist()]
+    written = torch.stack([-seen.change(part)[0] for part in parts])
+    return written[torch.arange(len(parts)), written.norm(dim=-1).argmax(-1)]
 
 
 @torch.no_grad()

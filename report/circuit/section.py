@@ -1,10 +1,10 @@
 """What the page prints of each circuit, and the data that its scripts have."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pellucid.report.circuit.checked import finite
+from pellucid.report.circuit.curves import curves
 from pellucid.report.circuit.drawing import draw
 from pellucid.report.circuit.export import GRAPH, POSITION, SVG
 from pellucid.report.circuit.layout import Layout, lay_out
@@ -25,7 +25,7 @@ SIZE_NOTES = {
     "bits": "which nodes of each group are kept; does not charge a wide layer for its weights",
     "static_edges": "non-zero weights between two kept nodes",
     "unweighted_edges": "between two kept nodes that no matrix joins; each has an effect alone",
-    "effect_edges": "ablated alone, each changes the loss by more than a hundredth of the target",
+    "effect_edges": "left out alone, or with all that do little, it moves the loss by 1 % of the target",
     "dynamic_edges_per_token": "both ends active at the token",
 }
 LOSSES = {
@@ -40,7 +40,6 @@ REASONS = {"nodes": "Nodes", "edges": "Edges", "effect": "Effects"}
 """What a file may say of its lists as a whole."""
 EDGES = ("pruned_edges", "effect_edges", "static_edges")
 """Counts of edges, the one to show first."""
-CURVE = {"width": 260, "height": 110}
 
 
 def shown_circuits(circuits: Sequence[CircuitFile]) -> list[dict[str, Any]]:
@@ -69,7 +68,7 @@ def _shown(circuit: CircuitFile, layout: Layout) -> dict[str, Any]:
         "battery": battery,
         "passed": sum(row["verdict"] == "passes" for row in battery),
         "judged": sum(row["verdict"] in ("passes", "fails") for row in battery),
-        "mib": _mib(circuit.part("mib")),
+        "curves": curves(circuit.part("mib"), circuit.content.get("battery") or []),
         "drawn": draw(circuit, layout),
         "placed": by_position and draw(circuit, by_position),
         "cut": _cut(circuit, layout),
@@ -198,34 +197,6 @@ def _check(held: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": verdict or ("describes" if value is not None else "not measured"),
         "reason": held.get("reason"),
     }
-
-
-def _mib(held: Mapping[str, Any]) -> dict[str, Any] | None:
-    """CPR, CMD, and the curve of faithfulness over the number of nodes, which is logarithmic."""
-    points = sorted(_points(held.get("points")))
-    about = {"cpr": finite(held.get("cpr")), "cmd": finite(held.get("cmd"))} | CURVE
-    if not points and about["cpr"] is None and about["cmd"] is None:
-        return None
-    if len(points) < 2 or points[0][0] == points[-1][0]:
-        return about | {"line": None}
-    low, high = min(0.0, *(y for _, y in points)), max(1.0, *(y for _, y in points))
-    first, last = points[0][0], points[-1][0]
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = math.log(x / first) / math.log(last / first)
-        up = (y - low) / (high - low)
-        return round(CURVE["width"] * across, 1), round(CURVE["height"] * (1 - up), 1)
-
-    line = " ".join(f"{x},{y}" for x, y in (place(*point) for point in points))
-    return about | {"line": line, "one": place(first, 1.0)[1], "first": first, "last": last}
-
-
-def _points(held: Any) -> list[tuple[float, float]]:
-    """Pairs of a size and what a circuit of that size reaches; a size of 0 has no logarithm."""
-    listed = held if isinstance(held, list) else []
-    pairs = [pair for pair in listed if isinstance(pair, list) and len(pair) == 2]
-    found = [(finite(x), finite(y)) for x, y in pairs]
-    return [(x, y) for x, y in found if x is not None and y is not None and x > 0]
 
 
 def _cut(circuit: CircuitFile, layout: Layout) -> str:

@@ -80,8 +80,18 @@ function streamParts(node, others, circuit, go) {
   return [el("h3", {}, title), el("div", { class: "peaks" }, ...others.slice(0, MOST_EDGES).map(row))];
 }
 
+const INSIDE = {
+  read: "Nothing: it is a channel that its own layer reads.",
+  query_key: "Nothing itself: it decides where its head looks.",
+  value: "Nothing itself: its head moves it, and the layer's channels write it.",
+};
+
 function writeParts(node) {
-  if (!node.writes.length) return [];
+  if (isEnd(node)) return [];
+  if (!node.writes.length) {
+    const why = INSIDE[node.kind] ?? "Not known: it has no direction of its own in the stream.";
+    return [el("h3", {}, "Writes"), el("p", { class: "note" }, why)];
+  }
   const largest = Math.max(...node.writes.map(([, logit]) => Math.abs(logit)), 1e-9);
   const bars = el("div", { class: "bars" });
   for (const [token, logit] of node.writes) {
@@ -89,7 +99,7 @@ function writeParts(node) {
     bar.style.width = `${(100 * Math.abs(logit)) / largest}%`;
     bars.append(el("span", { class: "chip", title: tokenLabel(token) }, ...tokenNodes(token)), el("span", { class: "bar-track" }, bar), el("span", { class: "num" }, number(logit, 3)));
   }
-  return [el("h3", {}, "Writes", el("span", { class: "muted" }, ", in logits")), bars];
+  return [el("h3", {}, "Writes", el("span", { class: "muted" }, node.kind === "head" ? ", in logits, at the token of the prompt where it writes most" : ", in logits")), bars];
 }
 
 /** The prompt that the file shows, warm where the chosen node is active. */

@@ -38,10 +38,14 @@ BATTERY = [
     ("seed_overlap", 0.83, "Jaccard", True, "nodes that another seed finds as well"),
     ("frozen_norm", 0.121, "nats", True, "every norm's scale held at that of the whole model"),
     ("resample", 0.149, "nats", True, "left-out nodes at what they do on another prompt"),
-    ("interchange", 0.55, "share", False, "answers that follow the nodes of the other prompt"),
+    ("interchange", 0.197, "nats", True, "its nodes at what they do in the model, at the worst"),
     ("necessity", 0.66, "nats", True, "the whole model with this circuit ablated"),
-    ("relaxation", 0.92, "share", None, "of the curve's area from this circuit to the whole model"),
+    ("relaxation", 0.534, "nats", False, "the rest of the model acting again, at the worst"),
 ]
+CURVES = {
+    "relaxation": [[0.01, 0.147], [0.0316, 0.152], [0.1, 0.213], [0.316, 0.388], [1.0, 0.534]],
+    "interchange": [[0.25, 0.149], [0.5, 0.161], [0.75, 0.197], [1.0, 0.188]],
+}
 
 
 def circuit_file(task: str, *, nodes: int, edges: int, layers: int = 4, seed: int = 0) -> dict:
@@ -74,6 +78,7 @@ def circuit_file(task: str, *, nodes: int, edges: int, layers: int = 4, seed: in
         "edges": links,
         "battery": [
             {"name": n, "value": v, "unit": u, "says": s, "passes": p, "reason": None}
+            | {"points": CURVES.get(n), "most": 0.204 if n in CURVES else None}
             for n, v, u, p, s in BATTERY
         ]
         + [

@@ -130,6 +130,29 @@ def test_a_table_row_opens_its_circuit_and_finding_finds(pages, visit):
     assert article.locator(".drawing-streams .stream").first.is_visible()
 
 
+def test_a_node_that_writes_nothing_into_the_stream_says_why(pages, visit):
+    nodes = circuit(pages, "large")["nodes"]
+    says = {"read": "its own layer reads", "query_key": "where its head looks"}
+    for kind, words in says.items():
+        name = next(node["id"] for node in nodes if node["kind"] == kind)
+        tab = visit(pages.circuits, place("large", name))
+        assert tab.locator("article.circuit:not([hidden])").get_by_text(words).is_visible()
+
+
+def test_controls_with_points_are_drawn_as_curves(pages, visit):
+    tab = visit(pages.circuits, place("bracket_kind"))
+    article = tab.locator("article.circuit:not([hidden])")
+    plot = article.get_by_role("img", name="Loss as the rest acts again")
+    line, level = plot.locator(".curve").bounding_box(), plot.locator(".level").bounding_box()
+    # What passes lies between the curve's ends: it begins below, and rises above.
+    assert line["y"] < level["y"] < line["y"] + line["height"]
+    assert plot.locator(".mark title").all_text_contents() == [
+        "0.147", "0.152", "0.213", "0.388", "0.534",
+    ]  # fmt: skip
+    assert plot.get_by_text("up to 0.204 passes").is_visible()
+    assert article.locator(".circuit-curve").count() == 3
+
+
 def test_planted_text_of_a_circuit_stays_text(pages, visit):
     planted = circuit(pages, "planted")["nodes"][0]["id"]
     tab = visit(pages.circuits, place("planted", planted))

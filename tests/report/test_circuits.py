@@ -9,6 +9,7 @@ import pytest
 
 from pellucid.errors import RunError
 from pellucid.report import write_report
+from pellucid.report.circuit.curves import curves
 from pellucid.report.circuit.drawing import SHOWN_EDGES, to_svg
 from pellucid.report.circuit.graph import attribution_graph
 from pellucid.report.circuit.layout import DRAWN_EDGES, DRAWN_NODES, lay_out, step
@@ -249,7 +250,40 @@ def test_the_headline_is_the_faithful_size(sample_run, sample_circuits):
     assert "Faithful size of bracket kind 80 of 7,168 nodes · 704 bits" in words
     assert "Worst case: resample. The circuit found is 0.21 of the size that" in words
     assert "No smaller circuit stays within the target" in words
-    assert "9 of 10 controls passed" in words
+    assert "10 of 11 controls passed" in words
+
+
+def test_the_points_of_a_control_are_a_curve_beside_the_most_that_passes(sample_circuits):
+    made = sample_circuits.circuit_file("t", nodes=20, edges=20)
+    (told,) = shown_circuits([parse("t", made)])
+    by_size, exchanged, relaxed = told["curves"]
+    assert relaxed["ends"] == ["1 %", "100 % of the other nodes"]
+    assert relaxed["level"] == "up to 0.204 passes"
+    # From 0 nats, 110 down, to the highest point; 0.01, 0.1 and 1 are evenly spaced over 260.
+    drawn = relaxed["drawn"]
+    assert drawn["level"] == round(110 * (1 - 0.204 / 0.534), 1)
+    spots = [tuple(map(float, spot.split(","))) for spot in drawn["line"].split()]
+    assert [spots[i][0] for i in (0, 2, 4)] == [0.0, 130.0, 260.0]
+    assert [y for _, y in spots] == [
+        round(110 * (1 - y / 0.534), 1) for _, y in sample_circuits.CURVES["relaxation"]
+    ]
+    assert [mark["says"] for mark in drawn["marks"]][-1] == "0.534"
+    assert exchanged["ends"] == ["25 %", "100 % of its nodes"]
+    assert by_size["ends"] == ["8", "7,168 nodes"] and by_size["aside"] == "CPR 0.81 · CMD 0.07"
+    # The margin comes up to a little more than the model's own; that of the model is 1.
+    top = max(y for _, y in made["mib"]["points"])
+    assert by_size["drawn"]["level"] == round(110 * (1 - 1 / max(1, top)), 1)
+
+
+def test_points_that_are_none_are_not_drawn():
+    odd = [{"name": "relaxation", "points": points} for points in (None, "x", [[0, 1]], [["a", 1]])]
+    odd += [{"name": ["relaxation"], "points": [[0.1, 0.2], [1, 0.3]]}]
+    odd += [{"name": "necessity", "points": [[0.1, 0.2], [1, 0.3]]}]
+    assert curves({}, odd) == []
+    (one,) = curves({}, [{"name": "relaxation", "points": [[0.5, 0.3], [0.5, 0.4]]}])
+    assert one["drawn"] is None
+    (flat,) = curves({}, [{"name": "relaxation", "points": [[0.1, 0], [1, 0]], "most": None}])
+    assert flat["drawn"]["line"] == "0.0,110.0 260.0,110.0" and flat["drawn"]["level"] is None
 
 
 def test_what_a_file_says_of_its_lists_stands_by_the_drawing(sample_circuits):

@@ -17,6 +17,7 @@ from pellucid.eval.circuits.battery.random_circuits import random_circuits
 from pellucid.eval.circuits.battery.relaxation import relaxation
 from pellucid.eval.circuits.battery.repeats import Repeats, repeats_of
 from pellucid.eval.circuits.battery.twins import twins, twins_of
+from pellucid.eval.circuits.battery.weight_ablation import weight_ablation
 
 __all__ = ["CONTROLS", "Case", "Check", "Finder", "Repeats", "repeats_of", "twins_of"]
 
@@ -26,6 +27,7 @@ CONTROLS: dict[str, Callable[[Case], list[Check]]] = {
     "relaxation": relaxation,
     "random_circuits": random_circuits,
     "necessity": necessity,
+    "weight_ablation": weight_ablation,
     "interchange": interchange,
     "nonsense": nonsense,
     "twins": twins,

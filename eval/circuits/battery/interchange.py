@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pellucid.eval.circuits.battery.case import Case
-from pellucid.eval.circuits.battery.check import Check, missing
+from pellucid.eval.circuits.battery.check import Check, missing, of_curve
 from pellucid.eval.circuits.objective import Asked, edits_of, margins_of
 from pellucid.models import Edit, intervene, mix, record
 
@@ -36,9 +36,8 @@ def _exchanged(case: Case) -> Check:
             seen = map(_margins, [case] * 2, prompts, whole, [given] * 2)
             losses.append(case.scored(*seen).item())
         points.append(sum(losses) / len(losses))
-    listed = ", ".join(f"{y:.3f} at {x:.2g}" for x, y in zip(SHARES, points, strict=True))
-    says = f"Loss in nats over the share of its nodes that do what they do in the model: {listed}."
-    return Check("interchange", max(points), "nats", says, max(points) <= case.allowed)
+    what = "its nodes doing what they do in the model"
+    return of_curve("interchange", SHARES, points, case.allowed, what)
 
 
 @torch.no_grad()

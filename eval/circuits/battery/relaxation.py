@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pellucid.eval.circuits.battery.case import Case
-from pellucid.eval.circuits.battery.check import Check
+from pellucid.eval.circuits.battery.check import Check, of_curve
 
 
 def relaxation(case: Case) -> list[Check]:
@@ -20,13 +20,8 @@ def relaxation(case: Case) -> list[Check]:
     for share in shares:
         kept = torch.cat([let_back(case.circuit.kept, share, rng) for _ in range(draws)])
         curve.append(case.losses(kept).mean().item())
-    points = ", ".join(f"{y:.3f} at {x:.2g}" for x, y in zip(shares, curve, strict=True))
-    highest = max(curve)
-    says = f"Loss in nats over the share of other nodes that act again: {points}."
-    return [
-        Check("relaxation", highest, "nats", says, highest <= case.allowed),
-        _halves(case),
-    ]
+    what = "the other nodes acting again"
+    return [of_curve("relaxation", shares, curve, case.allowed, what), _halves(case)]
 
 
 def _halves(case: Case) -> Check:

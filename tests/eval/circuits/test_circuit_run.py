@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from support.marks import slow_but
 
 from pellucid import cli
+from pellucid.commands.circuits import mean_sizes
 from pellucid.errors import EXIT_USER, UserError
 from pellucid.eval.circuits import battery, edged, prune_edges
 from pellucid.eval.circuits import run as circuit_run
@@ -99,7 +101,8 @@ def test_nodes_show_what_they_do_and_write(make_run, task):
     token = run.tokenizer.token_text(int(logits.argmax()))
     assert neuron["writes"][0] == [token, pytest.approx(float(logits.max()))]
     head = by_id["blocks.0.attention:1"]
-    assert head["kind"] == "head" and len(head["values"]) == width and head["writes"] == []
+    assert head["kind"] == "head" and len(head["values"]) == width
+    assert len(head["writes"]) == 5 and head["writes"][0][1] > head["writes"][4][1]
     assert reasons["effect"].startswith("to first order")
 
 
@@ -269,3 +272,44 @@ def test_the_command_writes_circuits_and_the_report(tmp_path, task, capsys):
     assert cli.main(["circuit", str(folder), "--task", "all", "--target", "0.05"]) == EXIT_USER
     out, err = capsys.readouterr()
     assert out.count("passed over: ") == 30 and "none of the 30 tasks has a circuit" in err
+
+
+def test_all_tasks_are_searched_and_their_sizes_told_in_the_mean(
+    folder, task, tmp_path, monkeypatch, capsys
+):
+    run = Path(shutil.copytree(folder, tmp_path / "copy"))
+    lonely, more = (
+        written(tmp_path / f"{n}.jsonl", p) for n, p in (("lonely", PAIRS[:1]), ("more", PAIRS[1:]))
+    )
+    tasks = dict.fromkeys(map(str, (task, lonely, more)))
+    monkeypatch.setattr("pellucid.eval.tasks.TASKS", tasks)
+    command = ["circuit", str(run), "--task", "all", "--target", "0.69", "--force"]
+    assert cli.main([*command, "--grain", "parts", "--no-controls", "--edges"]) == 0
+    out = capsys.readouterr().out
+    found = [
+        json.loads((run / "circuits" / f"{name}.json").read_text()) for name in ("own", "more")
+    ]
+    assert len(list((run / "circuits").glob("*.contexts.json"))) == 2
+    assert out.count("passed over: ") == out.count("holds one pair") == 1
+    own, other = (max(each["sizes"]["nodes"], 1) for each in found)
+    mean = f"2 of 3 tasks, in the geometric mean: {(own * other) ** 0.5:.1f} nodes, "
+    assert mean in out and f"report: {run / 'report.html'}" in out
+    for each in found:
+        assert f"; {len(each['edges'])} edges after pruning" in out and not each["censored"]
+
+
+def test_sizes_over_tasks_are_geometric_means_and_say_how_many_are_the_whole_model():
+    made = [
+        {
+            "sizes": {"nodes": nodes, "bits": 2 * nodes},
+            "accuracy": {"model": 1.0, "model_unseen": 1.0},
+            "censored": nodes == 16,
+            "faithful": {"nodes": 5 * nodes, "bits": 9 * nodes, "censored": False, "worst": "mean"},
+        }
+        for nodes in (4, 16)
+    ]
+    found = "8.0 nodes, 16 bits, 1 of them censored"
+    proven = "faithful size 40.0 nodes, 72 bits, 0 of them censored"
+    assert mean_sizes(made) == f"{proven}; found {found}"
+    del made[1]["faithful"]
+    assert mean_sizes(made) == found

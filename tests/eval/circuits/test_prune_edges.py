@@ -14,6 +14,7 @@ from pellucid.eval.circuits.eliminate import eliminate
 from pellucid.eval.circuits.gates import edges_of, loss_of
 from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import Asked, Readout, margins_of
+from pellucid.eval.circuits.path_sets import Paths
 from pellucid.eval.circuits.prune_edges import Step, prune
 
 
@@ -44,11 +45,11 @@ def test_edges_that_are_kept_belong_to_the_program_and_do_its_task(name):
             assert float(loss_of(model, nodes, circuit, edges, less, asked, base)) > 0.15
 
 
-def random_task(**changes) -> tuple[torch.nn.Module, Asked]:
+def random_task(mlp="topk", **changes) -> tuple[torch.nn.Module, Asked]:
     tokens = torch.randint(0, 61, (4, 8), generator=torch.Generator().manual_seed(0))
     first, second = torch.tensor([3, 4, 3, 4]), torch.tensor([5, 6, 5, 6])
     asked = Asked(tokens, torch.full((4,), 7), first, second, torch.arange(4) < 2)
-    return small_model("topk", **changes), asked
+    return small_model(mlp, **changes), asked
 
 
 def test_the_same_seed_gives_the_same_edges_and_what_misses_the_target_is_censored():
@@ -67,15 +68,49 @@ def test_the_same_seed_gives_the_same_edges_and_what_misses_the_target_is_censor
     assert found["sizes"]["pruned_edges"] == len(edges_of(model, nodes, kept))
 
 
-def test_where_there_are_no_static_edges_nothing_is_pruned_and_the_reason_is_given():
+def test_edges_of_parts_that_are_kept_are_the_programs():
+    """Among heads and neurons of the program and decoys."""
+    program = PROGRAMS["induction"]()
+    model, asked = program.model, asked_of(program, pairs=8)
+    nodes = nodes_of(model, "parts")
+    kept = torch.tensor(["mlp:" not in name or "mlp:0" in name for name in nodes.names()])
+    circuit = Circuit("induction", kept, kept.double(), 0.0, 0.15, Readout(10.0))
+    base = means(model, nodes, [asked.tokens])
+    found = prune(model, nodes, circuit, asked, base, 0)
+    ends = {(node_of(edge["source"]), node_of(edge["target"])) for edge in found["edges"]}
+    assert ends == program.edges and found["loss"] <= 0.15 and not found["censored"]
+    assert found["sizes"]["pruned_edges"] == len(found["edges"]) and not found["reasons"]
+    # The second head finds what the first one wrote by its keys alone.
+    reads = {edge["through"] for edge in found["edges"] if edge["source"] == "blocks.0.attention:0"}
+    assert reads == {"k"}
+    # The loss is that of the listed edges, and not one of them can be spared.
+    paths = Paths.of(model, nodes, circuit, asked, base, 0)
+    names = [tuple(edge[x] for x in ("source", "target", "through")) for edge in found["edges"]]
+    gone = torch.tensor([i for i, edge in enumerate(paths.edges) if edge.name not in names])
+    assert paths.loss(gone) == pytest.approx(found["loss"], abs=1e-9)
+    for i, edge in enumerate(paths.edges):
+        if edge.name in names:
+            assert paths.loss(torch.cat([gone, torch.tensor([i])])) > 0.15
+
+
+def node_of(name: str) -> tuple[str, int]:
+    site, _, unit = name.rpartition(":")
+    return (site, int(unit)) if site else (name, 0)
+
+
+def test_edges_of_too_many_parts_or_of_strange_ones_are_not_pruned_and_the_reason_is_given():
     model, asked = random_task()
     nodes = nodes_of(model, "parts")
-    circuit = Circuit(
-        "t", torch.ones(len(nodes), dtype=torch.bool), torch.zeros(len(nodes)), 0.7, 0.15
-    )
-    found = prune(model, nodes, circuit, asked, zeros(nodes), 0)
+    every = Circuit("t", torch.ones(len(nodes)).bool(), torch.zeros(len(nodes)), 0.7, 0.15)
+    found = prune(model, nodes, every, asked, zeros(nodes), 0)
     assert found["sizes"] == {"pruned_edges": None} and found["edges"] == []
-    assert "stream" in found["reasons"]["pruned_edges"]
+    wanted = "3729 edges between heads and neurons; at most 2048 are pruned"
+    assert found["reasons"]["pruned_edges"] == wanted
+    model, asked = random_task(mlp="monet")
+    nodes = nodes_of(model, "parts")
+    every = Circuit("t", torch.ones(len(nodes)).bool(), torch.zeros(len(nodes)), 0.7, 0.15)
+    found = prune(model, nodes, every, asked, zeros(nodes), 0)
+    assert "units of MonetMLP write in no direction" in found["reasons"]["pruned_edges"]
 
 
 def test_a_part_without_edges_is_told_beside_the_number_of_the_others():

@@ -1,5 +1,7 @@
 """What controls are given, and what they hand back."""
 
+import json
+
 import pytest
 import torch
 from support.circuit_cases import asked_of, case_of, decoys
@@ -9,7 +11,7 @@ from pellucid.errors import UserError
 from pellucid.eval.circuits.bases import means
 from pellucid.eval.circuits.battery import Check, Repeats, repeats_of
 from pellucid.eval.circuits.battery.case import others
-from pellucid.eval.circuits.battery.check import missing
+from pellucid.eval.circuits.battery.check import missing, of_curve
 from pellucid.eval.circuits.objective import Readout, margins_of
 
 
@@ -67,6 +69,10 @@ def test_pairs_of_programs_have_the_answers_of_the_program():
 
 def test_a_check_without_value_or_verdict_says_why():
     assert missing("x", "nats", "there is none").to_json()["reason"] == "there is none"
+    curve = of_curve("x", (0.1, 0.5, 1.0), (0.2, 0.4, 0.3), 0.35, "its nodes")
+    assert curve.value == 0.4 and curve.passes is False and curve.most == 0.35
+    assert "0.400 nats at most, with a share of 0.5 of its nodes, and 0.200 at least" in curve.says
+    assert json.loads(json.dumps(curve.to_json()))["points"] == [[0.1, 0.2], [0.5, 0.4], [1, 0.3]]
     with pytest.raises(ValueError, match="a reason is needed"):
         Check("x", 1.0, "nats", "One.", None)
     with pytest.raises(ValueError, match="the value is inf"):

@@ -42,6 +42,13 @@ def test_a_built_circuit_spikes_when_the_rest_is_let_in():
     found = by_name(relaxation(case))
     assert found["half_complements"].value >= CHANCE
     assert not found["relaxation"].passes and not found["half_complements"].passes
+    shares, losses = zip(*found["relaxation"].points, strict=True)
+    assert shares == pytest.approx([10**x for x in (-2, -1.5, -1, -0.5, 0)])
+    # It begins at the loss of the circuit, spikes, and ends at that of the whole model.
+    assert losses[0] < 0.25 < CHANCE / 2 < found["relaxation"].value == max(losses)
+    whole = case.losses(torch.ones_like(case.kept)).item()
+    assert losses[-1] == pytest.approx(whole, abs=1e-6)
+    assert found["relaxation"].most == case.allowed
 
 
 def test_a_weaker_copy_drowns_in_another_prompts_values():
@@ -89,6 +96,8 @@ def test_a_node_that_does_other_things_in_the_model_fails_the_interchange():
     found = by_name(interchange(cheat))
     assert found["interchange"].value == pytest.approx(CHANCE, abs=0.01)
     assert not found["interchange"].passes
+    assert [share for share, _ in found["interchange"].points] == [0.25, 0.5, 0.75, 1.0]
+    assert found["interchange"].points[-1][1] == pytest.approx(CHANCE, abs=0.01)
     assert found["unexplained"].value is None and "varies" in found["unexplained"].reason
     honest = by_name(interchange(planted_case(model, [FIRST])))
     assert honest["interchange"].passes and honest["unexplained"].value == 0
@@ -170,4 +179,5 @@ def test_the_same_case_gives_the_same_checks():
         for case in (planted_case(cancelling(), [FIRST], find=find) for _ in range(2))
     )
     assert first == second
-    assert len({entry["name"] for entry in first}) == len(first) >= 15
+    names = {entry["name"] for entry in first}
+    assert len(names) == len(first) >= 15 and "weight_ablation" in names
