@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.eliminate import eliminate
-from pellucid.eval.circuits.gates import Edges, edges_of, loss_of, predicted
+from pellucid.eval.circuits.gates import LACKS, Edges, edges_of, loss_of, predicted
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked
 
@@ -65,7 +65,7 @@ def prune(
     if not edges.links:
         why = {"pruned_edges": "; ".join(edges.reasons)}
         return _written([], None, why, loss=None, censored=False)
-    why = {"pruned_edges": "not counted: " + "; ".join(edges.unknown)} if edges.unknown else {}
+    why = {"pruned_edges": LACKS + "; ".join(edges.unknown)} if edges.unknown else {}
     pruner = _Pruner(model, nodes, circuit, edges, asked, base)
     guess = predicted(model, nodes, circuit, edges, asked, base).abs()
     rankings = [guess]
