@@ -52,7 +52,7 @@ def test_weights_that_are_0_are_no_edges(asked):
     found, listed = whole.counted(model, nodes, asked)["sizes"], every_edge(model, nodes)
     assert found["static_edges"] == len(listed) < before
     about = (model, nodes, everything(nodes), listed, asked, zeros(nodes))
-    assert found["dynamic_edges_per_token"] == pytest.approx(edge_sizes.dynamic(*about)) < before
+    assert found["dynamic_edges_per_token"] == pytest.approx(edge_sizes.dynamic(*about))
 
 
 def test_targets_that_are_too_many_to_compute_are_counted(asked, monkeypatch):
