@@ -146,6 +146,8 @@ def _said(search: Any, found: dict[str, Any]) -> str:
     what = "censored: no circuit reaches the target; " if found["censored"] else ""
     if proven := found.get("faithful"):
         size = "none" if proven["censored"] else f"{proven['nodes']} nodes"
+        if (fresh := proven.get("fresh", {}).get("loss")) is not None:
+            size += f" ({fresh:.3f} nats on fresh pairs at worst)"
         failed = [check["name"] for check in found["battery"] if check["passes"] is False]
         what = f"faithful size {size}; fails {', '.join(failed) or 'no control'}; {what}"
     return (

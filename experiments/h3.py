@@ -1,33 +1,38 @@
 """Do weight-sparse circuits survive the worst case?
 
 `pellucid sweep h3`, then `python -m pellucid.experiments.h3 grids/h3`. Endpoints, declared here, in
-log2: the faithful size in bits, and how much more than the real circuit one of nonsense takes. The
-grid's page sets each arm beside the dense model of as many non-zero weights as the first; the table
-of this file beside the dense model of *equal bits per byte*, interpolated in the ladder, seed by
+log2: the faithful size in bits, and how much more than the real circuit one of nonsense takes. Beside
+them, and secondary, stand the circuits at the means alone: their bits, nodes, and edges (those that
+pruning leaves, static ones, those with an effect, those active at a token). The published ratio of 16
+is one of edges after pruning, at the means; no ratio of bits is to be held against it.
+
+The grid's page sets each arm beside the dense model of as many non-zero weights as the first; the
+table of this file beside the dense model of *equal bits per byte*, interpolated in the ladder, seed by
 seed and task by task; beyond the ladder nothing is said. Ratios are geometric means over tasks, their
 intervals over seeds and tasks, both drawn at random. Confirmed: the lower bound of dense/sparse is
 above 4, and nonsense/real above 2. Refuted: the upper bound is below 2. Open otherwise.
 
 A task enters where all arms pass it, rungs among them: in each of their cells the model tells the
 answers apart in 90 % of prompts or more. The others are listed with who fails. What no search brings
-within the target counts as the whole model. Searches see prompts with no filler between cue and
-answer; the file of each circuit holds its loss at 8, 32 and 128 tokens of it (`strata`). All arms have
-the five seeds that the protocol asks of the headline pair alone.
+within the target counts as the whole model, with all of its edges. Searches see prompts with no filler
+between cue and answer. Four of the ten tasks have room for it: their circuits at the means are measured
+at 8, 32 and 128 tokens of filler, too, and the losses are printed below the ratios; of the other six
+there are no such prompts. All arms have the five seeds that the protocol asks of the headline pair only.
 """
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from pellucid.errors import RunError
-from pellucid.experiments import analysis
+from pellucid.experiments import analysis, strata
 from pellucid.experiments.ladder import LadderError, size_at
 from pellucid.experiments.rungs import usable
-from pellucid.report.grid.reading import BASELINE, CellFiles, read_grid
+from pellucid.report.grid.reading import BASELINE, CellFiles, GridFiles, read_grid
 from pellucid.sweep import Circuits, Grid, Tuning
 from pellucid.sweep.statistics import Effect, crossed
 
@@ -43,6 +48,14 @@ TASKS = (
 """Eight of the twenty and two held-out ones; the first five are those of the minimal version."""
 
 FAITHFUL, ALONE = "circuit_faithful_log2_bits", "circuit_log2_bits"
+BESIDE = {
+    "circuit_log2_nodes": "nodes",
+    "circuit_log2_edges": "edges after pruning",
+    "circuit_log2_static_edges": "static edges",
+    "circuit_log2_effect_edges": "edges with an effect",
+    "circuit_log2_dynamic_edges": "edges active at a token",
+}
+"""Secondary sizes, of the circuits at the means alone."""
 NONSENSE, CENSORED = "circuit_nonsense_log2_ratio", "circuit_faithful_censored"
 ACCURACY, PASSED, UNKNOWN = "circuit_model_accuracy", 0.9, -1.0
 BITS = "bits_per_byte"
@@ -69,7 +82,7 @@ grid = Grid(
     },
     seeds=(0, 1, 2, 3, 4),
     endpoints=(FAITHFUL, NONSENSE),
-    circuits=Circuits(TASKS, profile="headline"),
+    circuits=Circuits(TASKS, profile="headline", edges=True),
     tune=Tuning(seeds=(100,), words=f"train.steps={TRIAL}"),
 )
 
@@ -80,15 +93,17 @@ class Finding:
 
     arm: str
     faithful: Effect
-    """dense ÷ arm, of the faithful size"""
+    """dense ÷ arm, of the faithful size in bits"""
     alone: Effect
-    """the same where the rest is held at its means, and nothing worse: as is published"""
+    """the same where the rest is held at its means, and nothing worse"""
     nonsense: Effect
     """nonsense ÷ real, in the arm"""
     censored: float | None
     """share of the arm's tasks and seeds that are counted as the whole model, of those that enter"""
     censored_dense: float | None
     """the same of the dense models that it is set beside: of large ratios that is another cause"""
+    beside: Mapping[str, Effect] = field(default_factory=dict)
+    """dense ÷ arm, of the sizes in `BESIDE`"""
     said: tuple[str, ...] = ()
     """what is left out, and why"""
 
@@ -106,10 +121,7 @@ class Finding:
 def findings(folder: Path) -> list[Finding]:
     """Every arm of a grid beside its ladder. RunError: no grid, or one without circuits."""
     read = read_grid(folder)
-    asked = read.grid.get("circuits")
-    if not asked:
-        raise RunError(f"{folder} was not searched for circuits: its grid declares none")
-    tasks = [Path(task).stem for task in asked["tasks"]]
+    tasks = _tasks(read)
     rungs = [cell for cell in read.cells if BASELINE in cell.values]
     arms = dict.fromkeys(cell.label for cell in read.cells if BASELINE not in cell.values)
     failed = failing(read.cells, tasks)
@@ -118,6 +130,12 @@ def findings(folder: Path) -> list[Finding]:
     return [
         _finding([c for c in read.cells if c.label == arm], rungs, passed, said) for arm in arms
     ]
+
+
+def _tasks(read: GridFiles) -> list[str]:
+    if not (asked := read.grid.get("circuits")):
+        raise RunError(f"{read.path} was not searched for circuits: its grid declares none")
+    return [Path(task).stem for task in asked["tasks"]]
 
 
 def failing(cells: Sequence[CellFiles], tasks: Sequence[str]) -> dict[str, list[str]]:
@@ -147,7 +165,8 @@ def _finding(
     tasks: Sequence[str],
     left_out: Sequence[str],
 ) -> Finding:
-    ratios: dict[str, list[dict[str, float]]] = {FAITHFUL: [], ALONE: [], NONSENSE: []}
+    sizes = (FAITHFUL, ALONE, *BESIDE)
+    ratios: dict[str, list[dict[str, float]]] = {metric: [] for metric in (*sizes, NONSENSE)}
     said, full, full_dense = [*left_out], [], []
     for cell in cells:
         try:
@@ -157,19 +176,21 @@ def _finding(
             said.append(f"seed {cell.seed}: {error}")
             continue
         own = {metric: dict(_parts(cell, metric, tasks)) for metric in (*ratios, CENSORED)}
-        for metric in (FAITHFUL, ALONE):
+        for metric in sizes:
             dense = _at(math.log(size), ladder, metric, tasks)
             ratios[metric].append({t: dense[t] - v for t, v in own[metric].items() if t in dense})
         ratios[NONSENSE].append(own[NONSENSE])
         full += own[CENSORED].values()
         full_dense += _at(math.log(size), ladder, CENSORED, tasks).values()
-    effects = []
+    effects = {}
     for metric, rows in ratios.items():
         known = [task for task in tasks if rows and all(task in row for row in rows)]
         if rows and (lost := [task for task in tasks if task not in known]):
             said.append(f"{metric} is not known everywhere of {', '.join(lost)}")
-        effects.append(crossed([[row[task] for task in known] for row in rows] if known else []))
-    about = dict(zip(("faithful", "alone", "nonsense"), effects, strict=True))
+        effects[metric] = crossed([[row[t] for t in known] for row in rows] if known else [])
+    named = {"faithful": FAITHFUL, "alone": ALONE, "nonsense": NONSENSE}
+    about: dict = {name: effects[metric] for name, metric in named.items()}
+    about["beside"] = {metric: effects[metric] for metric in BESIDE}
     shares = [float(np.mean(each)) if each else None for each in (full, full_dense)]
     about |= dict(zip(("censored", "censored_dense"), shares, strict=True))
     return Finding(arm=cells[0].label, said=tuple(said), **about)
@@ -197,7 +218,7 @@ def _at(
 def table(found: Sequence[Finding]) -> str:
     """The findings as Markdown; ratios with their 95 % intervals."""
     head = (
-        *("arm", "dense / arm, faithful", "at the means alone", "nonsense / real"),
+        *("arm", "dense / arm, faithful bits", "bits at the means alone", "nonsense / real"),
         *("counted whole, dense / arm", "seeds", "verdict"),
     )
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
@@ -209,7 +230,30 @@ def table(found: Sequence[Finding]) -> str:
         lines.append(f"| {' | '.join(row)} |")
     notes = [f"{one.arm}: {said}" for one in found for said in one.said]
     notes += [f"{one.arm}: {flag}" for one in found for flag in one.faithful.flags]
-    return "\n".join([*lines, "", *notes]).strip()
+    return "\n".join([*lines, "", *_secondary(found), "", *notes]).strip()
+
+
+def _secondary(found: Sequence[Finding]) -> list[str]:
+    head = ("arm", *(f"dense / arm, {name}" for name in BESIDE.values()))
+    lines = ["At the means alone, secondary:", ""]
+    lines += [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for one in found:
+        ratios = [_ratio(one.beside[metric]) if metric in one.beside else "–" for metric in BESIDE]
+        lines.append(f"| {' | '.join([one.arm, *ratios])} |")
+    return lines
+
+
+def distances(folder: Path) -> str:
+    """Losses by distance of the tasks that all arms pass, as Markdown; of dense models, too."""
+    read = read_grid(folder)
+    tasks = _tasks(read)
+    failed = failing(read.cells, tasks)
+    passed = [task for task in tasks if task not in failed]
+    shown = strata.table(strata.by_distance(read.path, read.cells, passed))
+    head = (
+        "Loss of the circuit / of the whole model, in nats, by tokens of filler before the answer:"
+    )
+    return f"{head}\n\n{shown}" if shown else ""
 
 
 def _ratio(found: Effect) -> str:
@@ -220,5 +264,10 @@ def _ratio(found: Effect) -> str:
     return f"{2**found.value:.3g} ({2**found.low:.3g} … {2**found.high:.3g})"
 
 
+def told(folder: Path) -> str:
+    """All that is printed of a grid."""
+    return "\n\n".join(part for part in (table(findings(folder)), distances(folder)) if part)
+
+
 if __name__ == "__main__":
-    sys.exit(analysis(lambda folder: table(findings(folder)), sys.argv[1:]))
+    sys.exit(analysis(told, sys.argv[1:]))

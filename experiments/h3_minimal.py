@@ -14,5 +14,5 @@ grid = replace(
     name="h3-minimal",
     axes={"arm": h3.grid.axes["arm"][:1]},
     seeds=(0, 1, 2),
-    circuits=Circuits(h3.TASKS[:5]),
+    circuits=Circuits(h3.TASKS[:5], edges=True),
 )

@@ -38,7 +38,7 @@ class Circuits:
     seed: int = 0
     frozen_norm: bool = False
     edges: bool = False
-    """prune edges, too"""
+    """prune edges, and count them in four ways"""
     controls: bool = True
     """take the battery and the faithful size, which cost several searches each"""
 
@@ -131,10 +131,21 @@ def _task(search: "Search", name: str, task: str, metrics: list[str]) -> "Task":
             written = search.write(task)
             _note(search, name, time.monotonic() - begun)
     except Unable as reason:
-        parts = at_full_size(nodes, str(reason), metrics, reason.accuracy)
+        parts = at_full_size(nodes, str(reason), metrics, reason.accuracy, _whole(search, asked))
         return Task(parts, time.monotonic() - begun, tokens)
     seconds = folder.read_manifest().get(SECONDS, {}).get(name, 0.0)
     return Task(parts_of(written), seconds, tokens)
+
+
+def _whole(search: "Search", asked: "Asking") -> dict[str, Any] | None:
+    """The edges of all nodes, where edges are asked for."""
+    from pellucid.eval.circuits.objective import Asked
+    from pellucid.eval.circuits.whole import counted
+
+    if not search.edges:
+        return None
+    model = search.run.model
+    return counted(model, search.nodes, Asked.of(asked.searched, next(model.parameters()).device))
 
 
 def _check(task: str) -> None:
@@ -172,10 +183,10 @@ def same(written: Mapping[str, Any], search: "Search", asked: "Asking") -> bool:
     """
     about = {"step": search.run.step, "prompts": asked.fingerprint}
     about |= {name: getattr(search, name) for name in ASKED}
-    losses, censored = written["losses"], written["censored"]
+    losses = written["losses"]
     able = (losses["model"] + losses["model_unseen"]) / 2 <= search.target
     proven = not search.controls or "faithful" in written
-    pruned = not search.edges or "pruned_edges" in written or censored
+    pruned = not search.edges or "pruned_edges" in written["sizes"]
     equal = all(written.get(name) == value for name, value in about.items())
     return able and proven and pruned and equal
 

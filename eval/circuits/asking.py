@@ -33,6 +33,10 @@ UNSEEN = 64
 """Pairs that a circuit is measured on afterwards."""
 SEARCHED, MEASURED = "loop", "dev"
 """Families of prompts: they share neither templates nor names."""
+TRIED, FEWEST = 4, 8
+"""Draws for each fresh pair, and how few of them say nothing."""
+OTHERS = 2**63
+"""Seeds of fresh pairs begin here: no search has one of them."""
 
 
 class Unable(UserError):
@@ -88,6 +92,30 @@ def asking(run: "Run", task: str, *, drawn: int, seed: int, distance: int = 0) -
         for n, family in ((drawn, SEARCHED), (UNSEEN, MEASURED))
     )
     return Asking(task, found.cue, searched, unseen)
+
+
+def fresh_pairs(run: "Run", asked: Asking, *, seed: int) -> TaskBatch | str:
+    """Pairs of the family that is measured on, none of whose prompts was asked; or why none are.
+
+    They are as many as the unseen ones, or fewer where a task has few prompts.
+    """
+    if asked.name not in TASKS:
+        return "all pairs of a file of one's own are asked"
+    about = {"family": MEASURED, "seed": OTHERS + seed, "context": run.config.model.context}
+    about["distance"] = asked.unseen.distance
+    try:
+        drawn = draw(find_task(asked.name), run.tokenizer, TRIED * UNSEEN, **about)
+    except UserError as error:
+        return str(error)
+    known = {p for both in asked[2:] for pair in both.pairs for p in (pair.prompt_a, pair.prompt_b)}
+    rows: list[int] = []
+    for row, pair in enumerate(drawn.pairs):
+        if known.isdisjoint({pair.prompt_a, pair.prompt_b}):
+            known |= {pair.prompt_a, pair.prompt_b}
+            rows.append(row)
+    if len(rows) < FEWEST:
+        return f"of {len(drawn)} pairs drawn anew {len(rows)} had prompts that were not asked"
+    return drawn.subset(torch.tensor(rows[:UNSEEN]))
 
 
 def check_distance(distance: int) -> None:

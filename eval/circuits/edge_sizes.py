@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.eliminate import eliminate
-from pellucid.eval.circuits.gates import Edges, edges_of, loss_of, predicted
+from pellucid.eval.circuits.gates import LACKS, Edges, edges_of, loss_of, predicted
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked, edits_of
+from pellucid.eval.circuits.passages import Passage
 from pellucid.eval.circuits.path_sets import MOST, Paths
 from pellucid.eval.circuits.paths import reason
-from pellucid.models import intervene, record
+from pellucid.eval.circuits.weights import Link
+from pellucid.models import Trace, intervene, record
 
 FELT = 0.01
 """An edge counts that changes the loss by more than this share of the target."""
@@ -76,11 +78,11 @@ def measure(
 def _remarks(edges: Edges, tried: int) -> dict[str, str]:
     found = _untried(len(edges), tried)
     if edges.reasons:
-        why = "not counted: " + "; ".join(edges.reasons)
+        why = LACKS + "; ".join(edges.reasons)
         found |= {"static_edges": why, "dynamic_edges_per_token": why}
     if edges.unknown:
         said = [found["effect_edges"]] if "effect_edges" in found else []
-        why = "not counted: " + "; ".join(edges.unknown)
+        why = LACKS + "; ".join(edges.unknown)
         found |= {"unweighted_edges": why, "effect_edges": "; ".join([*said, why])}
     return found
 
@@ -193,12 +195,19 @@ def dynamic(
     for link, target, source, _ in edges.split(torch.zeros(len(edges))):
         if link.weight is None:
             continue
-        there = _active(trace[link.target].to_dense(), counted)
-        here = _active(trace[link.source].to_dense(), counted)
-        matrix = torch.zeros_like(link.weight, dtype=torch.float32)
-        matrix[target, source] = 1.0
-        total += float(((here.float() @ matrix.T) * there).sum(dtype=torch.float64))
+        matrix = torch.zeros_like(link.weight, dtype=torch.bool)
+        matrix[target, source] = True
+        total += both_active(link, matrix, trace, counted)
     return total / int(counted.sum())
+
+
+def both_active(
+    link: Link | Passage, there_is: Bool[Tensor, "target source"], trace: Trace, counted: Tensor
+) -> float:
+    """How often both ends of an edge are active, over all edges of a matrix and tokens that count."""
+    there = _active(trace[link.target].to_dense(), counted)
+    here = _active(trace[link.source].to_dense(), counted)
+    return float(((here.float() @ there_is.float().T) * there).sum(dtype=torch.float64))
 
 
 def _active(values: Float[Tensor, "row token unit"], counted: Tensor) -> Bool[Tensor, "place unit"]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from pellucid.eval.circuits import edge_sizes, mib, prune_edges
+from pellucid.eval.circuits import edge_sizes, mib, prune_edges, whole
 from pellucid.eval.circuits.bases import resampled
 from pellucid.eval.circuits.content import Found
 from pellucid.eval.circuits.nodes import whole_heads
@@ -18,14 +18,15 @@ def measured(found: Found, *, edges: bool) -> dict[str, Any]:
     """The keys of a circuit's file that are about its edges and about `mib`.
 
     With `edges` they are pruned, and those that are listed are those that stay. A circuit that is
-    the whole model has its edges neither listed nor pruned.
+    the whole model has all of its edges counted, and none listed or pruned.
     """
     about = (found.model, found.nodes, found.circuit, found.searched, found.base)
     written = {"mib": _mib(found)}
     if found.circuit.censored:
-        why = "the circuit is the whole model"
-        sizes, reasons = (dict.fromkeys(edge_sizes.SIZES, each) for each in (None, why))
-        return written | {"edges": [], "sizes": sizes, "reasons": reasons}
+        full = whole.counted(found.model, found.nodes, found.searched)
+        unasked = () if edges else (whole.PRUNED,)
+        kept = {key: {n: v for n, v in of.items() if n not in unasked} for key, of in full.items()}
+        return written | {"edges": []} | kept
     quick = found.profile == "quick"
     tried = {"tried": QUICK_TRIED} if quick else {}
     with found.searched.norms(found.model):

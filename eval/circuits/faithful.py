@@ -1,6 +1,12 @@
-"""The faithful size: as much of the model as does the task whatever is done to the rest."""
+"""The faithful size: as much of the model as does the task whatever is done to the rest.
 
+It is chosen by its loss on the unseen pairs, as the smallest that passes there; the loss on these pairs
+is then lower than on others, and is taken once more on pairs that chose nothing.
+"""
+
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +17,7 @@ from pellucid.eval.circuits.battery.case import Case
 from pellucid.eval.circuits.battery.readout import calibrated
 from pellucid.eval.circuits.battery.relaxation import half_complements
 from pellucid.eval.circuits.discretise import ranking
-from pellucid.eval.circuits.objective import Readout, margins_of
+from pellucid.eval.circuits.objective import Asked, Readout, margins_of
 from pellucid.eval.circuits.prune import still
 from pellucid.eval.circuits.sizes import bits
 
@@ -21,27 +27,47 @@ NEAR = 0.02
 """How near a size has to be found."""
 
 
-def measure(case: Case) -> dict[str, Any]:
+def measure(case: Case, fresh: Asked | str = "no other pairs were given") -> dict[str, Any]:
     """The smallest size found at which the loss is at most the target in every way.
 
     Ways are: means, another prompt's values, random halves of the rest acting, and norms held; all
-    on unseen prompts. A model that misses the target at its best readout is censored at full size;
-    `worst` is then "model".
+    on unseen prompts. Of what two rankings give the size of fewer bits counts, and of as many bits
+    that of fewer nodes. A model that misses the target at its best readout is censored at full size;
+    `worst` is then "model". `fresh` is the worst loss in nats, and in which way, on pairs by which
+    nothing was chosen, or why there are none.
     """
-    every = torch.ones(len(case.nodes), dtype=torch.bool)
-    kept, reached = every, False
+    kept, reached = torch.ones(len(case.nodes), dtype=torch.bool), False
     for order in orders(case):
         # Only what is smaller than the best so far is of interest; failing is cheap.
-        found = _smallest(case, order, int(kept.sum()) - reached)
+        found = _smallest(case, order, _most(case, order, kept) if reached else len(kept))
         kept, reached = (kept, reached) if found is None else (found, True)
-    worst, loss = max(ways(case, kept), key=lambda way: way[1])
+    worst, loss = _worst(case, kept)
     return {
         "nodes": int(kept.sum()),
         "bits": bits(case.nodes, kept),
         "loss": loss,
         "worst": worst if reached else "model",
         "censored": not reached,
+        "fresh": _on_others(case, kept, fresh),
     }
+
+
+def _worst(case: Case, kept: Bool[Tensor, " node"]) -> tuple[str, float]:
+    return max(ways(case, kept), key=lambda way: way[1])
+
+
+def _on_others(case: Case, kept: Bool[Tensor, " node"], fresh: Asked | str) -> dict[str, Any]:
+    if isinstance(fresh, str):
+        return {"loss": None, "worst": None, "pairs": 0, "reason": fresh}
+    worst, loss = _worst(replace(case, unseen=fresh), kept)
+    return {"loss": loss, "worst": worst, "pairs": len(fresh) // 2, "reason": None}
+
+
+def _most(case: Case, order: Integer[Tensor, " node"], best: Bool[Tensor, " node"]) -> int:
+    """The most nodes of a ranking that are better than the best so far: in bits, then in number."""
+    cost = lambda kept: (bits(case.nodes, kept), int(kept.sum()))
+    sizes, least = range(len(order)), cost(best)
+    return bisect_left(sizes, least, key=lambda size: cost(_first(order, size))) - 1
 
 
 def ways(case: Case, kept: Bool[Tensor, " node"]) -> Iterator[tuple[str, float]]:

@@ -15,7 +15,10 @@ from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked, margins_of
 from pellucid.eval.circuits.passages import MOST, Passage, Shares, shares_of, taken_apart
-from pellucid.eval.circuits.weights import Link, links_of, mean_of, replaced
+from pellucid.eval.circuits.weights import Link, Links, links_of, mean_of, replaced
+
+LACKS = "not counted: "
+"""How a reason says which parts of the model a number of edges is without."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +81,20 @@ class Edges:
         ]
 
 
-@torch.no_grad()
-def edges_of(model: nn.Module, nodes: Nodes, kept: Bool[Tensor, " node"]) -> Edges:
-    """A circuit's edges: non-zero weights between two nodes that it keeps, and their passages."""
+def links_between(model: nn.Module, nodes: Nodes) -> Links:
+    """The matrices and passages whose two ends are nodes, and in words what has none."""
     found, reasons, unknown = links_of(model)
     there = set(nodes.sites)
     within = [link for link in found if {link.source, link.target} <= there]
     if found and not within:
         reasons = ["between heads and neurons stands the stream: no single weight joins two nodes"]
+    return Links(within, reasons, unknown)
+
+
+@torch.no_grad()
+def edges_of(model: nn.Module, nodes: Nodes, kept: Bool[Tensor, " node"]) -> Edges:
+    """A circuit's edges: non-zero weights between two nodes that it keeps, and their passages."""
+    within, reasons, unknown = links_between(model, nodes)
     links: list[Link | Passage] = []
     held = nodes.by_site(kept.cpu().double())
     targets, sources = [], []

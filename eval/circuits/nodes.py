@@ -106,10 +106,7 @@ def nodes_of(model: nn.Module, grain: Grain = "channels") -> Nodes:
         at = f"blocks.{layer}."
         mine = {name.removeprefix(at): site for name, site in sites.items() if name.startswith(at)}
         groups += _of_block(at, layer, mine, grain, model.blocks[layer], edges)
-    for name, site in sites.items():
-        if name.startswith("head."):
-            groups.append(_plain(name, "unit", -1, site))
-    return Nodes(tuple(groups))
+    return Nodes((*groups, *_of_head(sites, edges)))
 
 
 def whole_heads(model: nn.Module, nodes: Nodes) -> Nodes:
@@ -177,6 +174,19 @@ def _attention(
     both = {site.name: torch.arange(site.n_units) for site in (queries, keys)}
     matched = Group(f"{name}.qk", "query_key", layer, max(map(len, both.values())), both)
     return [matched, moved, *own]
+
+
+def _of_head(sites: Mapping[str, UnitSite], edges: frozenset[str]) -> list[Group]:
+    """A sense is one node: its strength at a token, and its weights between tokens."""
+    names = [name for name in sites if name.startswith("head.")]
+    mine = [_plain(name, "unit", -1, sites[name]) for name in names]
+    groups = [group for group in mine if group.name not in edges]
+    for group in (group for group in mine if group.name in edges):
+        like = [i for i, other in enumerate(groups) if other.size == group.size][:1]
+        for i in like:
+            groups[i] = groups[i]._replace(places={**groups[i].places, **group.places})
+        groups += [] if like else [group]
+    return groups
 
 
 def _plain(name: str, kind: str, layer: int, site: UnitSite) -> Group:

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Integer
 from torch import Tensor, nn
 
 from pellucid.eval.circuits import battery, faithful
+from pellucid.eval.circuits.asking import fresh_pairs
 from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.battery import Case, Repeats
 from pellucid.eval.circuits.battery.nonsense import NONSENSE
@@ -33,7 +35,9 @@ def proof(run: "Run", found: Found, text: Text) -> dict[str, Any]:
     """
     case = case_of(run, found, text, battery.repeats_of(found.profile))
     # What takes longest first.
-    jobs = (faithful.measure, *reversed(battery.CONTROLS.values()))
+    fresh = fresh_pairs(run, found.asking, seed=found.seed)
+    others = fresh if isinstance(fresh, str) else Asked.of(fresh, found.unseen.tokens.device)
+    jobs = (partial(faithful.measure, fresh=others), *reversed(battery.CONTROLS.values()))
     workers = at_once(case.model, len(jobs))
     # A copy is made by the job itself: of a large model there are no more than workers.
     own = case.apart if workers > 1 else lambda: case

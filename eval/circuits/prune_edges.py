@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pellucid.eval.circuits.bases import Base
 from pellucid.eval.circuits.circuit import Circuit
 from pellucid.eval.circuits.eliminate import leaner, shortest
-from pellucid.eval.circuits.gates import Edges, edges_of, loss_of, predicted
+from pellucid.eval.circuits.gates import LACKS, Edges, edges_of, loss_of, predicted
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked
 from pellucid.eval.circuits.path_sets import MOST, Paths, count
@@ -70,7 +70,7 @@ def prune(
     edges = edges_of(model, nodes, circuit.kept)
     if not edges.links:
         return _of_parts(model, nodes, circuit, edges.reasons, asked, base)
-    why = {"pruned_edges": "not counted: " + "; ".join(edges.unknown)} if edges.unknown else {}
+    why = {"pruned_edges": LACKS + "; ".join(edges.unknown)} if edges.unknown else {}
     pruner = _Pruner(model, nodes, circuit, edges, asked, base)
     fits = lambda kept: pruner.loss_with(kept) <= circuit.target
     guess = predicted(model, nodes, circuit, edges, asked, base).abs()

@@ -15,6 +15,7 @@ import torch
 
 from pellucid.eval.bootstrap import Interval, mean
 from pellucid.eval.circuits.battery.nonsense import NONSENSE
+from pellucid.eval.circuits.gates import LACKS
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.sizes import bits
 from pellucid.eval.controls import as_good
@@ -35,8 +36,14 @@ PROVEN: dict[str, Literal["lower", "higher"]] = {
     "circuit_nonsense_log2_ratio": "higher",
 }
 """What one with controls has: its size in the worst case, and how much more nonsense takes."""
-EDGED: dict[str, Literal["lower", "higher"]] = {"circuit_log2_edges": "lower"}
-"""What one with pruned edges has."""
+EDGES = {
+    "circuit_log2_edges": "pruned_edges",
+    "circuit_log2_static_edges": "static_edges",
+    "circuit_log2_effect_edges": "effect_edges",
+    "circuit_log2_dynamic_edges": "dynamic_edges_per_token",
+}
+"""What one with pruned edges has, and which of its sizes each is the logarithm of."""
+EDGED: dict[str, Literal["lower", "higher"]] = dict.fromkeys(EDGES, "lower")
 WORST = ("circuit_faithful_log2_bits", "circuit_faithful_log2_nodes", "circuit_faithful_censored")
 """Of these, the sizes in the worst case, which are taken on prompts that no search saw."""
 CONTROLS = (NONSENSE, "swapped_labels", "random_twin", "permuted_weights")
@@ -86,25 +93,30 @@ def parts_of(written: Mapping[str, Any]) -> Parts:
     }
     if "faithful" in written:
         found |= _proven(written["faithful"], found["circuit_log2_bits"])
-    return found | {"circuit_log2_edges": _edges(written)}
+    return found | _edges(sizes, written.get("reasons", {}), why)
 
 
-def _edges(written: Mapping[str, Any]) -> Part:
-    """Pruned edges; the whole model's are not counted, and a circuit that is it has no number.
-
-    Nor has one of which a part alone was counted: it would seem smaller than it is.
-    """
-    edges = written["sizes"].get("pruned_edges")
-    reason = written.get("reasons", {}).get("pruned_edges")
-    if edges is not None and not reason:
-        return Part(_log2(edges))
-    other = "the circuit is the whole model" if written["censored"] else "no edges were pruned"
-    return Part(None, flags=(NO_VALUE + (reason or other),))
+def _edges(
+    sizes: Mapping[str, float | None], reasons: Mapping[str, str], full: tuple[str, ...]
+) -> dict[str, Part]:
+    """Numbers of edges. One of which a part alone was counted is none: it would seem too small."""
+    found = {}
+    for metric, kind in EDGES.items():
+        count, reason = sizes.get(kind), reasons.get(kind, "")
+        if count is None or LACKS in reason:
+            why = reason or f"{kind} were not counted"
+            found[metric] = Part(None, flags=(NO_VALUE + why,))
+        else:
+            found[metric] = Part(_log2(count), flags=full)
+    return found
 
 
 def _proven(faithful: Mapping[str, Any], size: Part) -> dict[str, Part]:
     says = "the model misses the target on unseen prompts"
-    why = (FULL + says,) if faithful["censored"] else (f"worst way: {faithful['worst']}",)
+    fresh = faithful.get("fresh", {}).get("loss")
+    on_others = "" if fresh is None else f"; on fresh pairs {fresh:.3f} nats at worst"
+    found = f"worst way: {faithful['worst']}{on_others}"
+    why = (FULL + says,) if faithful["censored"] else (found,)
     beside = dict.fromkeys(CONTROLS, MEAN_ALONE)
     return {
         "circuit_faithful_log2_bits": Part(_log2(faithful["bits"]), beside, why),
@@ -136,11 +148,16 @@ def _controls(battery: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float
 
 
 def at_full_size(
-    nodes: Nodes, reason: str, metrics: Sequence[str], accuracy: float | None = None
+    nodes: Nodes,
+    reason: str,
+    metrics: Sequence[str],
+    accuracy: float | None = None,
+    edges: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Parts:
     """The numbers of a task that a model cannot do: its circuit counts as the whole model.
 
-    Nonsense takes no more than that, so the ratio to it is 1.
+    Nonsense takes no more than that, so the ratio to it is 1. `edges` are those of the whole model,
+    `whole.counted`, where they are asked for.
     """
     every = torch.ones(len(nodes), dtype=torch.bool)
     sizes = {"bits": _log2(bits(nodes, every)), "nodes": _log2(len(nodes))}
@@ -153,7 +170,9 @@ def at_full_size(
     beside = dict.fromkeys(CONTROLS, "the model misses the target: nothing was searched for")
     controls = lambda metric: beside if "log2_bits" in metric or "log2_nodes" in metric else {}
     why = (FULL + reason,)
-    return {m: Part(known[m], controls(m), why) if m in known else none for m in metrics}
+    found = _edges(edges["sizes"], edges["reasons"], why) if edges else {}
+    found |= {m: Part(value, controls(m), why) for m, value in known.items()}
+    return {m: found.get(m, none) for m in metrics}
 
 
 def not_asked(reason: str, metrics: Sequence[str]) -> Parts:

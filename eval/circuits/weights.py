@@ -65,7 +65,10 @@ class Links(NamedTuple):
 
 
 def links_of(model: nn.Module) -> Links:
-    """The matrices of all blocks, and passages where a layer shows none."""
+    """The matrices of all blocks, and passages where a layer shows none.
+
+    A head whose units are nodes has edges, too, which nobody knows: none without that being told.
+    """
     links = Links([], [], [])
     for layer, block in enumerate(unwrap(model).blocks):
         at = f"blocks.{layer}."
@@ -79,6 +82,9 @@ def links_of(model: nn.Module) -> Links:
         # A layer without weights has passages, unless units write in no way that is known.
         unknown = attention if len(mlp) > 1 else [*attention, *mlp]
         links.unknown.extend(each for each in unknown if isinstance(each, str))
+    if any(name.startswith("head.") for name in unwrap(model).sites()):
+        why = f"head: what {type(unwrap(model).head).__name__} reads and writes has no known edges"
+        links.unweighted.append(why), links.unknown.append(why)
     return links
 
 

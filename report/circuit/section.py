@@ -90,9 +90,21 @@ def _headline(circuit: CircuitFile) -> dict[str, Any]:
         "candidates": finite(candidates),
         "worst": words(faithful["worst"]) if faithful.get("worst") else None,
         "censored": faithful.get("censored") is True,
+        "fresh": _fresh(circuit),
         "ratio": finite(faithful.get("nonsense_ratio")),
         "reason": circuit.part("reasons").get("faithful") or "the battery was not run",
     }
+
+
+def _fresh(circuit: CircuitFile) -> dict[str, Any] | None:
+    """The worst loss on pairs by which the size was not chosen, and whether it misses the target."""
+    held = circuit.part("faithful").get("fresh")
+    loss = finite(held.get("loss")) if isinstance(held, Mapping) else None
+    if loss is None:
+        return None
+    target, worst = finite(circuit.content.get("target")), held.get("worst")
+    missed = target is not None and loss > target
+    return {"loss": loss, "worst": words(worst) if worst else None, "missed": missed}
 
 
 def _facts(circuit: CircuitFile) -> list[dict[str, Any]]:

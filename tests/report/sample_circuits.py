@@ -73,7 +73,8 @@ def circuit_file(task: str, *, nodes: int, edges: int, layers: int = 4, seed: in
         | {"effect_edges": len(links) // 3, "dynamic_edges_per_token": 18.4, "pruned_edges": None},
         "reasons": {"pruned_edges": "edges are pruned with --edges only"},
         "faithful": {"nodes": nodes + nodes // 4, "bits": 11.0 * nodes, "worst": "resample"}
-        | {"censored": False, "nonsense_ratio": 0.21},
+        | {"censored": False, "nonsense_ratio": 0.21}
+        | {"fresh": {"loss": 0.171, "worst": "half_complements", "pairs": 64, "reason": None}},
         "nodes": made,
         "edges": links,
         "battery": [

@@ -71,6 +71,12 @@ def cell(finished):
     return runs.load(folder.run(grid.cells()[0].name).path)
 
 
+def every_link(model) -> int:
+    """Weights within the layers that are not 0."""
+    named = model.blocks.named_parameters()
+    return sum(int(weight.count_nonzero()) for name, weight in named if ".w_" in name)
+
+
 def never(self, task):
     raise AssertionError(f"{task} was searched for again")
 
@@ -150,13 +156,18 @@ def test_a_killed_search_goes_on_with_the_next_task(cell, tmp_path, monkeypatch)
 def test_a_task_that_is_missed_is_counted_whole_and_not_dropped(cell, tmp_path):
     wrong = pairs(tmp_path / "wrong.jsonl", (" (", " ["))
     both = (wrong, pairs(tmp_path / "right.jsonl"))
-    found = taken(cell, Circuits(both, target=TARGET, controls=False), "test")
+    circuits = Circuits(both, target=TARGET, controls=False, edges=True)
+    found = taken(cell, circuits, "test")
     by_name = {score.metric: score for score in found}
     nodes = nodes_of(cell.model)
     full = log2(bits(nodes, torch.ones(len(nodes), dtype=torch.bool)))
     assert by_name["circuit_log2_bits:wrong"].value == full
     assert "the model's own loss is" in by_name["circuit_log2_bits:wrong"].flags[0]
     assert by_name["circuit_censored"].value == 0.5
+    links = every_link(cell.model)
+    edges = [by_name[f"circuit_log2_edges{of}"].value for of in (":wrong", ":right", "")]
+    assert edges[0] == log2(links) > edges[1] and edges[2] == (edges[0] + edges[1]) / 2
+    assert by_name["circuit_log2_static_edges:wrong"].value == log2(links)
     # What the model is worth is known of both, and tells them apart.
     worth = [by_name[f"circuit_model_accuracy:{name}"].value for name in ("wrong", "right")]
     assert worth[0] <= 0.5 < 0.9 <= worth[1]
@@ -164,7 +175,7 @@ def test_a_task_that_is_missed_is_counted_whole_and_not_dropped(cell, tmp_path):
     assert right < full and by_name["circuit_log2_bits"].value == (full + right) / 2
     # One that was forced is no circuit of this search.
     Search(run=cell, target=TARGET, controls=False, force=True).write(wrong)
-    again = {s.metric: s for s in taken(cell, Circuits(both, target=TARGET, controls=False), "val")}
+    again = {score.metric: score for score in taken(cell, circuits, "val")}
     assert again["circuit_log2_bits:wrong"].value == full
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pellucid.errors import RunError
+from pellucid.eval.tasks import TASKS as TABLE
 from pellucid.experiments import h3
 from pellucid.sweep import load_grid
 from pellucid.sweep.statistics import Effect
@@ -40,13 +41,15 @@ def cell(
     size=1e5,
     nonsense=2.0,
     alone=2.0,
+    beside=0.0,
     data="a",
     full=0.0,
     right=None,
     missed=(),
 ):
-    """A finished cell; `alone` is how much smaller the circuit is at the means, `right` what the
-    model's accuracy is where it is not 1, `missed` the tasks that count as the whole model."""
+    """A finished cell; `alone` is how much smaller the circuit is at the means, `beside` by how much
+    each of its other sizes is smaller than the one before, `right` what the model's accuracy is where
+    it is not 1, `missed` the tasks that count as the whole model."""
     sizes = sizes | dict.fromkeys(missed, WHOLE)
     run = path / "cells" / name
     run.mkdir(parents=True)
@@ -56,6 +59,8 @@ def cell(
     (run / "metrics.jsonl").write_text("")
     parts = {h3.FAITHFUL: sizes, h3.ALONE: {t: v - alone for t, v in sizes.items()}}
     parts |= {h3.NONSENSE: dict.fromkeys(sizes, nonsense), h3.CENSORED: dict.fromkeys(sizes, full)}
+    for n, metric in enumerate(h3.BESIDE, 1):
+        parts[metric] = {t: v - n * beside for t, v in sizes.items()}
     parts[h3.ACCURACY] = dict.fromkeys(sizes, 1.0) | (right or {})
     values = {f"{metric}:{t}": v for metric, of in parts.items() for t, v in of.items()}
     scores = [
@@ -91,7 +96,7 @@ def made(path, arms, seeds=range(5), odd=None, tasks=TASKS):
 
 def test_a_planted_ratio_is_found_at_equal_bits_per_byte(tmp_path):
     arms = {
-        "eight": {"gain": 3.0, "alone": 3.0, "full": 0.5},
+        "eight": {"gain": 3.0, "alone": 3.0, "beside": 1.0, "full": 0.5},
         "none": {"gain": 0.0},
         "nonsense": {"gain": 3.0, "nonsense": 0.5},
         "three": {"gain": math.log2(3)},
@@ -111,10 +116,16 @@ def test_a_planted_ratio_is_found_at_equal_bits_per_byte(tmp_path):
         "three": "open",
     }
     shown = h3.table([*found.values()])
-    row = next(line for line in shown.splitlines() if line.startswith("| eight |"))
+    row, other = (line for line in shown.splitlines() if line.startswith("| eight |"))
     ratios = [float(column.split()[0]) for column in row.split("|")[2:5]]
     assert ratios == pytest.approx([8, 16, 4], rel=0.07)
     assert row.endswith("| 0% / 50% | 5 | confirmed |")
+    # Nodes and edges stand apart from bits, of which the verdict is.
+    ratios = [float(column.split()[0]) for column in other.split("|")[2:-1]]
+    assert ratios == pytest.approx([16, 32, 64, 128, 256], rel=0.07)
+    assert [one.split(" / arm, ")[1] for one in shown.splitlines()[-6].split("|")[2:-1]] == [
+        f"{name} " for name in h3.BESIDE.values()
+    ]
 
 
 def test_tasks_that_the_dense_models_miss_are_told_beside_the_ratio(tmp_path):
@@ -239,3 +250,53 @@ def test_the_reference_has_as_many_weights_as_the_sparse_arm_keeps():
     of_layer = lambda d: 4 * d * d + 8 * d * d
     dense = cells["baseline: dense d128"]
     assert of_layer(dense.d_model) == arms[0].constraint.density * of_layer(arms[0].d_model)
+
+
+def test_edges_are_searched_for_and_four_tasks_have_strata():
+    for name in ("h3", "h3_minimal"):
+        metrics = load_grid(name).circuits.metrics
+        assert {h3.FAITHFUL, h3.ALONE, h3.NONSENSE, h3.ACCURACY, *h3.BESIDE} <= set(metrics)
+    far = [task for task in h3.TASKS if TABLE[task].distances]
+    assert far == ["single_double_quote", "set_or_string_fixedvarname", "bracket_counting"] + [
+        "try_except"
+    ]
+
+
+def strata(*losses, reason=None):
+    """Rows of a circuit's file: at each distance the circuit's loss, and the model's half of it."""
+    rows = zip((0, 8, 32, 128), losses, strict=True)
+    half = lambda loss: loss if loss is None else loss / 2
+    about = lambda loss: {
+        "circuit": loss,
+        "model": half(loss),
+        "reason": reason if not loss else None,
+    }
+    return {"format": 1, "strata": [{"distance": d, **about(loss)} for d, loss in rows]}
+
+
+def test_losses_at_distances_are_means_over_the_circuits_that_have_all_of_them(tmp_path):
+    made(tmp_path, {"a": {"gain": 3.0, "right": {"not_in": 0.5}}})
+    files = {
+        ("a-0", "try_except"): strata(0.1, 0.2, 0.4, 0.8),
+        ("a-1", "try_except"): strata(0.3, 0.4, 0.6, 1.0),
+        ("a-2", "try_except"): strata(9.0, 9.0, 9.0, None, reason="prompts are too long"),
+        ("a-1", "for_while"): {"format": 1},
+        ("a-1", "not_in"): strata(5.0, 5.0, 5.0, 5.0),
+        ("d64-0", "try_except"): strata(0.1, 0.1, 0.1, 0.1),
+    }
+    for (cell_name, task), content in files.items():
+        place = tmp_path / "cells" / cell_name / "circuits"
+        place.mkdir(exist_ok=True)
+        (place / f"{task}.json").write_text(json.dumps(content))
+    said = h3.distances(tmp_path)
+    assert "| arm | near | 8 tokens | 32 tokens | 128 tokens | circuits | tasks |" in said
+    losses = "0.200 / 0.100 | 0.300 / 0.150 | 0.500 / 0.250 | 0.900 / 0.450"
+    assert f"| a | {losses} | 2 | try_except |" in said
+    assert "| dense d64 | 0.100 / 0.050 |" in said and "d96" not in said
+    assert said.endswith("a: a-2, try_except: prompts are too long")
+    assert said in h3.told(tmp_path) and h3.table(h3.findings(tmp_path)) in h3.told(tmp_path)
+
+
+def test_without_strata_nothing_is_said_of_distances(tmp_path):
+    made(tmp_path, {"a": {"gain": 3.0}})
+    assert h3.distances(tmp_path) == ""

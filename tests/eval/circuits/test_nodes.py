@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 from support.programs import PROGRAMS
-from support.small import small_model
+from support.small import VOCAB, filled, small_model
 
 from pellucid.errors import UserError
 from pellucid.eval.circuits.bases import means, resampled, zeros
 from pellucid.eval.circuits.nodes import nodes_of, whole_heads
 from pellucid.eval.circuits.objective import Asked, Readout, edits_of, margins_of
-from pellucid.models import intervene, record
+from pellucid.models import Transformer, intervene, mix, record
 
 
 @pytest.fixture
@@ -150,3 +150,19 @@ def test_what_stands_behind_the_prompts_changes_nothing(tokens, asked):
         (one, shown), (two, again) = found
         assert torch.equal(shown, again)
         assert all(torch.equal(one[site][~behind], two[site][~behind]) for site in one)
+
+
+def test_a_sense_is_one_node_and_writes_nothing_where_it_is_left_out(tokens, asked):
+    model = Transformer(filled("head=backpack"), vocab_size=VOCAB).double().eval()
+    nodes = nodes_of(model)
+    (group,) = (group for group in nodes.groups if group.layer == -1)
+    assert group.name == "head.strengths" and group.size == 4
+    assert set(group.places) == {"head.strengths", "head.senses"}
+    share = torch.ones(len(nodes), dtype=torch.float64)
+    share[nodes.number("head.strengths:2")] = 0.0
+    without = margins_of(model, nodes, asked, share, means(model, nodes, [tokens]))
+    silent = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    with torch.no_grad(), intervene(model, {"head.senses": mix(silent, 0.0)}):
+        wanted = margins_of(model, nodes, asked)
+    assert torch.allclose(without, wanted, atol=1e-12)
+    assert not torch.allclose(wanted, margins_of(model, nodes, asked), atol=1e-6)

@@ -1,8 +1,11 @@
 """Circuits that only look as if they did a task, each failed by the control meant for it."""
 
+from dataclasses import replace
+from math import log2
+
 import pytest
 import torch
-from support.planted_parts import BIG, ONE, SAYS_1, planted, planted_case
+from support.planted_parts import BIG, ONE, SAYS_1, asked, planted, planted_case
 
 from pellucid.eval.circuits import faithful
 from pellucid.eval.circuits.battery import CONTROLS, Repeats
@@ -12,6 +15,7 @@ from pellucid.eval.circuits.battery.necessity import necessity
 from pellucid.eval.circuits.battery.norms import frozen_norm
 from pellucid.eval.circuits.battery.random_circuits import random_circuits
 from pellucid.eval.circuits.battery.relaxation import relaxation
+from pellucid.eval.circuits.nodes import Group, Nodes
 
 PERFECT = 0.5 / 13  # the softened labels of 12 pairs leave this much doubt
 FIRST, SECOND = (f"blocks.0.mlp:{n}" for n in range(2))
@@ -70,6 +74,7 @@ def test_the_whole_of_what_cancels_is_faithful():
     assert faithful.measure(case)["nodes"] <= 5
     alone = faithful.measure(planted_case(cancelling(), [FIRST]))
     assert alone["nodes"] >= 2 and not alone["censored"]
+    assert alone["fresh"]["loss"] is None and "no other pairs" in alone["fresh"]["reason"]
 
 
 def test_a_circuit_of_norms_fails_once_they_are_held():
@@ -181,3 +186,45 @@ def test_the_same_case_gives_the_same_checks():
     assert first == second
     names = {entry["name"] for entry in first}
     assert len(names) == len(first) >= 15 and "weight_ablation" in names
+
+
+def test_the_size_that_passes_on_one_draw_is_measured_on_another():
+    """In fresh pairs token 5 stands for token 1, and another neuron than the first knows of it."""
+    other = (0, {"tok5": 1.0}, 0.0, {"out1": 1.0})
+    case = planted_case(planted(SAYS_1, other), [FIRST])
+    new = asked(12, 7)
+    found = faithful.measure(case, replace(new, tokens=torch.where(new.tokens == 1, 5, new.tokens)))
+    assert found["nodes"] == 1 and found["loss"] <= case.target
+    assert found["fresh"]["loss"] > CHANCE - 0.01 and found["fresh"]["pairs"] == 12
+    alike = faithful.measure(case, new)
+    assert alike["fresh"]["loss"] == pytest.approx(alike["loss"], abs=0.01)
+    assert alike["fresh"]["worst"] in {name for name, _ in faithful.ways(case, case.circuit.kept)}
+
+
+A, B = range(1000), range(1000, 1004)
+
+
+@pytest.mark.parametrize(
+    ("enough", "firsts", "nodes"),
+    [
+        # Two of a thousand nodes take more bits than all of another four.
+        ([B, A[:2]], (A, B), 4),
+        # Three of four take as many bits as two of them.
+        ([B[:3], B[2:]], (B[:3], B[2:]), 2),
+    ],
+)
+def test_of_two_rankings_that_of_fewer_bits_counts(enough, firsts, nodes, monkeypatch):
+    groups = (Group("a", "unit", 0, 1000, {}), Group("b", "unit", 0, 4, {}))
+    case = replace(planted_case(planted(SAYS_1), [FIRST]), nodes=Nodes(groups))
+    rankings = [
+        torch.tensor([*first, *(n for n in (*A, *B) if n not in first)]) for first in firsts
+    ]
+
+    def ways(case, kept):
+        yield "mean", 0.1 if any(bool(kept[list(some)].all()) for some in enough) else 0.5
+
+    monkeypatch.setattr(faithful, "ways", ways)
+    for orders in (rankings, rankings[::-1]):
+        monkeypatch.setattr(faithful, "orders", lambda case, orders=orders: orders)
+        found = faithful.measure(case)
+        assert found["nodes"] == nodes and found["bits"] == pytest.approx(log2(6))

@@ -26,7 +26,7 @@ def test_a_circuit_of_a_run_is_proved_with_the_search_that_found_it(monkeypatch)
     found = Found(
         model=planted.model,
         nodes=planted.nodes,
-        asking=None,
+        asking=SimpleNamespace(name="planted"),
         searched=planted.asked,
         unseen=planted.unseen,
         base=base,
@@ -49,6 +49,7 @@ def test_a_circuit_of_a_run_is_proved_with_the_search_that_found_it(monkeypatch)
     assert not [name for name, entry in names.items() if entry["passes"] is False]
     assert written["faithful"]["nodes"] == 1 and not written["faithful"]["censored"]
     assert written["faithful"]["nonsense_ratio"] == names["nonsense_mapping"]["value"]
+    assert "all pairs of a file" in written["faithful"]["fresh"]["reason"]
     assert replace(case, mean=None).base("mean", case.asked).keys() == base.keys()
     # Side by side, from copies, on a thread each: the same numbers, and the model is as it was.
     weights = {name: value.clone() for name, value in planted.model.state_dict().items()}
