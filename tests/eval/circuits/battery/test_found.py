@@ -81,6 +81,7 @@ def searched(turn: bool) -> Case:
     return replace(case, circuit=circuit, _bases={})
 
 
+@pytest.mark.slow
 def test_the_nodes_of_a_program_do_nothing_once_it_is_hidden_by_a_rotation():
     plain = searched(False)
     hidden = replace(plain, model=rotated_stream(deepcopy(plain.model), seed=1), _bases={})
