@@ -115,11 +115,10 @@ def _without_weights(
     tried: int,
 ) -> dict[str, Any]:
     """Edges by their effects alone, or none."""
-    why = dict.fromkeys(("static_edges", "dynamic_edges_per_token"), "; ".join(reasons))
+    joined = "; ".join(reasons)
+    why = dict.fromkeys(("static_edges", "dynamic_edges_per_token"), joined)
     sizes = dict.fromkeys(SIZES)
-    if any(group.kind not in ("head", "neuron") for group in nodes.groups):
-        return {"edges": [], "sizes": sizes, "reasons": dict.fromkeys(sizes, why["static_edges"])}
-    if (strange := reason(model, nodes)) is not None:
+    if (strange := reason(model, nodes, joined)) is not None:
         why |= dict.fromkeys(("unweighted_edges", "effect_edges"), strange)
         return {"edges": [], "sizes": sizes, "reasons": why}
     paths = Paths.of(model, nodes, circuit, asked, base, tried)

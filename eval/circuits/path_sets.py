@@ -23,8 +23,8 @@ from pellucid.eval.circuits.paths import (
     Part,
     Pass,
     Path,
-    edges,
     final_logits,
+    n_edges,
     parts_of,
     patched,
     read,
@@ -115,7 +115,7 @@ def count(nodes: Nodes, circuit: Circuit) -> int:
     """How many edges there are between a circuit's parts."""
     kept = circuit.kept.tolist()
     parts = [part for part in parts_of(nodes) if part.number < 0 or kept[part.number]]
-    return sum(1 for _ in edges(parts))
+    return n_edges(parts)
 
 
 def _share(model: nn.Module, circuit: Circuit, asked: Asked) -> Float[Tensor, " node"]:

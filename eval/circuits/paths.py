@@ -7,6 +7,7 @@ three is an edge of its own, as in EAP-IG (arXiv 2403.17806): what moves attenti
 are told apart. A head's base is that of the values it moves.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from pellucid.models.attention.softmax import SoftmaxAttention
 from pellucid.models.stream.residual import Block
 
 HEADS = (SoftmaxAttention, GatedAttention, BilinearAttention)
+KINDS = ("head", "neuron")
 EMBED, LOGITS = "embed", "logits"
 Edits = Mapping[str, Edit | list[Edit]]
 
@@ -54,8 +56,10 @@ class Path(NamedTuple):
         return self.source.name, self.target.name, self.through
 
 
-def reason(model: nn.Module, nodes: Nodes) -> str | None:
-    """Why a model has no such edges, if it has none."""
+def reason(model: nn.Module, nodes: Nodes, others: str) -> str | None:
+    """Why there are no such edges, if there are none; `others` where nodes are other things."""
+    if any(group.kind not in KINDS for group in nodes.groups):
+        return others
     for layer, block in enumerate(unwrap(model).blocks):
         if type(block) is not Block:
             return f"blocks.{layer}: {type(block).__name__} is no sum of what its halves write"
@@ -65,8 +69,7 @@ def reason(model: nn.Module, nodes: Nodes) -> str | None:
         if block.mlp.site.write_directions() is None:
             kind = type(block.mlp).__name__
             return f"blocks.{layer}.mlp: units of {kind} write in no direction of their own"
-    strange = [group.name for group in nodes.groups if group.kind not in ("head", "neuron")]
-    return f"{strange[0]} is neither heads nor neurons" if strange else None
+    return None
 
 
 def parts_of(nodes: Nodes) -> list[Part]:
@@ -201,6 +204,16 @@ def edges(parts: list[Part]) -> Iterator[Path]:
             for source in parts:
                 if source.place < target.place:
                     yield Path(source, target, through)
+
+
+def n_edges(parts: Iterable[Part]) -> int:
+    """How many `edges` gives, without making them: a whole model has millions."""
+    here, reads = Counter(), Counter()
+    for part in parts:
+        here[part.place] += 1
+        reads[part.place] += len(reads_of(part))
+    before = lambda place: sum(count for other, count in here.items() if other < place)
+    return sum(count * before(place) for place, count in reads.items())
 
 
 def final_logits(

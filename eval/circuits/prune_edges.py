@@ -95,9 +95,7 @@ def _of_parts(
 ) -> dict[str, Any]:
     """The fewest edges between heads and neurons: those of the largest effects, as few as will do."""
     none = lambda why: _written([], None, {"pruned_edges": why}, loss=None, censored=False)
-    if any(group.kind not in ("head", "neuron") for group in nodes.groups):
-        return none("; ".join(reasons))
-    if (strange := reason(model, nodes)) is not None:
+    if (strange := reason(model, nodes, "; ".join(reasons))) is not None:
         return none(strange)
     if (n_edges := count(nodes, circuit)) > MOST:
         return none(f"{n_edges} edges between heads and neurons; at most {MOST} are pruned")

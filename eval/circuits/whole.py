@@ -1,6 +1,5 @@
 """The edges of a whole model, counted: the size at which a circuit stands that none smaller replaces."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +11,12 @@ from pellucid.eval.circuits.gates import LACKS, links_between
 from pellucid.eval.circuits.nodes import Nodes
 from pellucid.eval.circuits.objective import Asked
 from pellucid.eval.circuits.passages import Passage
-from pellucid.eval.circuits.paths import parts_of, reads_of, reason
+from pellucid.eval.circuits.paths import n_edges, parts_of, reason
 from pellucid.eval.circuits.weights import Link
 from pellucid.models import record
 
 ALL = "the circuit is the whole model: all of its edges count"
 PRUNED = "pruned_edges"
-KINDS = ("head", "neuron")
 
 
 @torch.no_grad()
@@ -70,21 +68,9 @@ def _dynamic(model: nn.Module, links: Sequence[Link | Passage], asked: Asked) ->
 def _without_weights(model: nn.Module, nodes: Nodes, why: str) -> dict[str, dict[str, Any]]:
     """Edges between heads and neurons, which are what one reads of what another wrote; or none."""
     sizes, reasons = dict.fromkeys((*SIZES, PRUNED)), dict.fromkeys((*SIZES, PRUNED), why)
-    if any(group.kind not in KINDS for group in nodes.groups):
-        return {"sizes": sizes, "reasons": reasons}
     known = ("unweighted_edges", "effect_edges")
-    if (strange := reason(model, nodes)) is not None:
+    if (strange := reason(model, nodes, why)) is not None:
         return {"sizes": sizes, "reasons": reasons | dict.fromkeys(known, strange)}
     del reasons["unweighted_edges"]
-    sizes |= dict.fromkeys(known, _between_parts(nodes))
+    sizes |= dict.fromkeys(known, n_edges(parts_of(nodes)))
     return {"sizes": sizes, "reasons": reasons | {"effect_edges": ALL}}
-
-
-def _between_parts(nodes: Nodes) -> int:
-    """As many as `paths.edges` gives, place by place of the pass."""
-    alike = Counter((part.place, len(reads_of(part))) for part in parts_of(nodes))
-    at = Counter()
-    for (place, _), count in alike.items():
-        at[place] += count
-    before = lambda place: sum(count for other, count in at.items() if other < place)
-    return sum(count * reads * before(place) for (place, reads), count in alike.items())
