@@ -68,9 +68,9 @@ def _dynamic(model: nn.Module, links: Sequence[Link | Passage], asked: Asked) ->
 def _without_weights(model: nn.Module, nodes: Nodes, why: str) -> dict[str, dict[str, Any]]:
     """Edges between heads and neurons, which are what one reads of what another wrote; or none."""
     sizes, reasons = dict.fromkeys((*SIZES, PRUNED)), dict.fromkeys((*SIZES, PRUNED), why)
-    known = ("unweighted_edges", "effect_edges")
+    known = ("unweighted_edges", "effect_edges", PRUNED)
     if (strange := reason(model, nodes, why)) is not None:
         return {"sizes": sizes, "reasons": reasons | dict.fromkeys(known, strange)}
     del reasons["unweighted_edges"]
     sizes |= dict.fromkeys(known, n_edges(parts_of(nodes)))
-    return {"sizes": sizes, "reasons": reasons | {"effect_edges": ALL}}
+    return {"sizes": sizes, "reasons": reasons | dict.fromkeys(("effect_edges", PRUNED), ALL)}

@@ -81,12 +81,13 @@ def test_edges_between_heads_and_neurons_are_those_that_are_measured(asked):
     nodes = nodes_of(model, "parts")
     found = whole.counted(model, nodes, asked)
     n = len(list(edges(parts_of(nodes))))
-    assert found["sizes"]["unweighted_edges"] == found["sizes"]["effect_edges"] == n > 1000
-    assert found["sizes"]["static_edges"] is found["sizes"]["pruned_edges"] is None
-    assert "stream" in found["reasons"]["pruned_edges"]
+    for size in ("unweighted_edges", "effect_edges", "pruned_edges"):
+        assert found["sizes"][size] == n > 1000
+    assert found["reasons"]["pruned_edges"] == whole.ALL
+    assert found["sizes"]["static_edges"] is None and "stream" in found["reasons"]["static_edges"]
     model = small_model("memory")
     found = whole.counted(model, nodes_of(model, "parts"), asked)
-    assert found["sizes"]["unweighted_edges"] is None
+    assert found["sizes"]["unweighted_edges"] is found["sizes"]["pruned_edges"] is None
     assert "write in no direction" in found["reasons"]["unweighted_edges"]
 
 
