@@ -162,5 +162,5 @@ def _edges_said(search: Any, found: dict[str, Any]) -> str:
     if not search.edges:
         return ""
     if (left := found["sizes"].get("pruned_edges")) is not None:
-        return f"; {left} edges after pruning"
-    return f"; no edges pruned: {found['reasons'].get('pruned_edges', 'it is the whole model')}"
+        return f"; {left} edges " + ("in all" if found["censored"] else "after pruning")
+    return f"; no edges pruned: {found['reasons']['pruned_edges']}"
