@@ -90,10 +90,17 @@ def _rates(
 
 
 def refitted(cell: "Cell", source: "Cell", told: Sequence[str]) -> "Cell":
-    """A cell of coders fitted to another run, whose seed it takes, and told more words."""
+    """A cell of coders fitted to another run, whose seed it takes, and told more words.
+
+    Raises UserError where they ask for several coders.
+    """
     told = [*told, f"seed={source.seed}"]
     fields = {word.partition("=")[0] for word in told}
     words = [*(w for w in cell.fit.words if w.partition("=")[0] not in fields), *told]
+    if several := next((w for w in told if len(expand([w])) > 1), None):
+        raise UserError(
+            f"post-hoc {cell.values['baseline']}: {several} gives several values; one is accepted"
+        )
     return replace(
         cell,
         words=("posthoc", source.name, *words),

@@ -106,6 +106,7 @@ ARMS = "axes={'m': ['mlp=relu_l1']}, baselines={'dense': 'mlp=dense'}, posthoc={
             "g, tuning of [baseline: dense]: model.mlp.width = 'wide'",
         ),
         ("{'sae': ['auxweight=1']}", "g, tuning of [baseline: sae]: auxweight is not a field"),
+        ("{'sae': ['k=8,16']}", "post-hoc sae: k=8,16 gives several values; one is accepted"),
     ],
 )
 def test_a_dial_that_no_arm_can_turn_fairly_is_said_in_a_sentence(dials, said, tmp_path, capsys):
