@@ -271,6 +271,7 @@ def test_an_interrupted_routed_run_resumes_bit_for_bit(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_two_processes_route_like_one(tmp_path):
     words = [*WORDS, "train.steps=50", "train.log_every=1", "head=concept", "head.n_free=64"]
     assert train(small(*words), tmp_path / "one") == 0

@@ -241,6 +241,7 @@ def test_compiled_blocks_are_recorded_and_edited_after_they_have_run(tokens):
     assert torch.allclose(run(model, tokens), reference, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_wholly_compiled_model_is_recorded_and_edited(tokens):
     model = small_model("topk")
     expected = recorded(model, tokens, ablate([3, 8])).to_dense()

@@ -61,7 +61,7 @@ def finite(value) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-@pytest.mark.parametrize("mlp", ["dense", "topk"])
+@pytest.mark.parametrize("mlp", slow_but(["topk"], ["dense", "topk"]))
 def test_what_is_written_is_what_was_found(make_run, task, mlp):
     run = make_run(mlp)
     search = Search(run=run, target=0.66, force=True, controls=False)

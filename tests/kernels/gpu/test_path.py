@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.marks import slow_but
 
 from pellucid.kernels import (
     bwd_input,
@@ -68,7 +69,7 @@ def test_the_halves_give_the_bits_of_the_whole(triton_path, products):
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-@pytest.mark.parametrize("d_out", [11, 40])
+@pytest.mark.parametrize("d_out", slow_but([40], [11, 40]))
 def test_a_transcoder_reads_one_space_and_writes_another(triton_path, d_out):
     *encoder, _ = layer(triton_path)
     params = [*encoder, torch.randn(130, d_out, device=triton_path).requires_grad_()]
