@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from pellucid.eval.circuits.objective import Readout
+from pellucid.eval.circuits.bases import Base
+from pellucid.eval.circuits.nodes import Nodes
+from pellucid.eval.circuits.objective import Asked, Readout
 
 
 @dataclass(frozen=True)
@@ -31,3 +33,20 @@ class Circuit:
     def size(self) -> int:
         """Nodes that are kept."""
         return int(self.kept.sum())
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A circuit in its model, with the prompts that it is judged on."""
+
+    model: nn.Module
+    nodes: Nodes
+    circuit: Circuit
+    asked: Asked
+    base: Base
+    """what all other nodes are held at"""
+
+    @property
+    def share(self) -> Float[Tensor, " node"]:
+        """1 for each node that is kept, else 0, as the model counts."""
+        return self.circuit.kept.to(self.asked.tokens.device, next(self.model.parameters()).dtype)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pellucid.eval.circuits.asking import Asking, accuracy
 from pellucid.eval.circuits.bases import Base
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Circuit, Placed
 from pellucid.eval.circuits.measured import fitted, margins_of_many
 from pellucid.eval.circuits.nodes import Grain, Nodes
 from pellucid.eval.circuits.objective import Asked, margins_of
@@ -35,6 +35,11 @@ class Found:
     grain: Grain
     step: int
     seed: int
+
+    @property
+    def placed(self) -> Placed:
+        """The circuit on the prompts that it was searched on."""
+        return Placed(self.model, self.nodes, self.circuit, self.searched, self.base)
 
 
 def content(found: Found, tokenizer: Any) -> dict[str, Any]:

@@ -6,14 +6,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from pellucid.eval.circuits.bases import Base
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Placed
 from pellucid.eval.circuits.eliminate import eliminate
 from pellucid.eval.circuits.gates import LACKS, Edges, edges_of, loss_of, predicted
-from pellucid.eval.circuits.nodes import Nodes
-from pellucid.eval.circuits.objective import Asked, edits_of
+from pellucid.eval.circuits.objective import edits_of
 from pellucid.eval.circuits.passages import Passage
 from pellucid.eval.circuits.path_sets import MOST, Paths
 from pellucid.eval.circuits.paths import reason
@@ -30,14 +28,7 @@ SIZES = ("static_edges", "unweighted_edges", "effect_edges", "dynamic_edges_per_
 """What edges are counted as."""
 
 
-def measure(
-    model: nn.Module,
-    nodes: Nodes,
-    circuit: Circuit,
-    asked: Asked,
-    base: Base,
-    tried: int = TRIED,
-) -> dict[str, Any]:
+def measure(placed: Placed, tried: int = TRIED) -> dict[str, Any]:
     """`edges`, the most needed first, `sizes` and, for a size that is None, `reasons`.
 
     Edges are ranked by measured effects, for what is saturated has no slope: first come those that
@@ -51,12 +42,11 @@ def measure(
     Between heads and neurons alone no single weight stands: their edges are what one reads of what
     another wrote, and have an effect and no weight.
     """
-    edges = edges_of(model, nodes, circuit.kept)
+    edges = edges_of(placed.model, placed.nodes, placed.circuit.kept)
     if not edges.links:
-        return _without_weights(model, nodes, circuit, edges.reasons, asked, base, tried)
-    about = model, nodes, circuit, edges, asked, base
-    guess = predicted(*about)
-    sweep = _Sweep(len(edges), circuit.target, partial(_loss_without, *about))
+        return _without_weights(placed, edges.reasons, tried)
+    guess = predicted(placed, edges)
+    sweep = _Sweep(len(edges), placed.circuit.target, partial(_loss_without, placed, edges))
     steepest = guess.abs().argsort(descending=True, stable=True)
     effects = {int(edge): sweep.effect(int(edge)) for edge in steepest[:tried]}
     strength = sweep.strength(guess, effects)
@@ -69,9 +59,9 @@ def measure(
         "static_edges": weighed if seen else None,
         "unweighted_edges": len(edges) - weighed,
         "effect_edges": int(felt.sum()),
-        "dynamic_edges_per_token": dynamic(*about) if seen else None,
+        "dynamic_edges_per_token": dynamic(placed, edges) if seen else None,
     }
-    listed = edges.listed(nodes, order[:LISTED], effects)
+    listed = edges.listed(placed.nodes, order[:LISTED], effects)
     return {"edges": listed, "sizes": sizes, "reasons": _remarks(edges, tried)}
 
 
@@ -105,27 +95,19 @@ def _untried(n_edges: int, tried: int, *, together: bool = True) -> dict[str, st
     return found
 
 
-def _without_weights(
-    model: nn.Module,
-    nodes: Nodes,
-    circuit: Circuit,
-    reasons: tuple[str, ...],
-    asked: Asked,
-    base: Base,
-    tried: int,
-) -> dict[str, Any]:
+def _without_weights(placed: Placed, reasons: tuple[str, ...], tried: int) -> dict[str, Any]:
     """Edges by their effects alone, or none."""
     joined = "; ".join(reasons)
     why = dict.fromkeys(("static_edges", "dynamic_edges_per_token"), joined)
     sizes = dict.fromkeys(SIZES)
-    if (strange := reason(model, nodes, joined)) is not None:
+    if (strange := reason(placed.model, placed.nodes, joined)) is not None:
         why |= dict.fromkeys(("unweighted_edges", "effect_edges"), strange)
         return {"edges": [], "sizes": sizes, "reasons": why}
-    paths = Paths.of(model, nodes, circuit, asked, base, tried)
+    paths, target = Paths.of(placed, tried), placed.circuit.target
     together = len(paths.edges) <= MOST
-    felt = paths.strength > FELT * circuit.target
+    felt = paths.strength > FELT * target
     if together:
-        felt = _Sweep(len(paths.edges), circuit.target, paths.loss).felt(paths.strength, tried)
+        felt = _Sweep(len(paths.edges), target, paths.loss).felt(paths.strength, tried)
     # What counts comes first, as in a circuit of weights.
     order = felt.int().argsort(descending=True, stable=True).tolist()
     sizes["unweighted_edges"] = len(order)
@@ -165,28 +147,18 @@ class _Sweep:
 
 
 @torch.no_grad()
-def _loss_without(
-    model: nn.Module,
-    nodes: Nodes,
-    circuit: Circuit,
-    edges: Edges,
-    asked: Asked,
-    base: Base,
-    without: Tensor,
-) -> float:
-    share = torch.ones(len(edges), device=asked.tokens.device)
+def _loss_without(placed: Placed, edges: Edges, without: Tensor) -> float:
+    share = torch.ones(len(edges), device=placed.asked.tokens.device)
     share[without.to(share.device)] = 0.0
-    return float(loss_of(model, nodes, circuit, edges, share, asked, base))
+    return float(loss_of(placed, edges, share))
 
 
 @torch.no_grad()
-def dynamic(
-    model: nn.Module, nodes: Nodes, circuit: Circuit, edges: Edges, asked: Asked, base: Base
-) -> float:
+def dynamic(placed: Placed, edges: Edges) -> float:
     """Weights per token whose two ends are not 0 there, over the tokens of the prompts."""
-    dtype = next(model.parameters()).dtype
-    share = circuit.kept.to(asked.tokens.device, dtype)
-    with intervene(model, edits_of(nodes, share, base)), record(model, nodes.sites) as trace:
+    model, nodes, asked = placed.model, placed.nodes, placed.asked
+    edits = edits_of(nodes, placed.share, placed.base)
+    with intervene(model, edits), record(model, nodes.sites) as trace:
         model(asked.tokens)
     columns = torch.arange(asked.tokens.shape[1], device=asked.tokens.device)
     counted = columns[None] <= asked.last[:, None]

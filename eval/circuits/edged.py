@@ -20,7 +20,6 @@ def measured(found: Found, *, edges: bool) -> dict[str, Any]:
     With `edges` they are pruned, and those that are listed are those that stay. A circuit that is
     the whole model has all of its edges counted, and none listed or pruned.
     """
-    about = (found.model, found.nodes, found.circuit, found.searched, found.base)
     written = {"mib": _mib(found)}
     if found.circuit.censored:
         full = whole.counted(found.model, found.nodes, found.searched)
@@ -30,10 +29,10 @@ def measured(found: Found, *, edges: bool) -> dict[str, Any]:
     quick = found.profile == "quick"
     tried = {"tried": QUICK_TRIED} if quick else {}
     with found.searched.norms(found.model):
-        written = joined(written, edge_sizes.measure(*about, **tried))
+        written = joined(written, edge_sizes.measure(found.placed, **tried))
     if edges:
         steps = {"steps": QUICK_STEPS} if quick else {}
-        pruned = prune_edges.prune(*about, found.seed, **steps)
+        pruned = prune_edges.prune(found.placed, found.seed, **steps)
         effects = {_ends(edge): edge["effect"] for edge in written["edges"]}
         for edge in pruned["edges"]:
             edge["effect"] = effects.get(_ends(edge), edge["effect"])

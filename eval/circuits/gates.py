@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pellucid.eval.circuits.bases import Base
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Placed
 from pellucid.eval.circuits.nodes import Nodes
-from pellucid.eval.circuits.objective import Asked, margins_of
+from pellucid.eval.circuits.objective import margins_of
 from pellucid.eval.circuits.passages import MOST, Passage, Shares, shares_of, taken_apart
 from pellucid.eval.circuits.weights import Link, Links, links_of, mean_of, replaced
 
@@ -146,35 +146,24 @@ def shared(edges: Edges, share: Float[Tensor, " edge"], base: Base) -> Iterator[
         yield
 
 
-def loss_of(
-    model: nn.Module,
-    nodes: Nodes,
-    circuit: Circuit,
-    edges: Edges,
-    share: Float[Tensor, " edge"],
-    asked: Asked,
-    base: Base,
-) -> Float[Tensor, ""]:
+def loss_of(placed: Placed, edges: Edges, share: Float[Tensor, " edge"]) -> Float[Tensor, ""]:
     """Loss of a circuit whose edges have shares, in nats; differentiable in the shares."""
-    dtype = next(model.parameters()).dtype
-    kept = circuit.kept.to(asked.tokens.device, dtype)
+    asked, base = placed.asked, placed.base
     with shared(edges, share, base):
-        margins = margins_of(model, nodes, asked, kept, base)
-    return asked.loss(margins, circuit.readout)[0]
+        margins = margins_of(placed.model, placed.nodes, asked, placed.share, base)
+    return asked.loss(margins, placed.circuit.readout)[0]
 
 
-def predicted(
-    model: nn.Module, nodes: Nodes, circuit: Circuit, edges: Edges, asked: Asked, base: Base
-) -> Float[Tensor, " edge"]:
+def predicted(placed: Placed, edges: Edges) -> Float[Tensor, " edge"]:
     """By how much the loss would rise with each edge left out, to first order, in one pass.
 
     Edge attribution patching (arXiv 2310.10348): (mean - value) of the source · ∂loss / ∂ what the
     edge carries, summed over tokens. Its sum over an edge's tokens is -∂loss / ∂share.
     """
-    like = next(model.parameters())
+    like = next(placed.model.parameters())
     share = torch.ones(len(edges), dtype=like.dtype, device=like.device, requires_grad=True)
     if not len(edges):
         return share.detach()
     with torch.enable_grad():
-        loss = loss_of(model, nodes, circuit, edges, share, asked, base)
+        loss = loss_of(placed, edges, share)
         return -torch.autograd.grad(loss, share)[0]

@@ -10,12 +10,11 @@ from itertools import groupby
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from pellucid.eval.circuits.bases import Base
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Circuit, Placed
 from pellucid.eval.circuits.nodes import Nodes
-from pellucid.eval.circuits.objective import Asked, edits_of
+from pellucid.eval.circuits.objective import edits_of
 from pellucid.eval.circuits.path_effects import Name, edge_scores, effects
 from pellucid.eval.circuits.paths import (
     LOGITS,
@@ -40,11 +39,7 @@ MOST = 2048
 class Paths:
     """The edges between a circuit's parts, those of the largest effect first."""
 
-    model: nn.Module
-    nodes: Nodes
-    circuit: Circuit
-    asked: Asked
-    base: Base
+    placed: Placed
     edges: tuple[Path, ...]
     strength: Float[Tensor, " edge"]
     """the size of each edge's effect alone, in nats, or of its slope where it was not tried"""
@@ -52,50 +47,45 @@ class Paths:
     """by how much the loss rises without each edge that was tried alone"""
 
     @classmethod
-    def of(
-        cls,
-        model: nn.Module,
-        nodes: Nodes,
-        circuit: Circuit,
-        asked: Asked,
-        base: Base,
-        tried: int,
-    ) -> "Paths":
+    def of(cls, placed: Placed, tried: int) -> "Paths":
         """All edges of a circuit; the `tried` of the steepest slopes are left out one by one."""
-        about = {"share": _share(model, circuit, asked), "readout": circuit.readout}
-        guess = edge_scores(model, nodes, asked, base, **about)
+        about = placed.model, placed.nodes, placed.asked, placed.base
+        circuit = {"share": placed.share, "readout": placed.circuit.readout}
+        guess = edge_scores(*about, **circuit)
         steepest = sorted(guess, key=lambda edge: -abs(guess[edge]))
-        named = {part.name: part for part in parts_of(nodes)}
+        named = {part.name: part for part in parts_of(placed.nodes)}
         every = {edge: Path(named[edge[0]], named[edge[1]], edge[2]) for edge in steepest}
         chosen = [every[edge] for edge in steepest[:tried]]
-        found = effects(model, nodes, asked, base, chosen, **about)
+        found = effects(*about, chosen, **circuit)
         strength = {edge: abs(effect) for edge, effect in (guess | found).items()}
         order = sorted(steepest, key=strength.get, reverse=True)
         sizes = torch.tensor([strength[edge] for edge in order], dtype=torch.double)
         ranked = tuple(every[edge] for edge in order)
-        return cls(model, nodes, circuit, asked, base, ranked, sizes, found)
+        return cls(placed, ranked, sizes, found)
 
     @torch.no_grad()
     def loss(self, without: Int[Tensor, " some"]) -> float:
         """The circuit's loss with these edges left out, in nats."""
-        share = _share(self.model, self.circuit, self.asked)
-        edits: Edits = edits_of(self.nodes, share, self.base)
+        placed = self.placed
+        model, nodes, asked, base = placed.model, placed.nodes, placed.asked, placed.base
+        edits: Edits = edits_of(nodes, placed.share, base)
         gone = sorted((self.edges[i] for i in without.tolist()), key=lambda e: e.target.place)
         for place, into in groupby(gone, key=lambda edge: edge.target.place):
             # What earlier halves write has changed where they lost edges.
-            seen = Pass.of(self.model, self.nodes, self.asked, self.base, edits)
+            seen = Pass.of(model, nodes, asked, base, edits)
             for sources, targets in _alike(into):
                 stream = seen.stream(place) + seen.changes(sources)
                 if targets[0][0].name == LOGITS:
-                    return self._loss(final_logits(self.model, self.asked, stream))
-                new = read(self.model, place, stream)
+                    return self._loss(final_logits(model, asked, stream))
+                new = read(model, place, stream)
                 for target, through in targets:
-                    edits = patched(edits, *units_of(self.model, target, through), new)
-        with intervene(self.model, dict(edits)):
-            return self._loss(unwrap(self.model).logits_at(self.asked.tokens, self.asked.last))
+                    edits = patched(edits, *units_of(model, target, through), new)
+        with intervene(model, dict(edits)):
+            return self._loss(unwrap(model).logits_at(asked.tokens, asked.last))
 
     def _loss(self, logits: Tensor) -> float:
-        return float(self.asked.loss(self.asked.margins(logits), self.circuit.readout)[0])
+        asked = self.placed.asked
+        return float(asked.loss(asked.margins(logits), self.placed.circuit.readout)[0])
 
     def listed(self, chosen: Iterable[int]) -> list[dict[str, str | float | None]]:
         """Some of the edges as they are written to a file; an effect that nobody tried is None."""
@@ -116,10 +106,6 @@ def count(nodes: Nodes, circuit: Circuit) -> int:
     kept = circuit.kept.tolist()
     parts = [part for part in parts_of(nodes) if part.number < 0 or kept[part.number]]
     return n_edges(parts)
-
-
-def _share(model: nn.Module, circuit: Circuit, asked: Asked) -> Float[Tensor, " node"]:
-    return circuit.kept.to(asked.tokens.device, next(model.parameters()).dtype)
 
 
 def _alike(

@@ -6,12 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pellucid.eval.circuits.bases import Base
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Placed
+from pellucid.eval.circuits.edge_sizes import TRIED
 from pellucid.eval.circuits.eliminate import leaner, shortest
 from pellucid.eval.circuits.gates import LACKS, Edges, edges_of, loss_of, predicted
-from pellucid.eval.circuits.nodes import Nodes
-from pellucid.eval.circuits.objective import Asked
 from pellucid.eval.circuits.path_sets import MOST, Paths, count
 from pellucid.eval.circuits.paths import reason
 
@@ -24,8 +22,6 @@ FIRST, NOISE = 0.2, 0.01
 """Masks start between 0 and this value, in the order of their first-order effects."""
 PENALTIES = (0.1, 1.0)
 """What keeping all edges costs beside the loss, in nats; the best of them is taken."""
-TRIED = 64
-"""Edges between heads and neurons that are left out one by one; others are ranked by their slopes."""
 TRIES = 256
 """Sets of edges that are left out of the shortest cut in each round, to see whether they can go."""
 
@@ -45,16 +41,7 @@ class Step(torch.autograd.Function):
         return grad * soft * (1 - soft) / TEMPERATURE
 
 
-def prune(
-    model: nn.Module,
-    nodes: Nodes,
-    circuit: Circuit,
-    asked: Asked,
-    base: Base,
-    seed: int,
-    *,
-    steps: int = STEPS,
-) -> dict[str, Any]:
+def prune(placed: Placed, seed: int, *, steps: int = STEPS) -> dict[str, Any]:
     """The fewest edges between a circuit's nodes whose loss is within the circuit's target.
 
     Masks over the weights are learned as those over nodes are (arXiv 2511.13653); an edge that is
@@ -67,13 +54,14 @@ def prune(
     many), `reasons`, `loss` and `censored`. Where a part of the model has no edges the size is that
     of the others alone, and the reason for `pruned_edges` says so.
     """
-    edges = edges_of(model, nodes, circuit.kept)
+    target = placed.circuit.target
+    edges = edges_of(placed.model, placed.nodes, placed.circuit.kept)
     if not edges.links:
-        return _of_parts(model, nodes, circuit, edges.reasons, asked, base)
+        return _of_parts(placed, edges.reasons)
     why = {"pruned_edges": LACKS + "; ".join(edges.unknown)} if edges.unknown else {}
-    pruner = _Pruner(model, nodes, circuit, edges, asked, base)
-    fits = lambda kept: pruner.loss_with(kept) <= circuit.target
-    guess = predicted(model, nodes, circuit, edges, asked, base).abs()
+    pruner = _Pruner(placed, edges)
+    fits = lambda kept: pruner.loss_with(kept) <= target
+    guess = predicted(placed, edges).abs()
     rankings = [guess]
     if len(edges):
         rankings += [pruner.learned(guess, penalty, seed, steps) for penalty in PENALTIES]
@@ -81,33 +69,27 @@ def prune(
     cuts = [shortest(order, fits) for order in orders]
     kept = leaner(min(cuts, key=len), fits, TRIES)
     loss = pruner.loss_with(kept)
-    listed = edges.listed(nodes, kept.cpu(), {})
-    return _written(listed, len(kept), why, loss=loss, censored=loss > circuit.target)
+    listed = edges.listed(placed.nodes, kept.cpu(), {})
+    return _written(listed, len(kept), why, loss=loss, censored=loss > target)
 
 
-def _of_parts(
-    model: nn.Module,
-    nodes: Nodes,
-    circuit: Circuit,
-    reasons: tuple[str, ...],
-    asked: Asked,
-    base: Base,
-) -> dict[str, Any]:
+def _of_parts(placed: Placed, reasons: tuple[str, ...]) -> dict[str, Any]:
     """The fewest edges between heads and neurons: those of the largest effects, as few as will do."""
     none = lambda why: _written([], None, {"pruned_edges": why}, loss=None, censored=False)
-    if (strange := reason(model, nodes, "; ".join(reasons))) is not None:
+    if (strange := reason(placed.model, placed.nodes, "; ".join(reasons))) is not None:
         return none(strange)
-    if (n_edges := count(nodes, circuit)) > MOST:
+    if (n_edges := count(placed.nodes, placed.circuit)) > MOST:
         return none(f"{n_edges} edges between heads and neurons; at most {MOST} are pruned")
-    with asked.norms(model):
-        paths = Paths.of(model, nodes, circuit, asked, base, TRIED)
+    target = placed.circuit.target
+    with placed.asked.norms(placed.model):
+        paths = Paths.of(placed, TRIED)
         every = torch.arange(n_edges)
         loss_with = lambda kept: paths.loss(every[~torch.isin(every, kept)])
-        fits = lambda kept: loss_with(kept) <= circuit.target
+        fits = lambda kept: loss_with(kept) <= target
         kept = leaner(shortest(every, fits), fits, TRIES)
         loss = loss_with(kept)
     listed = paths.listed(kept.tolist())
-    return _written(listed, len(kept), {}, loss=loss, censored=loss > circuit.target)
+    return _written(listed, len(kept), {}, loss=loss, censored=loss > target)
 
 
 def _written(
@@ -131,24 +113,16 @@ def _written(
 class _Pruner:
     """The edges of one circuit, and its loss with some of them."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        nodes: Nodes,
-        circuit: Circuit,
-        edges: Edges,
-        asked: Asked,
-        base: Base,
-    ):
-        self.about, self.prompts = (model, nodes, circuit, edges), (asked, base)
-        self.like, self.n_edges = next(model.parameters()).detach(), len(edges)
+    def __init__(self, placed: Placed, edges: Edges):
+        self.about = placed, edges
+        self.like, self.n_edges = next(placed.model.parameters()).detach(), len(edges)
 
     @torch.no_grad()
     def loss_with(self, kept: Tensor) -> float:
         """The loss with these edges alone, in nats."""
         share = self.like.new_zeros(self.n_edges)
         share[kept] = 1.0
-        return float(loss_of(*self.about, share, *self.prompts))
+        return float(loss_of(*self.about, share))
 
     def learned(
         self, guess: Float[Tensor, " edge"], penalty: float, seed: int, steps: int
@@ -162,7 +136,7 @@ class _Pruner:
             optimizer.param_groups[0]["lr"] = LR * (1 - step / steps)
             with torch.enable_grad():
                 kept = Step.apply(mask)
-                loss = loss_of(*self.about, kept, *self.prompts) + penalty * kept.mean()
+                loss = loss_of(*self.about, kept) + penalty * kept.mean()
                 mask.grad = torch.autograd.grad(loss, mask)[0]
             nn.utils.clip_grad_norm_([mask], 1.0)
             optimizer.step()

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten
 from pellucid.eval.circuits import edge_sizes
 from pellucid.eval.circuits.attribution import clean, node_scores
 from pellucid.eval.circuits.bases import means, resampled, zeros
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Circuit, Placed
 from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import Asked, Readout, margins_of
 from pellucid.eval.circuits.path_effects import edge_scores, effects
@@ -267,7 +267,7 @@ def test_effect_edges_of_a_program_are_its_own():
     base = means(program.model, nodes, [asked.tokens])
     kept = torch.tensor([n in {f"{s}:{u}" for s, u in program.nodes} for n in nodes.names()])
     circuit = Circuit("induction", kept, kept.double(), 0.0, 0.15, Readout(10.0))
-    found = edge_sizes.measure(program.model, nodes, circuit, asked, base)
+    found = edge_sizes.measure(Placed(program.model, nodes, circuit, asked, base))
     assert found["sizes"]["static_edges"] is None and found["sizes"]["effect_edges"] == 8
     ends = lambda edge: (edge["source"], edge["target"], edge["through"])
     listed = {ends(e) for e in found["edges"] if abs(e["effect"]) > 0.0015}

@@ -8,22 +8,21 @@ from support.programs_edges import part_of
 
 from pellucid.eval.circuits import edge_sizes
 from pellucid.eval.circuits.bases import means
-from pellucid.eval.circuits.circuit import Circuit
-from pellucid.eval.circuits.gates import edges_of, loss_of
+from pellucid.eval.circuits.circuit import Circuit, Placed
+from pellucid.eval.circuits.gates import Edges, edges_of, loss_of
 from pellucid.eval.circuits.nodes import nodes_of
-from pellucid.eval.circuits.objective import Asked, Readout
+from pellucid.eval.circuits.objective import Readout
 from pellucid.eval.circuits.prune_edges import prune
 
 
-def alone(about: tuple, asked: Asked) -> torch.Tensor:
+def alone(placed: Placed, edges: Edges) -> torch.Tensor:
     """The loss without each edge alone, all others being there."""
-    model, nodes, _, edges = about
-    base, found = means(model, nodes, [asked.tokens]), []
+    found = []
     for edge in range(len(edges)):
         share = torch.ones(len(edges), dtype=torch.float64)
         share[edge] = 0.0
         with torch.no_grad():
-            found.append(float(loss_of(*about, share, asked, base)))
+            found.append(float(loss_of(placed, edges, share)))
     return torch.tensor(found)
 
 
@@ -41,18 +40,17 @@ def test_needed_edges_rank_before_decoys(name):
     nodes = nodes_of(model)
     ones = torch.ones(len(nodes))
     circuit = Circuit(name, ones.bool(), ones, 0.0, 0.15, Readout(10.0))
-    base = means(model, nodes, [asked.tokens])
+    on = lambda asked: Placed(model, nodes, circuit, asked, means(model, nodes, [asked.tokens]))
     edges = edges_of(model, nodes, circuit.kept)
-    about = model, nodes, circuit, edges
     every = edges.listed(nodes, torch.arange(len(edges)), {})
     ends = lambda edge: (edge["source"], edge["target"], edge["through"])
-    found = [ends(edge) for edge in prune(*about[:3], asked, base, 0, steps=10)["edges"]]
-    ranked = [ends(edge) for edge in edge_sizes.measure(*about[:3], asked, base)["edges"]]
+    found = [ends(edge) for edge in prune(on(asked), 0, steps=10)["edges"]]
+    ranked = [ends(edge) for edge in edge_sizes.measure(on(asked))["edges"]]
     first = set(found)
     order = found + [edge for edge in ranked if edge not in first]
     scores = -torch.tensor([order.index(ends(edge)) for edge in every]).double()
     own = torch.tensor([part_of(program, edge) in program.nodes for edge in every])
     for prompts in (asked, asked_of(program, pairs=64, seed=1)):
-        needed = alone(about, prompts) > circuit.target
+        needed = alone(on(prompts), edges) > circuit.target
         assert needed.sum() >= 5 and not (needed & ~own).any()
         assert auroc(scores[needed], scores[~own]) >= 0.95

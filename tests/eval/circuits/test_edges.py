@@ -7,7 +7,7 @@ from support.small import FILLINGS, VOCAB, filled, small_filling, small_model
 
 from pellucid.eval.circuits import edge_sizes
 from pellucid.eval.circuits.bases import means, resampled, zeros
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Circuit, Placed
 from pellucid.eval.circuits.gates import edges_of, loss_of, predicted, shared
 from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import margins_of
@@ -95,8 +95,8 @@ def test_predicted_effects_are_brute_force_to_first_order(mlp, asked):
     circuit = everything(nodes)
     edges = edges_of(model, nodes, circuit.kept)
     base = means(model, nodes, [asked.tokens], [asked.last])
-    guess = predicted(model, nodes, circuit, edges, asked, base)
-    about = (model, nodes, circuit, edges)
+    placed = Placed(model, nodes, circuit, asked, base)
+    guess = predicted(placed, edges)
     tried = guess.abs().argsort(descending=True)[:: len(edges) // 30]
     for edge in tried.tolist():
         ends = []
@@ -104,7 +104,7 @@ def test_predicted_effects_are_brute_force_to_first_order(mlp, asked):
             share = torch.ones(len(edges), dtype=torch.float64)
             share[edge] += step
             with torch.no_grad():
-                ends.append(float(loss_of(*about, share, asked, base)))
+                ends.append(float(loss_of(placed, edges, share)))
         assert (ends[0] - ends[1]) / 2e-4 == pytest.approx(float(guess[edge]), rel=1e-4, abs=1e-9)
 
 
@@ -114,13 +114,12 @@ def test_all_edges_are_the_circuit_and_no_edge_is_every_node_at_what_means_give(
     circuit = everything(nodes)
     edges = edges_of(model, nodes, circuit.kept)
     base = resampled(model, nodes, asked.tokens, asked.partner, asked.last)
+    placed = Placed(model, nodes, circuit, asked, base)
     ones = torch.ones(len(edges), dtype=torch.float64)
     with torch.no_grad():
         whole = asked.loss(margins_of(model, nodes, asked))
-        assert loss_of(model, nodes, circuit, edges, ones, asked, base) == pytest.approx(
-            float(whole), abs=1e-12
-        )
-        nothing = loss_of(model, nodes, circuit, edges, 0 * ones, asked, base)
+        assert loss_of(placed, edges, ones) == pytest.approx(float(whole), abs=1e-12)
+        nothing = loss_of(placed, edges, 0 * ones)
     assert abs(float(nothing - whole)) > 1e-4
 
 
@@ -153,7 +152,7 @@ def test_static_edges_are_the_nonzero_weights_between_kept_nodes(tokens):
 def test_effect_edges_of_a_planted_model_are_those_of_its_circuit():
     model, nodes, asked = planted()
     base = means(model, nodes, [asked.tokens])
-    found = edge_sizes.measure(model, nodes, everything(nodes), asked, base)
+    found = edge_sizes.measure(Placed(model, nodes, everything(nodes), asked, base))
     assert found["sizes"]["static_edges"] == 4 and found["sizes"]["effect_edges"] == 2
     strongest = {(e["source"], e["target"], e["weight"]) for e in found["edges"][:2]}
     assert strongest == {
@@ -172,7 +171,7 @@ def test_pruning_a_planted_model_leaves_its_circuit_alone():
     with torch.no_grad():
         whole = float(asked.loss(margins_of(model, nodes, asked)))
     circuit = everything(nodes, target=whole + 0.01)
-    found = prune(model, nodes, circuit, asked, base, 0, steps=20)
+    found = prune(Placed(model, nodes, circuit, asked, base), 0, steps=20)
     assert found["sizes"] == {"pruned_edges": 2} and not found["censored"]
     assert found["loss"] == pytest.approx(whole, abs=0.01)
     assert [(edge["source"], edge["target"]) for edge in found["edges"]] in (
@@ -188,7 +187,7 @@ def test_edges_that_make_up_for_each_other_are_counted_when_all_of_them_go():
     mlp.w_in[2, 0], mlp.w_out[2, 1] = 4.0, 4.0
     model.head.weight[3, 1] = 400.0
     model.head.weight[3, 3] = -2.0
-    found = edge_sizes.measure(model, nodes, everything(nodes), asked, zeros(nodes))
+    found = edge_sizes.measure(Placed(model, nodes, everything(nodes), asked, zeros(nodes)))
     felt = [edge for edge in found["edges"] if abs(edge["effect"]) > 0.0015]
     assert found["sizes"]["static_edges"] == 6
     assert not felt and found["sizes"]["effect_edges"] == 2
@@ -199,7 +198,7 @@ def test_edges_that_were_not_tried_are_judged_to_first_order(asked):
     nodes = nodes_of(model)
     circuit = everything(nodes, target=1e-4)
     base = means(model, nodes, [asked.tokens], [asked.last])
-    found = edge_sizes.measure(model, nodes, circuit, asked, base, tried=5)
+    found = edge_sizes.measure(Placed(model, nodes, circuit, asked, base), tried=5)
     assert sum(edge["effect"] is not None for edge in found["edges"]) == 5
     assert "5 edges were left out one by one" in found["reasons"]["effect_edges"]
 
@@ -209,7 +208,7 @@ def test_parts_that_choose_codes_have_edges_too(asked):
     model = small_model("codebook")
     nodes = nodes_of(model, "parts")
     base = means(model, nodes, [asked.tokens], [asked.last])
-    found = edge_sizes.measure(model, nodes, everything(nodes), asked, base, tried=4)
+    found = edge_sizes.measure(Placed(model, nodes, everything(nodes), asked, base), tried=4)
     effects = [edge["effect"] for edge in found["edges"] if edge["effect"] is not None]
     assert len(effects) == 4 and any(effects)
     assert all(torch.tensor(effects).isfinite())
@@ -221,7 +220,7 @@ def test_heads_and_neurons_have_no_static_edges_although_a_layer_shows_no_weight
     nodes = nodes_of(model, "parts")
     kept = torch.rand(len(nodes), generator=torch.Generator().manual_seed(0)) < 0.2
     circuit = Circuit("t", kept, torch.zeros(len(nodes)), 0.0, 0.15)
-    found = edge_sizes.measure(model, nodes, circuit, asked, zeros(nodes), tried=2)
+    found = edge_sizes.measure(Placed(model, nodes, circuit, asked, zeros(nodes)), tried=2)
     assert found["sizes"]["static_edges"] is None
     assert found["reasons"]["static_edges"] == (
         "between heads and neurons stands the stream: no single weight joins two nodes"

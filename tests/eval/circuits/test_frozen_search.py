@@ -8,7 +8,7 @@ from support.small import small_model
 
 from pellucid.eval.circuits import edge_sizes
 from pellucid.eval.circuits.bases import means, resampled
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Circuit, Placed
 from pellucid.eval.circuits.find import find
 from pellucid.eval.circuits.frozen import held_at, scales_of
 from pellucid.eval.circuits.nodes import nodes_of
@@ -107,7 +107,7 @@ def test_edges_are_left_out_with_norms_held(grain, pairs):
     base = means(model, nodes, [pairs.tokens], [pairs.last])
 
     def effects(prompts: Asked) -> dict[tuple[str, str, str | None], float]:
-        edges = edge_sizes.measure(model, nodes, circuit, prompts, base, tried=8)["edges"]
+        edges = edge_sizes.measure(Placed(model, nodes, circuit, prompts, base), tried=8)["edges"]
         found = {(e["source"], e["target"], e["through"]): e["effect"] for e in edges}
         return {edge: effect for edge, effect in found.items() if effect is not None}
 

@@ -7,7 +7,7 @@ from support.small import small_model
 
 from pellucid.eval.circuits import edge_sizes, passages
 from pellucid.eval.circuits.bases import means, zeros
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Circuit, Placed
 from pellucid.eval.circuits.gates import edges_of, loss_of, predicted, shared
 from pellucid.eval.circuits.nodes import Nodes, nodes_of
 from pellucid.eval.circuits.objective import margins_of
@@ -73,8 +73,8 @@ def test_predicted_effects_are_brute_force_to_first_order(mlp, asked, monkeypatc
     circuit = Circuit("t", kept, torch.zeros(len(nodes)), 0.0, 0.15)
     edges = edges_of(model, nodes, kept)
     base = means(model, nodes, [asked.tokens], [asked.last])
-    about = model, nodes, circuit, edges
-    guess = predicted(*about, asked, base)
+    placed = Placed(model, nodes, circuit, asked, base)
+    guess = predicted(placed, edges)
     by_link = [part for *_, part in edges.split(guess)]
     starts = torch.tensor([0, *map(len, by_link)]).cumsum(0)
     for link, part, start in zip(edges.links, by_link, starts.tolist(), strict=False):
@@ -86,7 +86,7 @@ def test_predicted_effects_are_brute_force_to_first_order(mlp, asked, monkeypatc
             share = torch.ones(len(edges), dtype=torch.float64)
             share[edge] += step
             with torch.no_grad():
-                losses.append(float(loss_of(*about, share, asked, base)))
+                losses.append(float(loss_of(placed, edges, share)))
         slope = (losses[0] - losses[1]) / 2e-4
         assert slope == pytest.approx(float(guess[edge]), rel=1e-4, abs=1e-9) != 0
 
@@ -95,7 +95,7 @@ def test_a_layer_of_one_expert_has_the_edges_of_the_dense_layer_that_it_is():
     seen = []
     for model, nodes, asked in (planted("moe", n_experts=1, k=1), planted()):
         base = means(model, nodes, [asked.tokens])
-        seen.append(edge_sizes.measure(model, nodes, everything(nodes), asked, base))
+        seen.append(edge_sizes.measure(Placed(model, nodes, everything(nodes), asked, base)))
     found, dense = seen
     # Weights are those that neurons write with; what they read is known by its effects alone.
     assert found["sizes"]["static_edges"] == 2 and dense["sizes"]["unweighted_edges"] == 0
@@ -117,7 +117,7 @@ def pruned(model, nodes, asked) -> dict:
         whole = float(asked.loss(margins_of(model, nodes, asked)))
     base = means(model, nodes, [asked.tokens])
     circuit = everything(nodes, target=whole + 0.01)
-    return prune(model, nodes, circuit, asked, base, 0, steps=5)
+    return prune(Placed(model, nodes, circuit, asked, base), 0, steps=5)
 
 
 def test_pruning_a_layer_of_one_expert_leaves_its_circuit_and_the_number_is_complete():
@@ -146,7 +146,7 @@ def test_what_has_no_edges_at_all_is_told_and_the_number_is_not_complete(asked):
     nodes = nodes_of(model)
     kept = some_of(nodes, 0.1)
     circuit = Circuit("t", kept, torch.zeros(len(nodes)), 0.0, 9.0)
-    found = edge_sizes.measure(model, nodes, circuit, asked, zeros(nodes), tried=4)
+    found = edge_sizes.measure(Placed(model, nodes, circuit, asked, zeros(nodes)), tried=4)
     assert "has no matrix from channels to units" in found["reasons"]["static_edges"]
     # What neurons write are weights, what they read has effects; of the attention nothing is known.
     held = nodes.by_site(kept.double())
@@ -158,7 +158,7 @@ def test_what_has_no_edges_at_all_is_told_and_the_number_is_not_complete(asked):
     assert "Headwise" in found["reasons"]["unweighted_edges"]
     assert "Headwise" in found["reasons"]["effect_edges"]
     assert "MoE" not in found["reasons"]["effect_edges"]
-    fewest = prune(model, nodes, circuit, asked, zeros(nodes), 0, steps=1)
+    fewest = prune(Placed(model, nodes, circuit, asked, zeros(nodes)), 0, steps=1)
     assert "Headwise" in fewest["reasons"]["pruned_edges"]
 
 

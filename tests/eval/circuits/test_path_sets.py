@@ -9,7 +9,7 @@ from support.small import small_model
 
 from pellucid.eval.circuits import edge_sizes
 from pellucid.eval.circuits.bases import means
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Circuit, Placed
 from pellucid.eval.circuits.nodes import nodes_of
 from pellucid.eval.circuits.objective import Readout, margins_of
 from pellucid.eval.circuits.path_effects import effects
@@ -25,23 +25,28 @@ def some(asked):
     kept = torch.rand(len(nodes), generator=torch.Generator().manual_seed(0)) < 0.06
     kept[[nodes.number(f"blocks.{layer}.attention:{layer}") for layer in (0, 1)]] = True
     circuit = Circuit("t", kept, torch.zeros(len(nodes)), 0.7, 0.15, Readout(2.0, 0.1))
-    return Paths.of(model, nodes, circuit, asked, means(model, nodes, [asked.tokens]), 5)
+    return Paths.of(Placed(model, nodes, circuit, asked, means(model, nodes, [asked.tokens])), 5)
 
 
 def numbers(paths, chosen):
     return torch.tensor([i for i, edge in enumerate(paths.edges) if chosen(edge)])
 
 
+def loss_with(placed, share):
+    """The loss with these shares of nodes, in nats, all edges being there."""
+    asked = placed.asked
+    with torch.no_grad():
+        margins = margins_of(placed.model, placed.nodes, asked, share, placed.base)
+    return float(asked.loss(margins, placed.circuit.readout))
+
+
 @pytest.mark.parametrize("every", slow_but([8], [8, 1]))
 def test_one_edge_alone_is_path_patching(some, every):
-    whole = some.loss(torch.zeros(0, dtype=torch.long))
-    share = some.circuit.kept.double()
-    with torch.no_grad():
-        margins = margins_of(some.model, some.nodes, some.asked, share, some.base)
-    assert whole == pytest.approx(float(some.asked.loss(margins, some.circuit.readout)), abs=1e-12)
-    about = some.model, some.nodes, some.asked, some.base
+    whole, placed = some.loss(torch.zeros(0, dtype=torch.long)), some.placed
+    assert whole == pytest.approx(loss_with(placed, placed.share), abs=1e-12)
+    about = placed.model, placed.nodes, placed.asked, placed.base
     chosen = some.edges[::every]
-    alone = effects(*about, chosen, share, some.circuit.readout)
+    alone = effects(*about, chosen, placed.share, placed.circuit.readout)
     for i, edge in enumerate(chosen):
         found = some.loss(torch.tensor([i * every])) - whole
         assert found == pytest.approx(alone[edge.name], abs=1e-9)
@@ -51,15 +56,13 @@ def test_one_edge_alone_is_path_patching(some, every):
 
 def test_all_edges_out_of_a_node_are_the_node_at_its_base(some):
     """Left out everywhere, a source is as if it were no node of the circuit."""
-    for number in some.circuit.kept.nonzero()[:, 0].tolist():
-        (name,) = some.nodes.names([number])
+    placed = some.placed
+    for number in placed.circuit.kept.nonzero()[:, 0].tolist():
+        (name,) = placed.nodes.names([number])
         gone = numbers(some, lambda edge, name=name: edge.source.name == name)
-        share = some.circuit.kept.double()
+        share = placed.share
         share[number] = 0.0
-        with torch.no_grad():
-            margins = margins_of(some.model, some.nodes, some.asked, share, some.base)
-        wanted = float(some.asked.loss(margins, some.circuit.readout))
-        assert some.loss(gone) == pytest.approx(wanted, abs=1e-9), name
+        assert some.loss(gone) == pytest.approx(loss_with(placed, share), abs=1e-9), name
 
 
 def test_without_any_edge_the_prompts_are_alike(some):
@@ -81,11 +84,12 @@ def doubled():
     nodes, asked = nodes_of(program.model, "parts"), asked_of(program, pairs=8)
     kept = torch.tensor([name.startswith("blocks.0.attention") for name in nodes.names()])
     circuit = Circuit("quote", kept, kept.double(), 0.0, 0.15, Readout(10.0))
-    return program.model, nodes, circuit, asked, means(program.model, nodes, [asked.tokens])
+    base = means(program.model, nodes, [asked.tokens])
+    return Placed(program.model, nodes, circuit, asked, base)
 
 
 def test_heads_that_make_up_for_each_other_are_counted_when_both_lose_their_edges():
-    found = edge_sizes.measure(*doubled())
+    found = edge_sizes.measure(doubled())
     assert max(abs(edge["effect"]) for edge in found["edges"]) < 0.0015
     # Of one of them: its keys find the quote, its values are moved, and the logits read it.
     counted = found["edges"][: found["sizes"]["effect_edges"]]
@@ -96,7 +100,7 @@ def test_heads_that_make_up_for_each_other_are_counted_when_both_lose_their_edge
 
 def test_of_too_many_edges_each_is_tried_alone_and_a_sentence_says_so(monkeypatch):
     monkeypatch.setattr(edge_sizes, "MOST", 8)
-    found = edge_sizes.measure(*doubled())
+    found = edge_sizes.measure(doubled())
     assert found["sizes"]["effect_edges"] == 0 and found["sizes"]["unweighted_edges"] == 9
     assert found["reasons"]["effect_edges"] == (
         "none together with others: those that make up for each other do not count"

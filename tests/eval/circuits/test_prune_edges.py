@@ -9,7 +9,7 @@ from support.programs_edges import part_of
 from support.small import small_model
 
 from pellucid.eval.circuits.bases import means, zeros
-from pellucid.eval.circuits.circuit import Circuit
+from pellucid.eval.circuits.circuit import Circuit, Placed
 from pellucid.eval.circuits.eliminate import eliminate
 from pellucid.eval.circuits.gates import edges_of, loss_of
 from pellucid.eval.circuits.nodes import nodes_of
@@ -26,7 +26,8 @@ def test_edges_that_are_kept_belong_to_the_program_and_do_its_task(name):
     ones = torch.ones(len(nodes))
     circuit = Circuit(name, ones.bool(), ones, 0.0, 0.15, Readout(10.0))
     base = means(model, nodes, [asked.tokens])
-    found = prune(model, nodes, circuit, asked, base, 0, steps=10)
+    placed = Placed(model, nodes, circuit, asked, base)
+    found = prune(placed, 0, steps=10)
     edges = edges_of(model, nodes, circuit.kept)
     assert 0 < found["sizes"]["pruned_edges"] == len(found["edges"]) < 0.7 * len(edges)
     assert {part_of(program, edge) for edge in found["edges"]} <= program.nodes
@@ -35,14 +36,14 @@ def test_edges_that_are_kept_belong_to_the_program_and_do_its_task(name):
     every = edges.listed(nodes, torch.arange(len(edges)), {})
     share = torch.tensor([float(edge in found["edges"]) for edge in every]).double()
     with torch.no_grad():
-        loss = loss_of(model, nodes, circuit, edges, share, asked, base)
+        loss = loss_of(placed, edges, share)
     assert float(loss) == pytest.approx(found["loss"], abs=1e-12)
     # Not one of them can be spared.
     for edge in share.nonzero()[:, 0]:
         less = share.clone()
         less[edge] = 0.0
         with torch.no_grad():
-            assert float(loss_of(model, nodes, circuit, edges, less, asked, base)) > 0.15
+            assert float(loss_of(placed, edges, less)) > 0.15
 
 
 def random_task(mlp="topk", **changes) -> tuple[torch.nn.Module, Asked]:
@@ -60,10 +61,10 @@ def test_the_same_seed_gives_the_same_edges_and_what_misses_the_target_is_censor
     with torch.no_grad():
         loss = float(asked.loss(margins_of(model, nodes, asked, kept.double(), base)))
     reachable = Circuit("t", kept, torch.zeros(len(nodes)), loss, loss + 0.003)
-    a, b = (prune(model, nodes, reachable, asked, base, 7, steps=5) for _ in range(2))
+    a, b = (prune(Placed(model, nodes, reachable, asked, base), 7, steps=5) for _ in range(2))
     assert a == b and a["loss"] <= loss + 0.003
     missed = Circuit("t", kept, torch.zeros(len(nodes)), loss, loss - 0.5)
-    found = prune(model, nodes, missed, asked, base, 7, steps=2)
+    found = prune(Placed(model, nodes, missed, asked, base), 7, steps=2)
     assert found["censored"] and found["loss"] == pytest.approx(loss)
     assert found["sizes"]["pruned_edges"] == len(edges_of(model, nodes, kept))
 
@@ -75,8 +76,8 @@ def test_edges_of_parts_that_are_kept_are_the_programs():
     nodes = nodes_of(model, "parts")
     kept = torch.tensor(["mlp:" not in name or "mlp:0" in name for name in nodes.names()])
     circuit = Circuit("induction", kept, kept.double(), 0.0, 0.15, Readout(10.0))
-    base = means(model, nodes, [asked.tokens])
-    found = prune(model, nodes, circuit, asked, base, 0)
+    placed = Placed(model, nodes, circuit, asked, means(model, nodes, [asked.tokens]))
+    found = prune(placed, 0)
     ends = {(node_of(edge["source"]), node_of(edge["target"])) for edge in found["edges"]}
     assert ends == program.edges and found["loss"] <= 0.15 and not found["censored"]
     assert found["sizes"]["pruned_edges"] == len(found["edges"]) and not found["reasons"]
@@ -84,7 +85,7 @@ def test_edges_of_parts_that_are_kept_are_the_programs():
     reads = {edge["through"] for edge in found["edges"] if edge["source"] == "blocks.0.attention:0"}
     assert reads == {"k"}
     # The loss is that of the listed edges, and not one of them can be spared.
-    paths = Paths.of(model, nodes, circuit, asked, base, 0)
+    paths = Paths.of(placed, 0)
     names = [tuple(edge[x] for x in ("source", "target", "through")) for edge in found["edges"]]
     gone = torch.tensor([i for i, edge in enumerate(paths.edges) if edge.name not in names])
     assert paths.loss(gone) == pytest.approx(found["loss"], abs=1e-9)
@@ -102,14 +103,14 @@ def test_edges_of_too_many_parts_or_of_strange_ones_are_not_pruned_and_the_reaso
     model, asked = random_task()
     nodes = nodes_of(model, "parts")
     every = Circuit("t", torch.ones(len(nodes)).bool(), torch.zeros(len(nodes)), 0.7, 0.15)
-    found = prune(model, nodes, every, asked, zeros(nodes), 0)
+    found = prune(Placed(model, nodes, every, asked, zeros(nodes)), 0)
     assert found["sizes"] == {"pruned_edges": None} and found["edges"] == []
     wanted = "3729 edges between heads and neurons; at most 2048 are pruned"
     assert found["reasons"]["pruned_edges"] == wanted
     model, asked = random_task(mlp="monet")
     nodes = nodes_of(model, "parts")
     every = Circuit("t", torch.ones(len(nodes)).bool(), torch.zeros(len(nodes)), 0.7, 0.15)
-    found = prune(model, nodes, every, asked, zeros(nodes), 0)
+    found = prune(Placed(model, nodes, every, asked, zeros(nodes)), 0)
     assert "units of MonetMLP write in no direction" in found["reasons"]["pruned_edges"]
 
 
@@ -118,7 +119,7 @@ def test_a_part_without_edges_is_told_beside_the_number_of_the_others():
     nodes = nodes_of(model)
     kept = torch.rand(len(nodes), generator=torch.Generator().manual_seed(2)) < 0.07
     circuit = Circuit("t", kept, torch.zeros(len(nodes)), 0.7, 9.0)
-    found = prune(model, nodes, circuit, asked, zeros(nodes), 0, steps=1)
+    found = prune(Placed(model, nodes, circuit, asked, zeros(nodes)), 0, steps=1)
     assert found["sizes"]["pruned_edges"] == 0
     assert "its codes are chosen by distance" in found["reasons"]["pruned_edges"]
 

@@ -13,6 +13,7 @@ from support.small import VOCAB, filled, small_filling, small_model
 from pellucid.eval.circuits import edge_sizes, edged, gates, in_text, prune_edges, whole
 from pellucid.eval.circuits import run as circuit_run
 from pellucid.eval.circuits.bases import zeros
+from pellucid.eval.circuits.circuit import Placed
 from pellucid.eval.circuits.content import content
 from pellucid.eval.circuits.gates import LACKS, edges_of
 from pellucid.eval.circuits.nodes import nodes_of
@@ -39,8 +40,8 @@ def test_all_edges_are_counted(name, asked):
     assert found["static_edges"] == weighed > 0
     assert found["unweighted_edges"] == len(listed) - weighed
     assert found["effect_edges"] == found["pruned_edges"] == len(listed)
-    about = (model, nodes, everything(nodes), listed, asked, zeros(nodes))
-    assert found["dynamic_edges_per_token"] == pytest.approx(edge_sizes.dynamic(*about))
+    placed = Placed(model, nodes, everything(nodes), asked, zeros(nodes))
+    assert found["dynamic_edges_per_token"] == pytest.approx(edge_sizes.dynamic(placed, listed))
 
 
 def test_weights_that_are_0_are_no_edges(asked):
@@ -51,8 +52,8 @@ def test_weights_that_are_0_are_no_edges(asked):
         model.constraint.project(model, 1.0)
     found, listed = whole.counted(model, nodes, asked)["sizes"], every_edge(model, nodes)
     assert found["static_edges"] == len(listed) < before
-    about = (model, nodes, everything(nodes), listed, asked, zeros(nodes))
-    assert found["dynamic_edges_per_token"] == pytest.approx(edge_sizes.dynamic(*about))
+    placed = Placed(model, nodes, everything(nodes), asked, zeros(nodes))
+    assert found["dynamic_edges_per_token"] == pytest.approx(edge_sizes.dynamic(placed, listed))
 
 
 def test_targets_that_are_too_many_to_compute_are_counted(asked, monkeypatch):
