@@ -10,7 +10,7 @@ from pellucid.experiments import run_config
 from pellucid.models import ModelConfig, Transformer
 from pellucid.models.constraint import CONSTRAINTS
 from pellucid.models.mlp import MLPS
-from pellucid.run import load
+from pellucid.run import RunFolder, load
 from pellucid.train import train
 from pellucid.training.schedule import rate
 
@@ -100,6 +100,9 @@ def test_every_checkpoint_holds_the_constraint_also_when_loaded(tmp_path):
         model.constraint.project(model, step / 20)
         assert all(torch.equal(m, before[n]) for n, m in matrices(model).items())
     assert (load(tmp_path / "run").model.head.bigram != 0).float().mean() > 0.9
+    # The manifest counts what is left in the end, not what there is before the first step.
+    left = sum(int(p.count_nonzero()) for p in load(tmp_path / "run").model.parameters())
+    assert RunFolder(tmp_path / "run").read_manifest()["account"]["nonzero"] == left
 
 
 def test_an_interrupted_sparse_run_resumes_bit_for_bit(tmp_path):
