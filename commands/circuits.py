@@ -4,6 +4,7 @@ What needs torch is imported by the command that needs it, so that a mistake is 
 """
 
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -141,15 +142,25 @@ def mean_sizes(found: list[dict[str, Any]]) -> str:
     return f"faithful size {size('circuit_faithful', full)}; found {says}"
 
 
+def faithful_size(proven: Mapping[str, Any]) -> str:
+    """The faithful size of a circuit's file in words."""
+    if proven["censored"]:
+        size = "none"
+    else:
+        more = ", as many bits as the whole model" if proven.get("capped") else ""
+        size = f"{proven['nodes']} nodes{more}"
+    if (fresh := proven.get("fresh", {}).get("loss")) is not None:
+        size += f" ({fresh:.3f} nats on fresh pairs at worst)"
+    return size
+
+
 def _said(search: Any, found: dict[str, Any]) -> str:
     sizes, losses = found["sizes"], found["losses"]
     what = "censored: no circuit reaches the target; " if found["censored"] else ""
     if proven := found.get("faithful"):
-        size = "none" if proven["censored"] else f"{proven['nodes']} nodes"
-        if (fresh := proven.get("fresh", {}).get("loss")) is not None:
-            size += f" ({fresh:.3f} nats on fresh pairs at worst)"
         failed = [check["name"] for check in found["battery"] if check["passes"] is False]
-        what = f"faithful size {size}; fails {', '.join(failed) or 'no control'}; {what}"
+        fails = f"fails {', '.join(failed) or 'no control'}"
+        what = f"faithful size {faithful_size(proven)}; {fails}; {what}"
     return (
         f"{search.file_name(found['task'])}: {what}{sizes['nodes']} of {found['candidates']} nodes, "
         f"{sizes['bits']:.0f} bits; loss {losses['circuit']:.3f} nats at a target of "

@@ -25,6 +25,8 @@ AT_ONCE = 4
 """Halves that are tried together, before the next are."""
 NEAR = 0.02
 """How near a size has to be found."""
+CAP = 0.99
+"""Share of the whole model's bits from which on a circuit cannot be told from it by its bits."""
 
 
 def measure(case: Case, fresh: Asked | str = "no other pairs were given") -> dict[str, Any]:
@@ -32,9 +34,10 @@ def measure(case: Case, fresh: Asked | str = "no other pairs were given") -> dic
 
     Ways are: means, another prompt's values, random halves of the rest acting, and norms held; all
     on unseen prompts. Of what two rankings give the size of fewer bits counts, and of as many bits
-    that of fewer nodes. A model that misses the target at its best readout is censored at full size;
-    `worst` is then "model". `fresh` is the worst loss in nats, and in which way, on pairs by which
-    nothing was chosen, or why there are none.
+    that of fewer nodes; `capped` says that these are as good as all bits of the model. A model that
+    misses the target at its best readout is censored at full size; `worst` is then "model". `fresh`
+    is the worst loss in nats, and in which way, on pairs by which nothing was chosen, or why there
+    are none.
     """
     kept, reached = torch.ones(len(case.nodes), dtype=torch.bool), False
     for order in orders(case):
@@ -42,9 +45,11 @@ def measure(case: Case, fresh: Asked | str = "no other pairs were given") -> dic
         found = _smallest(case, order, _most(case, order, kept) if reached else len(kept))
         kept, reached = (kept, reached) if found is None else (found, True)
     worst, loss = _worst(case, kept)
+    cost = bits(case.nodes, kept)
     return {
         "nodes": int(kept.sum()),
-        "bits": bits(case.nodes, kept),
+        "bits": cost,
+        "capped": cost >= CAP * bits(case.nodes, torch.ones_like(kept)),
         "loss": loss,
         "worst": worst if reached else "model",
         "censored": not reached,

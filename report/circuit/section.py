@@ -90,6 +90,7 @@ def _headline(circuit: CircuitFile) -> dict[str, Any]:
         "candidates": finite(candidates),
         "worst": words(faithful["worst"]) if faithful.get("worst") else None,
         "censored": faithful.get("censored") is True,
+        "capped": faithful.get("capped") is True,
         "fresh": _fresh(circuit),
         "ratio": finite(faithful.get("nonsense_ratio")),
         "reason": circuit.part("reasons").get("faithful") or "the battery was not run",

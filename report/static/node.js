@@ -25,7 +25,8 @@ function isEnd(node) {
 }
 
 function circuitHint(circuit) {
-  const drawn = `${number(circuit.nodes.filter((node) => !isEnd(node)).length)} nodes and ${number(circuit.edges.length)} edges`;
+  const counted = (n, what) => `${number(n)} ${what}${n === 1 ? "" : "s"}`;
+  const drawn = `${counted(circuit.nodes.filter((node) => !isEnd(node)).length, "node")} and ${counted(circuit.edges.length, "edge")}`;
   return el("p", { class: "note" }, `${drawn}. Click a node, or walk with the arrow keys, to see what feeds it, what it writes and where it is active.`);
 }
 

@@ -45,7 +45,8 @@ def compared(case: Case, name: str, what: str, empty: Sequence[Circuit]) -> Chec
     sizes = [size_of(case, circuit) for circuit in empty]
     real, least = size_of(case, case.circuit), min(sizes)
     n_censored = sum(circuit.censored for circuit in empty)
-    says = f"{real} nodes do the task; {what} {least} of {len(case.nodes)} nodes"
+    own = "1 node does" if real == 1 else f"{real} nodes do"
+    says = f"{own} the task; {what} {least} of {len(case.nodes)} nodes"
     if n_censored == len(empty):
         says += ", all of them: no circuit reaches the target"
     if len(sizes) > 1:

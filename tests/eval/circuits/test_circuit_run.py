@@ -11,7 +11,7 @@ import torch
 from support.marks import slow_but
 
 from pellucid import cli
-from pellucid.commands.circuits import mean_sizes
+from pellucid.commands.circuits import faithful_size, mean_sizes
 from pellucid.errors import EXIT_USER, UserError
 from pellucid.eval.circuits import battery, edged, prune_edges
 from pellucid.eval.circuits import run as circuit_run
@@ -313,3 +313,12 @@ def test_sizes_over_tasks_are_geometric_means_and_say_how_many_are_the_whole_mod
     assert mean_sizes(made) == f"{proven}; found {found}"
     del made[1]["faithful"]
     assert mean_sizes(made) == found
+
+
+def test_a_faithful_size_says_when_its_bits_are_those_of_the_whole_model():
+    found = {"nodes": 7, "bits": 9.0, "censored": False, "capped": False, "fresh": {"loss": None}}
+    assert faithful_size(found) == "7 nodes"
+    found |= {"capped": True, "fresh": {"loss": 0.25}}
+    fresh = "(0.250 nats on fresh pairs at worst)"
+    assert faithful_size(found) == f"7 nodes, as many bits as the whole model {fresh}"
+    assert faithful_size(found | {"censored": True}) == f"none {fresh}"

@@ -194,11 +194,20 @@ def test_the_size_that_passes_on_one_draw_is_measured_on_another():
     case = planted_case(planted(SAYS_1, other), [FIRST])
     new = asked(12, 7)
     found = faithful.measure(case, replace(new, tokens=torch.where(new.tokens == 1, 5, new.tokens)))
-    assert found["nodes"] == 1 and found["loss"] <= case.target
+    assert found["nodes"] == 1 and found["loss"] <= case.target and not found["capped"]
     assert found["fresh"]["loss"] > CHANCE - 0.01 and found["fresh"]["pairs"] == 12
     alike = faithful.measure(case, new)
     assert alike["fresh"]["loss"] == pytest.approx(alike["loss"], abs=0.01)
     assert alike["fresh"]["worst"] in {name for name, _ in faithful.ways(case, case.circuit.kept)}
+
+
+def test_half_of_each_group_has_as_many_bits_as_the_whole_model(monkeypatch):
+    case = planted_case(planted(SAYS_1), [FIRST])
+    half = torch.cat([torch.arange(g.size) < g.size // 2 for g in case.nodes.groups])
+    for kept, capped in ((half, True), (half & (half.cumsum(0) > 2), False)):
+        monkeypatch.setattr(faithful, "_smallest", lambda *_, kept=kept: kept)
+        found = faithful.measure(case)
+        assert found["capped"] is capped and found["nodes"] == int(kept.sum())
 
 
 A, B = range(1000), range(1000, 1004)

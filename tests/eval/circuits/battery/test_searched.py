@@ -82,6 +82,8 @@ def test_nothing_is_not_smaller_than_nothing():
     check = compared(empty, "x", "nothing takes", [circuit(4), circuit(10)])
     assert check.value == 1 / 4 and check.passes
     assert compared(case_with(None), "x", "nothing takes", [circuit(0)]).value == 3
+    one = compared(replace(empty, circuit=circuit(1)), "x", "nothing takes", [circuit(4)])
+    assert one.says.startswith("1 node does the task; nothing takes 4 of 20 nodes")
 
 
 def test_the_answers_of_one_pair_cannot_be_dealt_by_lot():
