@@ -147,7 +147,7 @@ def faithful_size(proven: Mapping[str, Any]) -> str:
     if proven["censored"]:
         size = "none"
     else:
-        more = ", as many bits as the whole model" if proven.get("capped") else ""
+        more = ", about as many bits as the whole model" if proven.get("capped") else ""
         size = f"{proven['nodes']} nodes{more}"
     if (fresh := proven.get("fresh", {}).get("loss")) is not None:
         size += f" ({fresh:.3f} nats on fresh pairs at worst)"

@@ -137,7 +137,8 @@ def test_the_page_of_circuits_runs_from_top_to_bottom(tmp_path, monkeypatch, cap
         # A model of four steps does no task.
         more = {"train": size.split(), "circuit": ["--force", "--no-controls"]}.get(words[0], [])
         assert main([*words, *more]) == 0
-    assert set(RunFolder(Path("runs/topk")).read_circuits()) == {"single_double_quote", "loops", "var_if@32"}
+    found = set(RunFolder(Path("runs/topk")).read_circuits())
+    assert found == {"single_double_quote", "loops", "var_if@32"}
     capsys.readouterr()
     (code,) = blocks("circuits.md")
     exec(compile(code, "docs/circuits.md", "exec"), {"RUN": Path("runs/topk")})

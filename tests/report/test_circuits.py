@@ -254,7 +254,7 @@ def test_the_headline_is_the_faithful_size(sample_run, sample_circuits):
     assert words.count("On fresh pairs") == 1  # the other circuit has none
     assert "No smaller circuit stays within the target" in words
     assert "10 of 11 controls passed" in words
-    capped = "As many bits as the whole model"
+    capped = "About as many bits as the whole model"
     assert capped not in words
     made = sample_circuits.sample_circuits()
     next(iter(made.values()))["faithful"]["capped"] = True

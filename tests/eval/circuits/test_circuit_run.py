@@ -320,5 +320,5 @@ def test_a_faithful_size_says_when_its_bits_are_those_of_the_whole_model():
     assert faithful_size(found) == "7 nodes"
     found |= {"capped": True, "fresh": {"loss": 0.25}}
     fresh = "(0.250 nats on fresh pairs at worst)"
-    assert faithful_size(found) == f"7 nodes, as many bits as the whole model {fresh}"
+    assert faithful_size(found) == f"7 nodes, about as many bits as the whole model {fresh}"
     assert faithful_size(found | {"censored": True}) == f"none {fresh}"
