@@ -41,6 +41,7 @@ class Session:
         self.main = accelerator.is_main_process
         self.data, self.levers = data, levers
         model = Transformer(config.model, vocab_size=data.vocab_size, seed=config.seed)
+        # Of the config: weights that the constraint leaves in the end, and not those drawn now.
         self.account = account(config.model, vocab_size=data.vocab_size)
         self.model = devices.wrap(model, config.train, accelerator)
         self.optimizers = Optimizers(unwrap(self.model), config.train)
